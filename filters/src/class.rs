@@ -1,0 +1,185 @@
+//! The classes of pages, and the reasons for doubt.
+//!
+//! Knows the names that reports, options and tests use. Must not know how a class is found. Goes to level and report.
+
+use std::fmt;
+
+/// Why a page could not be classified with confidence. Such pages are kept.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Doubt {
+    /// The buddy allocator's order of a free block is larger than the kernel allows.
+    BuddyOrder,
+    /// A free block does not start at a multiple of its own size.
+    BuddyAlignment,
+    /// A page that the free list claims still has users (`_refcount` is not zero).
+    FreeButReferenced,
+    /// A compound head whose order is missing, impossible or does not fit its alignment.
+    CompoundOrder,
+    /// A tail page that no head in reach claims.
+    OrphanTail,
+    /// A page inside a compound's range that does not point to that head.
+    TailElsewhere,
+    /// The `struct page` was never initialised (all ones).
+    Uninitialised,
+    /// Looks anonymous, but the kernel does not say how it marks slab pages, whose fields could look the same.
+    MaybeSlab,
+}
+
+impl Doubt {
+    /// Every reason, in report order; [`Doubt::index`] is the position here.
+    pub const ALL: [Self; 8] = [
+        Self::BuddyOrder,
+        Self::BuddyAlignment,
+        Self::FreeButReferenced,
+        Self::CompoundOrder,
+        Self::OrphanTail,
+        Self::TailElsewhere,
+        Self::Uninitialised,
+        Self::MaybeSlab,
+    ];
+
+    /// Position in [`Doubt::ALL`], for counters.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The name used in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BuddyOrder => "buddy-order",
+            Self::BuddyAlignment => "buddy-alignment",
+            Self::FreeButReferenced => "free-but-referenced",
+            Self::CompoundOrder => "compound-order",
+            Self::OrphanTail => "orphan-tail",
+            Self::TailElsewhere => "tail-elsewhere",
+            Self::Uninitialised => "uninitialised",
+            Self::MaybeSlab => "maybe-slab",
+        }
+    }
+}
+
+/// What a page was used for when the kernel died.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum PageClass {
+    /// In the buddy allocator.
+    Free,
+    /// Confidential guest memory that was never accepted; free by another name.
+    Unaccepted,
+    /// Page cache without private data (file pages, tmpfs, swap cache).
+    Cache,
+    /// Page cache with private data (`PG_private`: buffer heads and the like).
+    CachePrivate,
+    /// Anonymous memory of a process, KSM pages included.
+    User,
+    /// A hugetlbfs page.
+    Hugetlb,
+    /// Kept by its class, but nothing except zero bytes.
+    Zero,
+    /// The hardware reported uncorrectable errors here: reading it may kill the capture kernel.
+    HwPoison,
+    /// Logically offline (ballooned or unplugged): there is nothing behind it.
+    Offline,
+    /// Slab memory: the kernel's own objects.
+    Slab,
+    /// Everything else: the kernel's own memory.
+    Kernel,
+    /// The `struct page` says it may go, but it holds the kernel image or the notes: kept.
+    Protected,
+    /// In doubt, therefore kept.
+    Doubtful(Doubt),
+    /// RAM for which the kernel has no `struct page` that could be read: kept.
+    Unmapped,
+    /// The page's contents could not be read from the input.
+    Unreadable,
+}
+
+impl PageClass {
+    /// Number of distinct [`PageClass::index`] values (all doubts share one).
+    pub const COUNT: usize = 15;
+
+    /// Every class in report order, doubts folded into one.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Free,
+        Self::Unaccepted,
+        Self::Cache,
+        Self::CachePrivate,
+        Self::User,
+        Self::Hugetlb,
+        Self::Zero,
+        Self::HwPoison,
+        Self::Offline,
+        Self::Slab,
+        Self::Kernel,
+        Self::Protected,
+        Self::Doubtful(Doubt::BuddyOrder),
+        Self::Unmapped,
+        Self::Unreadable,
+    ];
+
+    /// Position in [`PageClass::ALL`], for counters.
+    #[must_use]
+    pub fn index(self) -> usize {
+        match self {
+            Self::Free => 0,
+            Self::Unaccepted => 1,
+            Self::Cache => 2,
+            Self::CachePrivate => 3,
+            Self::User => 4,
+            Self::Hugetlb => 5,
+            Self::Zero => 6,
+            Self::HwPoison => 7,
+            Self::Offline => 8,
+            Self::Slab => 9,
+            Self::Kernel => 10,
+            Self::Protected => 11,
+            Self::Doubtful(_) => 12,
+            Self::Unmapped => 13,
+            Self::Unreadable => 14,
+        }
+    }
+
+    /// The name used in reports and JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::Unaccepted => "unaccepted",
+            Self::Cache => "cache",
+            Self::CachePrivate => "cache-private",
+            Self::User => "user",
+            Self::Hugetlb => "hugetlb",
+            Self::Zero => "zero",
+            Self::HwPoison => "hwpoison",
+            Self::Offline => "offline",
+            Self::Slab => "slab",
+            Self::Kernel => "kernel",
+            Self::Protected => "protected",
+            Self::Doubtful(_) => "doubtful",
+            Self::Unmapped => "unmapped",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+impl fmt::Display for PageClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_and_lists_agree() {
+        for (position, class) in PageClass::ALL.iter().enumerate() {
+            assert_eq!(class.index(), position, "{class}");
+        }
+        for (position, doubt) in Doubt::ALL.iter().enumerate() {
+            assert_eq!(doubt.index(), position, "{}", doubt.name());
+        }
+    }
+}

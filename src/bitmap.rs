@@ -1,0 +1,200 @@
+//! One bit for each page frame, in the order in which dump files store it.
+//!
+//! Knows bits and runs. Must not know what a bit stands for. Goes to `plan`, and as it is into the output.
+
+use bitvec::prelude::{BitSlice, BitVec, Lsb0};
+use vdump_filters::PfnRange;
+
+/// Bits of part of a [`PageBitmap`].
+pub type Bits = BitSlice<u8, Lsb0>;
+
+/// A plane of bits; bit `pfn % 8` of byte `pfn / 8`, as in kdump files.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PageBitmap {
+    bits: BitVec<u8, Lsb0>,
+    len: u64,
+}
+
+impl PageBitmap {
+    /// All clear, for frames `0..max_pfn`. Takes `max_pfn / 8` bytes of memory: the caller checks the budget first.
+    #[must_use]
+    pub fn new(max_pfn: u64) -> Self {
+        // Whole words, so that runs can be found 64 frames at a time.
+        let bytes = (max_pfn.div_ceil(64) * 8) as usize;
+        Self {
+            bits: BitVec::from_vec(vec![0; bytes]),
+            len: max_pfn,
+        }
+    }
+
+    /// Bytes that a plane for `max_pfn` frames takes.
+    #[must_use]
+    pub fn bytes_for(max_pfn: u64) -> u64 {
+        max_pfn.div_ceil(64) * 8
+    }
+
+    /// Number of frames.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether there are no frames at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Sets or clears a range; what lies past the end is ignored.
+    pub fn fill(&mut self, range: PfnRange, value: bool) {
+        let (start, end) = (range.start.min(self.len) as usize, range.end.min(self.len) as usize);
+        self.bits[start..end].fill(value);
+    }
+
+    /// One bit; `false` past the end.
+    #[must_use]
+    pub fn get(&self, pfn: u64) -> bool {
+        pfn < self.len && self.bits.get(pfn as usize).is_some_and(|bit| *bit)
+    }
+
+    /// Bits set.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.words().map(|word| u64::from(word.count_ones())).sum()
+    }
+
+    /// The plane as bytes, at least `max_pfn / 8` of them; the bits past the end are zero.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bits.as_raw_slice()
+    }
+
+    /// The plane's bytes, to be cut into parts for parallel work. Bits past the end must stay clear.
+    pub fn as_bytes_mut(&mut self) -> &mut [u8] {
+        self.bits.as_raw_mut_slice()
+    }
+
+    /// Clears in `self` what is set in `other`.
+    pub fn subtract(&mut self, other: &Self) {
+        for (own, theirs) in self.bits.as_raw_mut_slice().iter_mut().zip(other.as_bytes()) {
+            *own &= !theirs;
+        }
+    }
+
+    fn words(&self) -> impl Iterator<Item = u64> + '_ {
+        self.as_bytes()
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|chunk| u64::from_le_bytes(*chunk))
+    }
+
+    /// The runs of set bits, in order.
+    #[must_use]
+    pub fn runs(&self) -> Runs<'_> {
+        self.runs_from(0)
+    }
+
+    /// The runs of set bits from `pfn` on.
+    #[must_use]
+    pub fn runs_from(&self, pfn: u64) -> Runs<'_> {
+        Runs {
+            words: self.as_bytes().as_chunks::<8>().0,
+            at: pfn,
+        }
+    }
+}
+
+/// Iterator over runs of set bits.
+#[derive(Clone, Debug)]
+pub struct Runs<'a> {
+    words: &'a [[u8; 8]],
+    at: u64,
+}
+
+impl Runs<'_> {
+    /// The next position from `at` on whose bit is `value`; the end of the plane if there is none.
+    fn seek(&self, value: bool) -> u64 {
+        let mut index = (self.at / 64) as usize;
+        let mut mask = u64::MAX << (self.at % 64);
+        while let Some(word) = self.words.get(index) {
+            let word = u64::from_le_bytes(*word);
+            let hits = if value { word } else { !word } & mask;
+            if hits != 0 {
+                return index as u64 * 64 + u64::from(hits.trailing_zeros());
+            }
+            (index, mask) = (index + 1, u64::MAX);
+        }
+        self.words.len() as u64 * 64
+    }
+}
+
+impl Iterator for Runs<'_> {
+    type Item = PfnRange;
+
+    fn next(&mut self) -> Option<PfnRange> {
+        let start = self.seek(true);
+        self.at = start;
+        if start == self.words.len() as u64 * 64 {
+            return None;
+        }
+        let end = self.seek(false);
+        self.at = end;
+        Some(PfnRange::new(start, end))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(len: u64, ranges: &[(u64, u64)]) -> PageBitmap {
+        let mut bitmap = PageBitmap::new(len);
+        for (start, end) in ranges {
+            bitmap.fill(PfnRange::new(*start, *end), true);
+        }
+        bitmap
+    }
+
+    #[test]
+    fn runs_are_what_was_filled() {
+        for ranges in [
+            &[(0, 1), (5, 200), (255, 256)][..],
+            &[(0, 256)],
+            &[],
+            &[(63, 65)],
+            &[(64, 128), (130, 131)],
+        ] {
+            let bitmap = with(256, ranges);
+            let found: Vec<_> = bitmap.runs().map(|run| (run.start, run.end)).collect();
+            assert_eq!(found, ranges);
+            assert_eq!(
+                bitmap.count(),
+                ranges.iter().map(|(start, end)| end - start).sum::<u64>()
+            );
+        }
+    }
+
+    #[test]
+    fn bits_lie_as_readers_expect() {
+        assert_eq!(with(20, &[(0, 1), (9, 10), (19, 20)]).as_bytes()[..3], [1, 2, 8]);
+    }
+
+    #[test]
+    fn nothing_is_set_past_the_end() {
+        let bitmap = with(70, &[(60, 1000)]);
+        assert_eq!(bitmap.count(), 10);
+        assert!(!bitmap.get(70));
+        assert_eq!(bitmap.runs().last(), Some(PfnRange::new(60, 70)));
+    }
+
+    #[test]
+    fn subtract_clears() {
+        let mut bitmap = with(128, &[(0, 128)]);
+        bitmap.subtract(&with(128, &[(10, 20)]));
+        assert_eq!(
+            bitmap.runs().collect::<Vec<_>>(),
+            [PfnRange::new(0, 10), PfnRange::new(20, 128)]
+        );
+    }
+}

@@ -1,0 +1,360 @@
+//! Classifying one block of frames.
+//!
+//! Knows free blocks and compound pages: a head speaks for many frames, also for those in later blocks. Must not know
+//! the dump's format. Writes the block's part of the plane of kept frames.
+
+use vdump_filters::{Doubt, DumpLevel, Encodings, PageClass, PageFacts, PfnRange, decide};
+
+use super::{Counts, parse::Pages};
+use crate::{
+    layout::PageLayout,
+    memory::{MemMap, Protected, StructPages},
+};
+
+/// The largest compound page looked for: 16 GiB of 4 KiB pages; x86_64 has 1 GiB.
+const MAX_COMPOUND_ORDER: u64 = 22;
+/// HVO maps a huge page's later struct pages onto its first page of them, in units of this many bytes.
+const VMEMMAP_PAGE: usize = 4096;
+
+/// One thread's workspace.
+#[derive(Debug)]
+pub(super) struct Block<'a> {
+    pages: StructPages<'a>,
+    layout: &'a PageLayout,
+    protected: &'a Protected,
+    classes: Vec<PageClass>,
+}
+
+/// A head that speaks for the frames of `span`.
+#[derive(Clone, Copy, Debug)]
+enum Head {
+    /// A free block.
+    Free,
+    /// A compound page of this class, whose head has these flags and whose first `struct page` lies at this address.
+    Compound {
+        class: PageClass,
+        flags: u64,
+        address: Option<u64>,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    head: Head,
+    range: PfnRange,
+}
+
+impl<'a> Block<'a> {
+    pub(super) fn new(pages: StructPages<'a>, layout: &'a PageLayout, protected: &'a Protected) -> Self {
+        Self {
+            pages,
+            layout,
+            protected,
+            classes: Vec::new(),
+        }
+    }
+
+    /// Classifies the frames of `range` whose bits are set, counts them, and clears the bits of those that `level` drops.
+    pub(super) fn classify(&mut self, range: PfnRange, bits: &mut [u8], level: DumpLevel, counts: &mut Counts) {
+        if bits.iter().all(|byte| *byte == 0) {
+            return;
+        }
+        let covering = self.covering(range.start);
+        self.classes.clear();
+        self.classes.resize(range.len() as usize, PageClass::Unmapped);
+        let map = self.pages.map();
+        let (bytes, valid) = self.pages.read(range);
+        let mut scan = Scan {
+            pages: Pages::new(bytes, self.layout),
+            layout: self.layout,
+            valid,
+            present: bits,
+            range,
+            classes: &mut self.classes,
+            map,
+        };
+        scan.run(covering);
+        self.settle(range, bits, level, counts);
+    }
+
+    /// Looks for a head in an earlier block that speaks for `start`. Heads are aligned to their own size, so there is
+    /// one candidate for each order above a block's.
+    fn covering(&mut self, start: u64) -> Option<Span> {
+        let smallest = u64::from(super::BLOCK_PAGES.trailing_zeros()) + 1;
+        let mut seen = start;
+        for order in smallest..=MAX_COMPOUND_ORDER {
+            let head = start & !((1 << order) - 1);
+            if head == seen || !self.pages.is_ram(head) {
+                continue;
+            }
+            seen = head;
+            if let Some(span) = self.head_at(head).filter(|span| span.range.contains(start)) {
+                return Some(span);
+            }
+        }
+        None
+    }
+
+    /// The span of the head at `pfn`, if there is a sound one.
+    fn head_at(&mut self, pfn: u64) -> Option<Span> {
+        let address = self.pages.map().address(pfn);
+        let (bytes, valid) = self.pages.read(PfnRange::new(pfn, pfn + 2));
+        let pages = Pages::new(bytes, self.layout);
+        if valid != [true, true] || pages.tail_word(0).is_some() {
+            return None;
+        }
+        let facts = PageFacts::read(pages.raw(0), &self.layout.encodings);
+        if decide(facts) == PageClass::Free {
+            let order = free_order(&pages, 0, pfn, &self.layout.encodings).ok()?;
+            return Some(Span {
+                head: Head::Free,
+                range: PfnRange::new(pfn, pfn + (1 << order)),
+            });
+        }
+        let compound = facts
+            .has(PageFacts::HEAD)
+            .then(|| compound_at(&pages, 0, pfn, facts, address))?;
+        compound.ok()
+    }
+
+    /// Takes what must be kept out of the drop, counts, and clears bits.
+    fn settle(&mut self, range: PfnRange, bits: &mut [u8], level: DumpLevel, counts: &mut Counts) {
+        for kept in self.protected.within(range) {
+            for class in &mut self.classes[(kept.start - range.start) as usize..(kept.end - range.start) as usize] {
+                // Poison stays dropped: reading it may end the capture.
+                if !matches!(class, PageClass::HwPoison | PageClass::Offline) && DumpLevel::MAX.drops(*class) {
+                    *class = PageClass::Protected;
+                }
+            }
+        }
+        for (byte, classes) in bits.iter_mut().zip(self.classes.chunks(8)) {
+            for (bit, class) in classes.iter().enumerate() {
+                if *byte >> bit & 1 == 1 {
+                    counts.add(*class, 1);
+                    *byte &= !(u8::from(level.drops(*class)) << bit);
+                }
+            }
+        }
+    }
+}
+
+/// The pass over a block's struct pages.
+struct Scan<'a> {
+    pages: Pages<'a>,
+    layout: &'a PageLayout,
+    valid: &'a [bool],
+    present: &'a [u8],
+    range: PfnRange,
+    classes: &'a mut [PageClass],
+    map: &'a MemMap,
+}
+
+impl Scan<'_> {
+    fn run(&mut self, covering: Option<Span>) {
+        let mut at = match covering {
+            Some(span) => self.spread(span),
+            None => 0,
+        };
+        while at < self.classes.len() {
+            at = if self.is_usable(at) { self.page(at) } else { at + 1 };
+        }
+    }
+
+    /// Whether the frame is RAM and its `struct page` could be read. What lies in holes is not believed.
+    fn is_usable(&self, index: usize) -> bool {
+        self.valid[index] && self.present[index / 8] >> (index % 8) & 1 == 1
+    }
+
+    /// Classifies the frame at `index` and those it speaks for; returns the next one.
+    fn page(&mut self, index: usize) -> usize {
+        let pfn = self.range.start + index as u64;
+        let facts = PageFacts::read(self.pages.raw(index), &self.layout.encodings);
+        if self.pages.tail_word(index).is_some() && !facts.has(PageFacts::UNINITIALISED) {
+            let poisoned = facts.has(PageFacts::HWPOISON);
+            self.classes[index] = if poisoned {
+                PageClass::HwPoison
+            } else {
+                PageClass::Doubtful(Doubt::OrphanTail)
+            };
+            return index + 1;
+        }
+        let class = decide(facts);
+        let span = match class {
+            PageClass::Free => free_order(&self.pages, index, pfn, &self.layout.encodings).map(|order| Span {
+                head: Head::Free,
+                range: PfnRange::new(pfn, pfn + (1 << order)),
+            }),
+            PageClass::Unaccepted => Ok(self.unaccepted(pfn)),
+            PageClass::Doubtful(doubt) => Err(doubt),
+            _ if facts.has(PageFacts::HEAD) => {
+                let address = self.map.address(pfn);
+                let second = self.valid.get(index + 1).is_some_and(|valid| *valid);
+                if second {
+                    compound_at(&self.pages, index, pfn, facts, address)
+                } else {
+                    Err(Doubt::CompoundOrder)
+                }
+            }
+            _ => {
+                self.classes[index] = class;
+                return index + 1;
+            }
+        };
+        match span {
+            Ok(span) => {
+                let next = self.spread(span);
+                // The head speaks for its tails' class; poison is its own.
+                if facts.has(PageFacts::HWPOISON) {
+                    self.classes[index] = PageClass::HwPoison;
+                }
+                next
+            }
+            Err(doubt) => {
+                let droppable = DumpLevel::MAX.drops(class) && class != PageClass::HwPoison;
+                let doubtful = droppable || matches!(class, PageClass::Doubtful(_));
+                self.classes[index] = if doubtful { PageClass::Doubtful(doubt) } else { class };
+                index + 1
+            }
+        }
+    }
+
+    /// Unaccepted memory comes in blocks of the largest order (mm/page_alloc.c, `__accept_page`), on a single page only
+    /// where the layout disagrees with itself.
+    fn unaccepted(&self, pfn: u64) -> Span {
+        let pages = 1u64 << (self.layout.encodings.free_orders - 1);
+        let len = if pfn.is_multiple_of(pages) { pages } else { 1 };
+        let head = Head::Compound {
+            class: PageClass::Unaccepted,
+            flags: 0,
+            address: None,
+        };
+        Span {
+            head,
+            range: PfnRange::new(pfn, pfn + len),
+        }
+    }
+
+    /// Gives every frame of the span that lies in this block its class; returns the first index after it.
+    fn spread(&mut self, span: Span) -> usize {
+        let part = span.range.intersect(self.range);
+        for pfn in part.start..part.end {
+            let index = (pfn - self.range.start) as usize;
+            if self.valid[index] {
+                self.classes[index] = self.member(&span, pfn, index);
+            }
+        }
+        (part.end - self.range.start) as usize
+    }
+
+    fn member(&self, span: &Span, pfn: u64, index: usize) -> PageClass {
+        match span.head {
+            Head::Free => match self.pages.refcount(index) {
+                Some(count) if count != 0 => PageClass::Doubtful(Doubt::FreeButReferenced),
+                _ => PageClass::Free,
+            },
+            Head::Compound { class, .. } if class == PageClass::Unaccepted || pfn == span.range.start => class,
+            Head::Compound { class, flags, address } => self.tail(span.range.start, pfn, index, class, flags, address),
+        }
+    }
+
+    /// A tail goes with its head, except that a poisoned tail is itself and that one which does not point to this head
+    /// is not believed to be part of it.
+    fn tail(
+        &self,
+        head: u64,
+        pfn: u64,
+        index: usize,
+        class: PageClass,
+        head_flags: u64,
+        head_address: Option<u64>,
+    ) -> PageClass {
+        let flags = self.pages.flags(index);
+        let offset = (pfn - head) as usize * self.layout.size;
+        // HVO: this struct page is the head's own, mapped a second time (f41f2ed43ca5, 5.14; gone in 7.1).
+        let alias = offset.is_multiple_of(VMEMMAP_PAGE) && flags == head_flags;
+        let poison = self
+            .layout
+            .encodings
+            .flags
+            .hwpoison
+            .is_some_and(|bit| flags >> bit & 1 == 1);
+        if poison && !alias {
+            return PageClass::HwPoison;
+        }
+        let (Some(_), Some(address)) = (self.layout.compound, head_address) else {
+            return class;
+        };
+        let own_address = address.wrapping_add(offset as u64);
+        let points_here = self
+            .pages
+            .tail_word(index)
+            .is_some_and(|word| head_of(word, own_address) == address);
+        if points_here || alias || !DumpLevel::MAX.drops(class) {
+            class
+        } else {
+            PageClass::Doubtful(Doubt::TailElsewhere)
+        }
+    }
+}
+
+/// The address of the head that a tail's word leads to: a pointer with bit 0 set, or, since 7.1 (d6746190bbf3), a mask for the
+/// tail's own address. A mask has all its high bits set, where no `struct page` lies.
+fn head_of(word: u64, own_address: u64) -> u64 {
+    const LOWEST_MASK: u64 = 0xffff_ffff_0000_0000;
+    if word >= LOWEST_MASK {
+        own_address & word & !1
+    } else {
+        word - 1
+    }
+}
+
+/// The order of the free block at `index`, checked against what the allocator can do.
+fn free_order(pages: &Pages<'_>, index: usize, pfn: u64, encodings: &Encodings) -> Result<u64, Doubt> {
+    let order = pages
+        .private(index)
+        .filter(|order| *order < u64::from(encodings.free_orders));
+    let order = order.ok_or(Doubt::BuddyOrder)?;
+    if pfn.is_multiple_of(1 << order) {
+        Ok(order)
+    } else {
+        Err(Doubt::BuddyAlignment)
+    }
+}
+
+/// The span of the compound page whose head is at `index`, if its second page confirms it.
+fn compound_at(
+    pages: &Pages<'_>,
+    index: usize,
+    pfn: u64,
+    facts: PageFacts,
+    address: Option<u64>,
+) -> Result<Span, Doubt> {
+    let second = index + 1;
+    let order = pages
+        .compound_order(second)
+        .filter(|order| (1..=MAX_COMPOUND_ORDER).contains(order));
+    let order = order
+        .filter(|order| pfn.is_multiple_of(1 << order))
+        .ok_or(Doubt::CompoundOrder)?;
+    if let (Some(address), true) = (address, pages.has_tail_words()) {
+        let own_address = address.wrapping_add(pages.size() as u64);
+        let confirmed = pages
+            .tail_word(second)
+            .is_some_and(|word| head_of(word, own_address) == address);
+        if !confirmed {
+            return Err(Doubt::CompoundOrder);
+        }
+    }
+    let hugetlb = pages.hugetlb_by_second(second);
+    let facts = if hugetlb { facts.and(PageFacts::HUGETLB) } else { facts };
+    let class = decide(facts.without(PageFacts::HWPOISON));
+    let head = Head::Compound {
+        class,
+        flags: pages.flags(index),
+        address,
+    };
+    Ok(Span {
+        head,
+        range: PfnRange::new(pfn, pfn + (1 << order)),
+    })
+}

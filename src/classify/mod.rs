@@ -1,0 +1,116 @@
+//! From struct pages to the class of every frame, in parallel, and to the plane of frames to keep.
+//!
+//! Knows how compound pages and free blocks spread over many frames. Must not know files or outputs. The plane and the
+//! counts go to `plan` and to the report.
+
+mod block;
+mod parse;
+
+use rayon::prelude::{IndexedParallelIterator as _, ParallelIterator as _, ParallelSliceMut as _};
+use vdump_filters::{Doubt, DumpLevel, PageClass, PfnRange};
+
+use crate::{
+    bitmap::PageBitmap,
+    layout::KernelLayout,
+    memory::{MemMap, Protected, StructPages, VirtReader},
+    report::Progress,
+    source::Source,
+};
+
+use block::Block;
+
+/// Frames classified at a time: 512 KiB of struct pages, which fits a core's second-level cache.
+pub const BLOCK_PAGES: u64 = 8192;
+
+/// Pages by class, and the doubts one by one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Counts {
+    /// Pages of each class, by [`PageClass::index`].
+    pub classes: [u64; PageClass::COUNT],
+    /// Pages of each doubt, by [`Doubt::index`].
+    pub doubts: [u64; Doubt::ALL.len()],
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            classes: [0; PageClass::COUNT],
+            doubts: [0; Doubt::ALL.len()],
+        }
+    }
+}
+
+impl Counts {
+    /// Counts `pages` of one class.
+    pub fn add(&mut self, class: PageClass, pages: u64) {
+        self.classes[class.index()] += pages;
+        if let PageClass::Doubtful(doubt) = class {
+            self.doubts[doubt.index()] += pages;
+        }
+    }
+
+    /// Pages of one class.
+    #[must_use]
+    pub fn of(&self, class: PageClass) -> u64 {
+        self.classes[class.index()]
+    }
+
+    fn merge(mut self, other: &Self) -> Self {
+        for (own, theirs) in self.classes.iter_mut().zip(other.classes) {
+            *own += theirs;
+        }
+        for (own, theirs) in self.doubts.iter_mut().zip(other.doubts) {
+            *own += theirs;
+        }
+        self
+    }
+}
+
+/// What classification needs to know.
+#[derive(Debug)]
+pub struct Classifier<'a> {
+    /// The dump.
+    pub source: &'a Source,
+    /// Its kernel's layout.
+    pub layout: &'a KernelLayout,
+    /// Where the struct pages are.
+    pub map: &'a MemMap,
+    /// What must never be dropped.
+    pub protected: &'a Protected,
+    /// What to drop.
+    pub level: DumpLevel,
+}
+
+impl Classifier<'_> {
+    /// Clears in `kept` (all of RAM) the frames that the level drops. Runs on the current rayon pool; `progress` counts
+    /// frames. Stops early, with partial counts, when the progress says that the user wants to.
+    #[must_use]
+    pub fn run(&self, kept: &mut PageBitmap, progress: &Progress) -> Counts {
+        kept.as_bytes_mut()
+            .par_chunks_mut(BLOCK_PAGES as usize / 8)
+            .enumerate()
+            .map_init(
+                || self.block(),
+                |block, (index, bits)| {
+                    let start = index as u64 * BLOCK_PAGES;
+                    let mut counts = Counts::default();
+                    if let Some(block) = block
+                        && !progress.stopped()
+                    {
+                        let range = PfnRange::new(start, start + bits.len() as u64 * 8);
+                        block.classify(range, bits, self.level, &mut counts);
+                        progress.add(range.len());
+                    }
+                    counts
+                },
+            )
+            .reduce(Counts::default, |sum, counts| sum.merge(&counts))
+    }
+
+    /// One thread's workspace; `None` only for an architecture that the layout would have refused already.
+    fn block(&self) -> Option<Block<'_>> {
+        let virt = VirtReader::new(self.source, self.layout.paging)?;
+        let pages = StructPages::new(virt, self.map, self.source.ram(), self.layout);
+        Some(Block::new(pages, &self.layout.page, self.protected))
+    }
+}

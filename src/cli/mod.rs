@@ -1,0 +1,154 @@
+//! The command line: what was typed.
+//!
+//! Knows options and their help. Must not look at files, terminals or CPUs: that is [`resolve`]'s. The parsed line goes to
+//! `run`.
+
+pub mod resolve;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use vdump_filters::DumpLevel;
+
+use crate::pipeline::codec::Compression;
+
+/// Turn a crashed Linux machine's memory into a small dump that engineers can debug
+#[derive(Clone, Debug, Parser)]
+#[command(name = "vdump", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Write a dump without the pages nobody needs
+    Filter(Filter),
+    /// Say what a dump is
+    Info(Info),
+    /// Print the crashed kernel's log
+    Dmesg(Dmesg),
+}
+
+/// Options of `vdump filter`.
+#[derive(Clone, Debug, Args)]
+pub struct Filter {
+    /// The memory to read: /proc/vmcore, a copy of it, or QEMU's dump-guest-memory (ELF, also zstd-compressed)
+    pub input: PathBuf,
+
+    /// The dump to write; not needed with --dry-run
+    #[arg(required_unless_present = "dry_run")]
+    pub output: Option<PathBuf>,
+
+    /// What to drop: the sum of 1 (zero pages), 2 (page cache), 4 (page cache with private data), 8 (user memory), 16 (free
+    /// pages)
+    #[arg(short, long, value_name = "LEVEL", default_value = "31")]
+    pub dump_level: DumpLevel,
+
+    /// Output format [default: elf if OUTPUT ends in .elf, else kdump]
+    #[arg(short, long, value_enum)]
+    pub format: Option<Format>,
+
+    /// Codec and level: none, zlib[:1-12], lzo, snappy, zstd[:-7..22] [default: zstd for kdump, none for elf]
+    #[arg(short, long, value_name = "CODEC[:LEVEL]", allow_hyphen_values = true)]
+    pub compress: Option<Compression>,
+
+    /// Worker threads [default: the CPUs this process may use]
+    #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub threads: Option<u16>,
+
+    /// Memory to use at most, for example 64M [default: half of what is available to this process]
+    #[arg(long, value_name = "SIZE", value_parser = resolve::parse_size)]
+    pub memory_limit: Option<u64>,
+
+    /// Print what would be dropped and kept, and about how large the dump would be; write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Print the report as JSON on standard output
+    #[arg(long)]
+    pub json: bool,
+
+    /// How to show progress; 'none' prints nothing but errors
+    #[arg(long, value_enum, default_value_t = ProgressStyle::Auto)]
+    pub progress: ProgressStyle,
+
+    /// Overwrite OUTPUT
+    #[arg(long)]
+    pub force: bool,
+
+    /// Fail where pages cannot be read or memory cannot be classified, instead of going on without or keeping it
+    #[arg(long)]
+    pub strict: bool,
+
+    /// Say where each fact about the kernel came from
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// Output formats.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Format {
+    /// kdump-compressed: each page compressed on its own; crash, drgn and libkdumpfile read it
+    Kdump,
+    /// A compact ELF core; gdb reads it too
+    Elf,
+}
+
+/// Ways to show progress.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum ProgressStyle {
+    /// A bar on a terminal, lines on a console or in a log
+    Auto,
+    /// A bar
+    Bar,
+    /// A line every few seconds
+    Plain,
+    /// Nothing, and no summary either
+    None,
+}
+
+/// Options of `vdump info`.
+#[derive(Clone, Debug, Args)]
+pub struct Info {
+    /// The dump
+    pub input: PathBuf,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `vdump dmesg`.
+#[derive(Clone, Debug, Args)]
+pub struct Dmesg {
+    /// The dump
+    pub input: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn levels_of_codecs_may_be_negative() {
+        let cli = Cli::try_parse_from(["vdump", "filter", "-c", "zstd:-3", "a", "b"]).unwrap();
+        let Command::Filter(filter) = cli.command else { panic!() };
+        assert_eq!(filter.compress, Some(Compression::Zstd(-3)));
+    }
+
+    #[test]
+    fn only_a_dry_run_needs_no_output() {
+        assert!(Cli::try_parse_from(["vdump", "filter", "a"]).is_err());
+        assert!(Cli::try_parse_from(["vdump", "filter", "--dry-run", "a"]).is_ok());
+    }
+}

@@ -1,0 +1,157 @@
+//! From what was typed to what will be done: here files, terminals, memory and CPUs are looked at.
+//!
+//! Knows defaults. Must not do the work. The [`Job`] goes to `run`.
+
+use std::path::{Path, PathBuf};
+
+use vdump_filters::DumpLevel;
+
+use super::{Filter, Format, ProgressStyle};
+use crate::{
+    error::{Error, Kind, Result},
+    pipeline::codec::Compression,
+    report::Mode,
+    sys::host,
+};
+
+/// Assumed where the host does not say how much memory it has.
+const UNKNOWN_MEMORY: u64 = 64 << 20;
+
+/// A filter run with every default decided.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The input.
+    pub input: PathBuf,
+    /// The output; `None` in a dry run.
+    pub output: Option<PathBuf>,
+    /// What to drop.
+    pub level: DumpLevel,
+    /// The output format.
+    pub format: Format,
+    /// The codec.
+    pub compression: Compression,
+    /// Worker threads wanted; the memory budget may allow fewer.
+    pub threads: usize,
+    /// Memory limit, bytes.
+    pub memory_limit: u64,
+    /// How to show progress.
+    pub progress: Mode,
+    /// Overwrite.
+    pub force: bool,
+    /// Fail instead of going on.
+    pub strict: bool,
+    /// Print the report as JSON.
+    pub json: bool,
+    /// Explain.
+    pub verbose: bool,
+}
+
+impl Job {
+    /// Decides what was left open.
+    ///
+    /// # Errors
+    /// Options that contradict each other.
+    pub fn resolve(filter: &Filter) -> Result<Self> {
+        let output = filter.output.clone().filter(|_| !filter.dry_run);
+        let named = filter.output.as_deref();
+        let format = filter.format.unwrap_or_else(|| by_extension(named));
+        let compression = filter.compress.unwrap_or(match format {
+            Format::Kdump => Compression::DEFAULT_ZSTD,
+            Format::Elf => Compression::None,
+        });
+        if format == Format::Elf && compression != Compression::None {
+            return Err(Error::new(
+                Kind::Usage,
+                format!("an ELF dump cannot be compressed with {compression}"),
+            )
+            .because("readers know no compression inside ELF")
+            .next_step("use -f kdump, or compress the finished file"));
+        }
+        if output.is_some() && output.as_deref() == Some(filter.input.as_path()) {
+            return Err(Error::new(
+                Kind::Usage,
+                format!("{} is both input and output", filter.input.display()),
+            )
+            .next_step("name another output"));
+        }
+        let progress = match filter.progress {
+            ProgressStyle::Auto => Mode::detect(),
+            ProgressStyle::Bar => Mode::Bar,
+            ProgressStyle::Plain => Mode::Plain,
+            ProgressStyle::None => Mode::None,
+        };
+        let available = || host::available_memory(Path::new("/")).map_or(UNKNOWN_MEMORY, |bytes| bytes / 2);
+        Ok(Self {
+            input: filter.input.clone(),
+            output,
+            level: filter.dump_level,
+            format,
+            compression,
+            threads: filter.threads.map_or_else(host::usable_cpus, usize::from),
+            memory_limit: filter.memory_limit.unwrap_or_else(available),
+            progress,
+            force: filter.force,
+            strict: filter.strict,
+            json: filter.json,
+            verbose: filter.verbose,
+        })
+    }
+}
+
+fn by_extension(output: Option<&Path>) -> Format {
+    let extension = output.and_then(Path::extension);
+    if extension.is_some_and(|extension| extension.eq_ignore_ascii_case("elf")) {
+        Format::Elf
+    } else {
+        Format::Kdump
+    }
+}
+
+/// Reads `64M`, `1.5G`, `65536`; units are powers of 1024.
+///
+/// # Errors
+/// The text is not a size.
+pub fn parse_size(text: &str) -> std::result::Result<u64, String> {
+    let bad = || format!("'{text}' is not a size: give bytes, or a number with K, M, G or T");
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "" | "B" => 0,
+        "K" | "KB" | "KIB" => 10,
+        "M" | "MB" | "MIB" => 20,
+        "G" | "GB" | "GIB" => 30,
+        "T" | "TB" | "TIB" => 40,
+        _ => return Err(bad()),
+    };
+    if let Ok(whole) = digits.parse::<u64>() {
+        return whole.checked_mul(1 << shift).ok_or_else(bad);
+    }
+    let value: f64 = digits.parse().map_err(|_| bad())?;
+    let bytes = value * (1u64 << shift) as f64;
+    if bytes.is_finite() && (0.0..u64::MAX as f64).contains(&bytes) {
+        Ok(bytes as u64)
+    } else {
+        Err(bad())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [("65536", 65536), ("64M", 64 << 20), ("1.5g", 3 << 29), ("2KiB", 2048)] {
+            assert_eq!(parse_size(text), Ok(bytes));
+        }
+        for text in ["", "M", "64X", "-1", "99999999999999999T", "1e400", "nan"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_extension_picks_the_format() {
+        assert_eq!(by_extension(Some(Path::new("a/vmcore.elf"))), Format::Elf);
+        assert_eq!(by_extension(Some(Path::new("a/vmcore"))), Format::Kdump);
+        assert_eq!(by_extension(Some(Path::new("a/vmcore-incomplete"))), Format::Kdump);
+    }
+}

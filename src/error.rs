@@ -1,0 +1,150 @@
+//! Errors as a person at a console needs them: what we did, to which file, offset or PFN, the cause, the next step.
+//!
+//! Knows how an error reads and which exit code it gives. Must not know any room. Every fallible function ends here.
+
+use std::{fmt, io, path::Path};
+
+/// What a failure means for the caller.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// The command line asked for something that cannot be (exit code 2).
+    Usage,
+    /// The input is missing, damaged or not what was expected.
+    Input,
+    /// The output could not be written.
+    Output,
+    /// The output's device is full.
+    NoSpace,
+    /// The user or the system asked us to stop.
+    Interrupted,
+    /// Not enough memory within the limit.
+    Memory,
+}
+
+/// One failure, printed as `what: cause; next step`.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub struct Error {
+    kind: Kind,
+    what: String,
+    cause: Option<String>,
+    next: Option<String>,
+}
+
+/// The result of everything that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An error of `kind`; `what` says what we were doing and to what.
+    pub fn new(kind: Kind, what: impl Into<String>) -> Self {
+        Self {
+            kind,
+            what: what.into(),
+            cause: None,
+            next: None,
+        }
+    }
+
+    /// An input error.
+    pub fn input(what: impl Into<String>) -> Self {
+        Self::new(Kind::Input, what)
+    }
+
+    /// An output error; a full device becomes [`Kind::NoSpace`].
+    pub fn output(path: &Path, doing: &str, error: &io::Error) -> Self {
+        let full = matches!(
+            error.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+        );
+        let kind = if full { Kind::NoSpace } else { Kind::Output };
+        Self::new(kind, format!("cannot {doing} {}", path.display())).because(plain_io(error))
+    }
+
+    /// A file of the input that an operating system call refused.
+    pub fn io(path: &Path, doing: &str, error: &io::Error) -> Self {
+        Self::input(format!("cannot {doing} {}", path.display())).because(plain_io(error))
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn because(mut self, cause: impl fmt::Display) -> Self {
+        self.cause = Some(cause.to_string());
+        self
+    }
+
+    /// Adds what the reader can do now.
+    #[must_use]
+    pub fn next_step(mut self, next: impl Into<String>) -> Self {
+        self.next = Some(next.into());
+        self
+    }
+
+    /// Adds a next step unless there is one already.
+    #[must_use]
+    pub fn or_next_step(self, next: impl Into<String>) -> Self {
+        if self.next.is_some() {
+            self
+        } else {
+            self.next_step(next)
+        }
+    }
+
+    /// What the failure means.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The process's exit code: 2 for usage, else 1.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        if self.kind == Kind::Usage { 2 } else { 1 }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        if let Some(cause) = &self.cause {
+            write!(f, ": {cause}")?;
+        }
+        if let Some(next) = &self.next {
+            write!(f, "; {next}")?;
+        }
+        Ok(())
+    }
+}
+
+/// An I/O error without Rust's "(os error 28)" tail, which helps nobody at a console.
+#[must_use]
+pub fn plain_io(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error") {
+        Some((plain, _)) => plain.to_owned(),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_as_what_cause_next() {
+        let error = Error::input("cannot read page 0x1a2b3 of /proc/vmcore")
+            .because("Input/output error")
+            .next_step("the page was left out");
+        assert_eq!(
+            error.to_string(),
+            "cannot read page 0x1a2b3 of /proc/vmcore: Input/output error; the page was left out"
+        );
+        assert_eq!(error.exit_code(), 1);
+    }
+
+    #[test]
+    fn a_full_device_is_told_apart() {
+        let full = io::Error::from_raw_os_error(28);
+        let error = Error::output(Path::new("/mnt/vmcore"), "write", &full);
+        assert_eq!(error.kind(), Kind::NoSpace);
+        assert_eq!(error.to_string(), "cannot write /mnt/vmcore: No space left on device");
+    }
+}

@@ -1,0 +1,200 @@
+//! What the crashed kernel says about its own data structures.
+//!
+//! Knows VMCOREINFO, and which values each kernel era exports. Must not read memory: it only says where things are. The
+//! [`KernelLayout`] goes to `memory` and `classify`; every value remembers where it came from.
+
+mod page;
+mod paging;
+mod sections;
+mod vmcoreinfo;
+
+use std::fmt;
+
+pub use page::{PageLayout, SecondPage};
+pub use paging::PagingLayout;
+pub use sections::{MemMapLayout, SparseLayout};
+pub use vmcoreinfo::VmcoreInfo;
+
+use crate::{
+    error::{Error, Result},
+    source::Source,
+};
+
+/// Where a value came from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// A key of the dump's VMCOREINFO.
+    VmcoreInfo(String),
+    /// A segment header of the dump.
+    Segment,
+    /// The kernel's symbol table, read from the dump.
+    Kallsyms,
+    /// Not given; the text says why this value is right.
+    Default(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::VmcoreInfo(key) => write!(f, "VMCOREINFO {key}"),
+            Self::Segment => f.write_str("PT_LOAD segment"),
+            Self::Kallsyms => f.write_str("kallsyms in the dump"),
+            Self::Default(why) => write!(f, "default: {why}"),
+        }
+    }
+}
+
+/// One value of the layout, for reports.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fact {
+    /// What it is, for example `page.flags offset`.
+    pub name: &'static str,
+    /// Its value, as text.
+    pub value: String,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+/// Looks values up and remembers where each came from and what was missing.
+#[derive(Debug)]
+pub struct Resolver<'a> {
+    info: &'a VmcoreInfo,
+    facts: Vec<Fact>,
+    limits: Vec<String>,
+}
+
+impl<'a> Resolver<'a> {
+    fn new(info: &'a VmcoreInfo) -> Self {
+        Self {
+            info,
+            facts: Vec::new(),
+            limits: Vec::new(),
+        }
+    }
+
+    /// Notes a value and where it came from.
+    fn note(&mut self, name: &'static str, value: impl fmt::Debug, origin: Origin) {
+        self.facts.push(Fact {
+            name,
+            value: format!("{value:?}"),
+            origin,
+        });
+    }
+
+    /// Notes what cannot be told apart because the kernel does not export something.
+    fn limit(&mut self, text: impl Into<String>) {
+        self.limits.push(text.into());
+    }
+
+    /// The first of `keys` that VMCOREINFO has, noted under `name`.
+    fn first(&mut self, name: &'static str, keys: &[&str]) -> Option<i64> {
+        let (key, value) = keys.iter().find_map(|key| Some((*key, self.info.value(key)?)))?;
+        self.note(name, value, Origin::VmcoreInfo(key.to_owned()));
+        Some(value)
+    }
+
+    /// Like [`Resolver::first`] for something that filtering cannot do without.
+    fn required(&mut self, name: &'static str, keys: &[&str]) -> Result<i64> {
+        self.first(name, keys).ok_or_else(|| missing(keys))
+    }
+
+    /// An offset or size: small and not negative, or the dump lies.
+    fn small(&mut self, name: &'static str, keys: &[&str]) -> Result<Option<usize>> {
+        const LARGEST: i64 = 1 << 20;
+        match self.first(name, keys) {
+            None => Ok(None),
+            Some(value @ 0..=LARGEST) => Ok(Some(value as usize)),
+            Some(value) => Err(impossible(keys, value)),
+        }
+    }
+
+    /// A C `int` printed signed, as the kernel's `VMCOREINFO_NUMBER` does: truncated to its 32 bits.
+    fn int(&mut self, name: &'static str, keys: &[&str]) -> Option<u32> {
+        self.first(name, keys).map(|value| value as u32)
+    }
+
+    /// A page flag's bit number.
+    fn bit(&mut self, name: &'static str, key: &str) -> Result<Option<u32>> {
+        match self.first(name, &[key]) {
+            None => Ok(None),
+            Some(value @ 0..=63) => Ok(Some(value as u32)),
+            Some(value) => Err(impossible(&[key], value)),
+        }
+    }
+}
+
+fn missing(keys: &[&str]) -> Error {
+    Error::input(format!(
+        "cannot find struct pages: VMCOREINFO has no {}",
+        keys.join(" nor ")
+    ))
+    .next_step("dump with -d 0 or -d 1, which need no knowledge of the kernel")
+}
+
+fn impossible(keys: &[&str], value: i64) -> Error {
+    Error::input(format!(
+        "VMCOREINFO's {} has the impossible value {value}",
+        keys.join(" or ")
+    ))
+    .next_step("the dump is damaged: dump with -d 0 or -d 1, which need no knowledge of the kernel")
+}
+
+/// The crashed kernel's layout, as far as filtering needs it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KernelLayout {
+    /// Log2 of the page size in bytes.
+    pub page_shift: u32,
+    /// Page tables.
+    pub paging: PagingLayout,
+    /// How to find a page's `struct page`.
+    pub mem_map: MemMapLayout,
+    /// What a `struct page` looks like.
+    pub page: PageLayout,
+    /// Every value with its origin.
+    pub facts: Vec<Fact>,
+    /// What this kernel does not tell, and what follows for the dump.
+    pub limits: Vec<String>,
+}
+
+impl KernelLayout {
+    /// Resolves the layout for filtering `source`.
+    ///
+    /// # Errors
+    /// A value that filtering cannot do without is missing or impossible.
+    pub fn resolve(source: &Source, info: &VmcoreInfo) -> Result<Self> {
+        let mut resolver = Resolver::new(info);
+        let page_shift = page_shift(info)?;
+        let paging = PagingLayout::resolve(&mut resolver, source)?;
+        let page = PageLayout::resolve(&mut resolver)?;
+        let mem_map = MemMapLayout::resolve(&mut resolver, page_shift, &paging)?;
+        let Resolver { facts, limits, .. } = resolver;
+        Ok(Self {
+            page_shift,
+            paging,
+            mem_map,
+            page,
+            facts,
+            limits,
+        })
+    }
+
+    /// Only what virtual addresses need.
+    ///
+    /// # Errors
+    /// As [`KernelLayout::resolve`].
+    pub fn paging(source: &Source, info: &VmcoreInfo) -> Result<PagingLayout> {
+        PagingLayout::resolve(&mut Resolver::new(info), source)
+    }
+}
+
+/// Log2 of `PAGESIZE=`.
+///
+/// # Errors
+/// Not a power of two from 4 KiB to 64 KiB.
+pub fn page_shift(info: &VmcoreInfo) -> Result<u32> {
+    match info.text("PAGESIZE").and_then(|text| text.parse::<u64>().ok()) {
+        Some(size) if size.is_power_of_two() && (4096..=65536).contains(&size) => Ok(size.trailing_zeros()),
+        _ => Err(Error::input("VMCOREINFO's PAGESIZE is missing or is not a page size")
+            .next_step("the note is damaged: copy the dump again, or give the vmcore it was made from")),
+    }
+}

@@ -1,0 +1,210 @@
+//! What a `struct page` looks like: offsets, and the era's encodings.
+//!
+//! Knows which VMCOREINFO keys each kernel era exports for it. Must not read memory. Goes to `classify`.
+
+use vdump_filters::{Encodings, FlagBits, HugetlbEncoding, OrderEncoding, SlabEncoding, TypeTest};
+
+use super::{Origin, Resolver};
+use crate::error::{Error, Result};
+
+/// Offsets in `struct page`, bytes, and how to read what is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PageLayout {
+    /// `sizeof(struct page)`.
+    pub size: usize,
+    /// `flags`, 8 bytes.
+    pub flags: usize,
+    /// `mapping`, 8 bytes.
+    pub mapping: usize,
+    /// `_refcount`, 4 bytes.
+    pub refcount: Option<usize>,
+    /// `_mapcount` and `page_type`, 4 bytes.
+    pub type_word: Option<usize>,
+    /// `private`, 8 bytes: a free block's order.
+    pub private: Option<usize>,
+    /// `compound_head` (4.4) or `compound_info` (7.1: fc3f334ce2b9), 8 bytes: a tail page's way to its head.
+    pub compound: Option<usize>,
+    /// What a compound's second page holds.
+    pub second: SecondPage,
+    /// The era's encodings.
+    pub encodings: Encodings,
+}
+
+/// Offsets in the second page of a compound.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SecondPage {
+    /// The order, 1 byte.
+    pub order: Option<usize>,
+    /// The destructor: its number (1 byte) or, before 4.4, its address (8 bytes).
+    pub dtor: Option<usize>,
+    /// `lru.prev`, 8 bytes: the order before 4.4.
+    pub lru_prev: Option<usize>,
+}
+
+const PAGE_TYPE_KEYS: [&str; 3] = [
+    "NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)",
+    "NUMBER(PAGE_OFFLINE_MAPCOUNT_VALUE)",
+    "NUMBER(PAGE_UNACCEPTED_MAPCOUNT_VALUE)",
+];
+
+impl PageLayout {
+    pub(super) fn resolve(resolver: &mut Resolver<'_>) -> Result<Self> {
+        let size = resolver
+            .small("page size", &["SIZE(page)"])?
+            .ok_or_else(|| super::missing(&["SIZE(page)"]))?;
+        let mut required = |name, keys: &[&str]| resolver.small(name, keys)?.ok_or_else(|| super::missing(keys));
+        let flags = required("page.flags", &["OFFSET(page.flags)"])?;
+        let mapping = required("page.mapping", &["OFFSET(page.mapping)"])?;
+        let refcount = resolver.small("page._refcount", &["OFFSET(page._refcount)", "OFFSET(page._count)"])?;
+        let type_word = resolver.small("page._mapcount", &["OFFSET(page._mapcount)"])?;
+        let private = resolver.small("page.private", &["OFFSET(page.private)"])?;
+        let lru = resolver.small("page.lru", &["OFFSET(page.lru)"])?;
+        let compound = resolver.small(
+            "page.compound_head",
+            &["OFFSET(page.compound_head)", "OFFSET(page.compound_info)"],
+        )?;
+        let (hugetlb, dtor) = hugetlb(resolver, size, lru)?;
+        let (order, order_byte) = order(resolver, size, compound, lru)?;
+        let second = SecondPage {
+            order: order_byte,
+            dtor,
+            lru_prev: lru.map(|lru| lru + 8),
+        };
+        let encodings = encodings(resolver, hugetlb, order)?;
+        let layout = Self {
+            size,
+            flags,
+            mapping,
+            refcount,
+            type_word,
+            private,
+            compound,
+            second,
+            encodings,
+        };
+        layout.check()?;
+        Ok(layout)
+    }
+
+    /// Every field must lie inside the structure: the scanner relies on it.
+    fn check(&self) -> Result<()> {
+        let words = [
+            Some(self.flags),
+            Some(self.mapping),
+            self.private,
+            self.compound,
+            self.second.lru_prev,
+        ];
+        let halves = [self.refcount, self.type_word];
+        let bytes = [self.second.order, self.second.dtor];
+        let dtor_width = if matches!(self.encodings.hugetlb, HugetlbEncoding::DtorAddress(_)) {
+            8
+        } else {
+            1
+        };
+        let mut ends = (words.into_iter().flatten().map(|at| at + 8))
+            .chain(halves.into_iter().flatten().map(|at| at + 4))
+            .chain(bytes.into_iter().flatten().map(|at| at + dtor_width));
+        if !(24..=4096).contains(&self.size) || ends.any(|end| end > self.size) {
+            return Err(
+                Error::input("VMCOREINFO describes a struct page whose fields lie outside it")
+                    .because(format!("SIZE(page)={}", self.size))
+                    .next_step("the dump is damaged: dump with -d 0 or -d 1, which need no knowledge of the kernel"),
+            );
+        }
+        Ok(())
+    }
+}
+
+fn encodings(resolver: &mut Resolver<'_>, hugetlb: HugetlbEncoding, order: OrderEncoding) -> Result<Encodings> {
+    let flags = FlagBits {
+        lru: resolver.bit("PG_lru", "NUMBER(PG_lru)")?,
+        private: resolver.bit("PG_private", "NUMBER(PG_private)")?,
+        swapcache: resolver.bit("PG_swapcache", "NUMBER(PG_swapcache)")?,
+        swapbacked: resolver.bit("PG_swapbacked", "NUMBER(PG_swapbacked)")?,
+        hwpoison: resolver.bit("PG_hwpoison", "NUMBER(PG_hwpoison)")?,
+        head_mask: resolver
+            .first("PG_head_mask", &["NUMBER(PG_head_mask)"])
+            .unwrap_or(0)
+            .cast_unsigned(),
+    };
+    if flags.lru.is_none() || flags.private.is_none() {
+        resolver.limit("the kernel does not export PG_lru and PG_private: page cache may be kept");
+    }
+    let [buddy, offline, unaccepted] = PAGE_TYPE_KEYS.map(|key| resolver.int(key, &[key]).map(TypeTest::from_exported));
+    if buddy.is_none() {
+        resolver.limit("the kernel does not export PAGE_BUDDY_MAPCOUNT_VALUE: free pages are kept");
+    }
+    let free_orders = match resolver.first("free orders", &["LENGTH(zone.free_area)"]) {
+        Some(orders @ 1..=32) => orders as u32,
+        _ => {
+            // MAX_ORDER of every x86_64 kernel (include/linux/mmzone.h).
+            resolver.note("free orders", 11, Origin::Default("the kernel's default"));
+            11
+        }
+    };
+    let slab = slab(resolver)?;
+    Ok(Encodings {
+        flags,
+        slab,
+        hugetlb,
+        order,
+        buddy,
+        offline,
+        unaccepted,
+        free_orders,
+    })
+}
+
+fn slab(resolver: &mut Resolver<'_>) -> Result<SlabEncoding> {
+    if let Some(value) = resolver.int("slab page type", &["NUMBER(PAGE_SLAB_MAPCOUNT_VALUE)"]) {
+        return Ok(SlabEncoding::Type(TypeTest::from_exported(value)));
+    }
+    if let Some(bit) = resolver.bit("PG_slab", "NUMBER(PG_slab)")? {
+        return Ok(SlabEncoding::Flag(bit));
+    }
+    resolver.limit("the kernel does not say how it marks slab pages: pages that could be slab are kept");
+    Ok(SlabEncoding::Unknown)
+}
+
+/// The newest encoding first; the place of the destructor in the second page where the encoding needs it.
+fn hugetlb(resolver: &mut Resolver<'_>, size: usize, lru: Option<usize>) -> Result<(HugetlbEncoding, Option<usize>)> {
+    if let Some(value) = resolver.int("hugetlb page type", &["NUMBER(PAGE_HUGETLB_MAPCOUNT_VALUE)"]) {
+        return Ok((HugetlbEncoding::Type(TypeTest::from_exported(value)), None));
+    }
+    if let Some(bit) = resolver.bit("PG_hugetlb", "NUMBER(PG_hugetlb)")? {
+        return Ok((HugetlbEncoding::SecondPageFlag(bit), None));
+    }
+    let page_dtor = resolver.small("page.compound_dtor", &["OFFSET(page.compound_dtor)"])?;
+    let folio_dtor = resolver.small("folio._folio_dtor", &["OFFSET(folio._folio_dtor)"])?;
+    let dtor = page_dtor.or_else(|| folio_dtor?.checked_sub(size));
+    if let (Some(id @ 0..=255), Some(dtor)) = (resolver.int("hugetlb destructor", &["NUMBER(HUGETLB_PAGE_DTOR)"]), dtor)
+    {
+        return Ok((HugetlbEncoding::DtorId(id as u8), Some(dtor)));
+    }
+    if let (Some(address), Some(lru)) = (resolver.first("hugetlb destructor", &["SYMBOL(free_huge_page)"]), lru) {
+        return Ok((HugetlbEncoding::DtorAddress(address.cast_unsigned()), Some(lru)));
+    }
+    resolver.limit("the kernel does not say how it marks hugetlb pages: they are kept");
+    Ok((HugetlbEncoding::Unknown, None))
+}
+
+fn order(
+    resolver: &mut Resolver<'_>,
+    size: usize,
+    compound: Option<usize>,
+    lru: Option<usize>,
+) -> Result<(OrderEncoding, Option<usize>)> {
+    let in_page = resolver.small("page.compound_order", &["OFFSET(page.compound_order)"])?;
+    let in_folio = resolver.small("folio._folio_order", &["OFFSET(folio._folio_order)"])?;
+    // The folio's offset counts from its first page.
+    if let Some(at) = in_page.or_else(|| in_folio?.checked_sub(size)) {
+        return Ok((OrderEncoding::SecondPageByte, Some(at)));
+    }
+    Ok(match (compound, lru) {
+        // `compound_order` came with `compound_head` (4.4) and went when the order moved into the flags (6.6: ebc1baf5c9b4).
+        (Some(_), _) => (OrderEncoding::SecondPageFlags, None),
+        (None, Some(_)) => (OrderEncoding::SecondPageLruPrev, None),
+        (None, None) => (OrderEncoding::Unknown, None),
+    })
+}

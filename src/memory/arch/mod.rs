@@ -1,0 +1,88 @@
+//! One architecture, one file: how virtual addresses become physical ones.
+//!
+//! Knows page table entries. Must not know why an address is wanted. Used by the virtual reader.
+
+mod x86_64;
+
+use object::elf::EM_X86_64;
+
+use crate::{
+    layout::PagingLayout,
+    source::{PageReader, ReadError},
+};
+
+/// Where a virtual address lies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mapping {
+    /// The physical address.
+    pub paddr: u64,
+    /// Bytes from there to the end of the page (4 KiB, 2 MiB or 1 GiB) that maps it.
+    pub len: u64,
+}
+
+/// Why a virtual address has no physical one.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum WalkError {
+    /// An entry on the way is not present.
+    #[error("not mapped (level {0} entry)")]
+    NotMapped(u32),
+    /// An entry cannot be what the architecture defines.
+    #[error("broken page table (level {0} entry {1:#x})")]
+    Broken(u32, u64),
+    /// A page table could not be read.
+    #[error("page table: {0}")]
+    Read(#[from] ReadError),
+}
+
+/// What an architecture must provide.
+pub trait Arch: Sync + std::fmt::Debug {
+    /// Walks the crashed kernel's page tables. Takes a bounded number of reads, whatever the tables say.
+    ///
+    /// # Errors
+    /// [`WalkError`].
+    fn translate(&self, tables: &mut TableReader<'_>, vaddr: u64) -> Result<Mapping, WalkError>;
+}
+
+/// The architecture for a layout; `None` for one that is not known.
+#[must_use]
+pub fn for_layout(paging: PagingLayout) -> Option<Box<dyn Arch>> {
+    match paging.machine {
+        EM_X86_64 => Some(Box::new(x86_64::X86_64 { paging })),
+        _ => None,
+    }
+}
+
+/// Size of a page table, bytes.
+const TABLE_SIZE: usize = 4096;
+/// Levels of the deepest page tables.
+const MAX_LEVELS: usize = 5;
+
+/// Reads page table entries, keeping the last table of each level: neighbouring addresses share all but the last.
+#[derive(Debug)]
+pub struct TableReader<'a> {
+    reader: PageReader<'a>,
+    tables: Vec<Option<(u64, Box<[u8]>)>>,
+}
+
+impl<'a> TableReader<'a> {
+    /// Makes a reader on top of a physical one.
+    #[must_use]
+    pub fn new(reader: PageReader<'a>) -> Self {
+        Self {
+            reader,
+            tables: vec![None; MAX_LEVELS],
+        }
+    }
+
+    /// Entry `index` of the table at physical address `table`, which is of `level` (1 is the lowest).
+    fn entry(&mut self, level: u32, table: u64, index: usize) -> Result<u64, ReadError> {
+        let absent = ReadError::Absent(table);
+        let slot = self.tables.get_mut(level as usize - 1).ok_or_else(|| absent.clone())?;
+        let cached = match slot {
+            Some((paddr, bytes)) if *paddr == table => bytes,
+            _ => &mut slot.insert((table, self.reader.read(table, TABLE_SIZE)?.into())).1,
+        };
+        let (entries, _) = cached.as_chunks::<8>();
+        entries.get(index).map(|entry| u64::from_le_bytes(*entry)).ok_or(absent)
+    }
+}

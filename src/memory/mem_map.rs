@@ -1,0 +1,235 @@
+//! Where the `struct page` of a frame lies.
+//!
+//! Knows SPARSEMEM and FLATMEM. Must not know what a `struct page` holds. Goes to the reader of struct pages.
+
+use std::ops::Range;
+
+use vdump_filters::PfnRange;
+
+use super::VirtReader;
+use crate::{
+    error::{Error, Result},
+    layout::{KernelLayout, MemMapLayout, SparseLayout},
+    source::RamMap,
+};
+
+/// A range of frames without readable struct pages; they are kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Problem {
+    /// The frames.
+    pub range: PfnRange,
+    /// Why.
+    pub cause: String,
+}
+
+/// The map from frames to the virtual addresses of their struct pages.
+#[derive(Debug)]
+pub struct MemMap {
+    page_size: u64,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Flat {
+        base: u64,
+    },
+    Sparse {
+        pfn_shift: u32,
+        sections: Vec<(u64, Section)>,
+    },
+}
+
+/// One section: the virtual address of its first struct page, or why it has none.
+type Section = std::result::Result<u64, String>;
+
+/// `SECTION_MARKED_PRESENT | SECTION_HAS_MEM_MAP` (include/linux/mmzone.h).
+const HAS_MEM_MAP: u64 = 3;
+
+impl MemMap {
+    /// Reads the section table for all memory in `ram`. A bad section costs its own frames only.
+    ///
+    /// # Errors
+    /// The table itself cannot be read: then nothing could be classified.
+    pub fn read(virt: &VirtReader<'_>, layout: &KernelLayout, ram: &RamMap) -> Result<Self> {
+        let page_size = layout.page.size as u64;
+        let kind = match layout.mem_map {
+            MemMapLayout::Flat { mem_map } => {
+                let base = virt.read_u64(mem_map).map_err(|error| unreadable("mem_map", error))?;
+                if !is_kernel_address(base) {
+                    return Err(unreadable(
+                        "mem_map",
+                        format!("it holds {base:#x}, which is not a kernel address"),
+                    ));
+                }
+                Kind::Flat { base }
+            }
+            MemMapLayout::Sparse(sparse) => {
+                let mut table = SectionTable {
+                    virt,
+                    sparse,
+                    page_size,
+                    last_root: None,
+                };
+                let page_shift = layout.page_shift;
+                let sections = table.sections_of(ram, page_shift);
+                if let Some((_, Err(cause))) = sections.first()
+                    && sections.iter().all(|(_, section)| section.is_err())
+                {
+                    return Err(unreadable("mem_section", cause));
+                }
+                Kind::Sparse {
+                    pfn_shift: sparse.pfn_shift,
+                    sections,
+                }
+            }
+        };
+        Ok(Self { page_size, kind })
+    }
+
+    /// Splits `range` at section borders: for each part the virtual address of its first struct page, or why not.
+    pub fn parts(&self, range: PfnRange) -> impl Iterator<Item = (PfnRange, std::result::Result<u64, &str>)> {
+        let mut at = range.start;
+        std::iter::from_fn(move || {
+            if at >= range.end {
+                return None;
+            }
+            let (end, place) = match &self.kind {
+                Kind::Flat { base } => (range.end, Ok(base.wrapping_add(at.wrapping_mul(self.page_size)))),
+                Kind::Sparse { pfn_shift, sections } => {
+                    let number = at >> pfn_shift;
+                    let place = match sections.binary_search_by_key(&number, |(number, _)| *number) {
+                        Ok(found) => sections[found].1.as_ref().map_err(String::as_str).map(|base| {
+                            let within = at - (number << pfn_shift);
+                            base.wrapping_add(within.wrapping_mul(self.page_size))
+                        }),
+                        Err(_) => Err("the dump has no memory in this section"),
+                    };
+                    (range.end.min((number + 1) << pfn_shift), place)
+                }
+            };
+            let part = PfnRange::new(at, end);
+            at = end;
+            Some((part, place))
+        })
+    }
+
+    /// Where a frame's `struct page` lies.
+    #[must_use]
+    pub fn address(&self, pfn: u64) -> Option<u64> {
+        self.parts(PfnRange::new(pfn, pfn + 1)).next()?.1.ok()
+    }
+
+    /// Sections whose struct pages cannot be found.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        match &self.kind {
+            Kind::Flat { .. } => Vec::new(),
+            Kind::Sparse { pfn_shift, sections } => sections
+                .iter()
+                .filter_map(|(number, section)| {
+                    let range = PfnRange::new(number << pfn_shift, (number + 1) << pfn_shift);
+                    section.as_ref().err().map(|cause| Problem {
+                        range,
+                        cause: cause.clone(),
+                    })
+                })
+                .collect(),
+        }
+    }
+}
+
+struct SectionTable<'a, 'b> {
+    virt: &'a VirtReader<'b>,
+    sparse: SparseLayout,
+    page_size: u64,
+    last_root: Option<(u64, Section)>,
+}
+
+impl SectionTable<'_, '_> {
+    fn sections_of(&mut self, ram: &RamMap, page_shift: u32) -> Vec<(u64, Section)> {
+        let shift = self.sparse.pfn_shift;
+        let mut sections: Vec<(u64, Section)> = Vec::new();
+        for range in ram.pfn_ranges(page_shift) {
+            let numbers: Range<u64> = range.start >> shift..((range.end - 1) >> shift) + 1;
+            for number in numbers {
+                if sections.last().is_none_or(|(last, _)| *last < number) {
+                    let section = self.section(number);
+                    sections.push((number, section));
+                }
+            }
+        }
+        sections
+    }
+
+    fn section(&mut self, number: u64) -> Section {
+        let entry = self.entry_address(number)?;
+        let word = self
+            .virt
+            .read_u64(entry.wrapping_add(self.sparse.map_offset))
+            .map_err(|error| format!("its mem_section cannot be read: {error}"))?;
+        if word & HAS_MEM_MAP != HAS_MEM_MAP {
+            return Err("the kernel has no memory map for it".to_owned());
+        }
+        let encoded = word & !(self.alignment() - 1);
+        let first_pfn = number << self.sparse.pfn_shift;
+        let base = encoded.wrapping_add(first_pfn.wrapping_mul(self.page_size));
+        if !is_kernel_address(base) {
+            return Err(format!("its section_mem_map {word:#x} is not a kernel address"));
+        }
+        self.virt
+            .translate(base)
+            .map_err(|error| format!("its struct pages at {base:#x} are {error}"))?;
+        Ok(base)
+    }
+
+    /// What the pointer's alignment guarantees: the map of a section starts on a page, and what is subtracted from it is
+    /// a multiple of the map's size. The low bits belong to the kernel, and each release used more of them (bit 3 in
+    /// 5.3, bit 4 in 5.12, bit 5 in 6.15), so counting them would be wrong with the next one.
+    fn alignment(&self) -> u64 {
+        let map_size = self.page_size << self.sparse.pfn_shift;
+        4096.min(1 << map_size.trailing_zeros())
+    }
+
+    fn entry_address(&mut self, number: u64) -> Section {
+        let SparseLayout {
+            table,
+            extreme,
+            table_len,
+            sections_per_root,
+            section_size,
+            ..
+        } = self.sparse;
+        let root = number / sections_per_root;
+        if root >= table_len {
+            return Err("it lies beyond the kernel's section table".to_owned());
+        }
+        if !extreme {
+            return Ok(table.wrapping_add(number * section_size));
+        }
+        let part = match &self.last_root {
+            Some((last, part)) if *last == root => part.clone(),
+            _ => {
+                let part = match self.virt.read_u64(table.wrapping_add(root * 8)) {
+                    Ok(0) => Err("the kernel has no section there".to_owned()),
+                    Ok(part) => Ok(part),
+                    Err(error) => Err(format!("the section table cannot be read: {error}")),
+                };
+                self.last_root = Some((root, part.clone()));
+                part
+            }
+        }?;
+        Ok(part.wrapping_add(number % sections_per_root * section_size))
+    }
+}
+
+/// The upper half of the address space.
+fn is_kernel_address(vaddr: u64) -> bool {
+    vaddr >> 63 == 1
+}
+
+fn unreadable(what: &str, cause: impl std::fmt::Display) -> Error {
+    Error::input(format!("cannot find the crashed kernel's struct pages through {what}"))
+        .because(cause)
+        .next_step("dump with -d 0 or -d 1, which need no knowledge of the kernel")
+}

@@ -1,0 +1,19 @@
+//! The crashed kernel's memory as the kernel itself saw it: virtual addresses, symbols, and the `struct page` of each
+//! frame.
+//!
+//! Knows page tables and memory models. Must not know what a page is used for. The struct pages go to `classify`, virtual
+//! reads to `klog`.
+
+pub mod arch;
+mod kallsyms;
+mod mem_map;
+mod protect;
+mod struct_pages;
+mod virt;
+pub mod window;
+
+pub use kallsyms::{Kallsyms, KallsymsError};
+pub use mem_map::{MemMap, Problem};
+pub use protect::Protected;
+pub use struct_pages::StructPages;
+pub use virt::{ReadVirt, ReadVirtError, VirtReader};

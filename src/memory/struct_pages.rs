@@ -1,0 +1,98 @@
+//! Reading struct pages in blocks.
+//!
+//! Knows how to gather the map's pages, mapped in pieces of 2 MiB or of 4 KiB. Must not know what they hold. The bytes go to
+//! `classify`.
+
+use vdump_filters::{Pfn, PfnRange};
+
+use super::{MemMap, VirtReader};
+use crate::{
+    layout::KernelLayout,
+    source::{MAX_READ, RamMap},
+};
+
+/// One thread's reader of struct pages.
+#[derive(Debug)]
+pub struct StructPages<'a> {
+    virt: VirtReader<'a>,
+    map: &'a MemMap,
+    ram: &'a RamMap,
+    page_shift: u32,
+    page_size: usize,
+    bytes: Vec<u8>,
+    valid: Vec<bool>,
+}
+
+impl<'a> StructPages<'a> {
+    /// Makes a reader for the memory in `ram`.
+    #[must_use]
+    pub fn new(virt: VirtReader<'a>, map: &'a MemMap, ram: &'a RamMap, layout: &KernelLayout) -> Self {
+        let (page_shift, page_size) = (layout.page_shift, layout.page.size);
+        Self {
+            virt,
+            map,
+            ram,
+            page_shift,
+            page_size,
+            bytes: Vec::new(),
+            valid: Vec::new(),
+        }
+    }
+
+    /// The map from frames to struct pages.
+    #[must_use]
+    pub fn map(&self) -> &'a MemMap {
+        self.map
+    }
+
+    /// Whether the dump holds any byte of the frame.
+    #[must_use]
+    pub fn is_ram(&self, pfn: u64) -> bool {
+        let paddr = Pfn(pfn).paddr(self.page_shift);
+        self.ram
+            .overlapping(paddr, paddr.saturating_add(1 << self.page_shift))
+            .next()
+            .is_some()
+    }
+
+    /// The struct pages of `range`, and for each of them whether it could be read.
+    pub fn read(&mut self, range: PfnRange) -> (&[u8], &[bool]) {
+        let count = range.len() as usize;
+        self.bytes.clear();
+        self.bytes.resize(count * self.page_size, 0);
+        self.valid.clear();
+        self.valid.resize(count, false);
+        for (part, place) in self.map.parts(range) {
+            if let Ok(vaddr) = place {
+                self.fill(range.start, part, vaddr);
+            }
+        }
+        (&self.bytes, &self.valid)
+    }
+
+    fn fill(&mut self, first: u64, part: PfnRange, vaddr: u64) {
+        let from = (part.start - first) as usize;
+        let count = part.len() as usize;
+        self.valid[from..from + count].fill(true);
+        let offset = from * self.page_size;
+        let mut done = 0;
+        while done < count * self.page_size {
+            let at = vaddr.wrapping_add(done as u64);
+            let left = count * self.page_size - done;
+            let (len, copied) = match self.virt.translate(at) {
+                Ok(mapping) => {
+                    let len = left.min(MAX_READ).min(usize::try_from(mapping.len).unwrap_or(MAX_READ));
+                    let out = &mut self.bytes[offset + done..offset + done + len];
+                    (len, self.virt.read_phys(mapping.paddr, out).is_ok())
+                }
+                // The smallest page of any kernel: a hole in the map is skipped without guessing its size.
+                Err(_) => (left.min(4096 - (at & 4095) as usize), false),
+            };
+            if !copied {
+                let lost = done / self.page_size..(done + len).div_ceil(self.page_size);
+                self.valid[from..][lost].fill(false);
+            }
+            done += len;
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Reading the crashed kernel's virtual memory.
+//!
+//! Knows that a virtual range is a chain of physical ones. Must not know what is read. Goes to `klog`, to the symbol
+//! table's reader and to the memory map.
+
+use std::cell::RefCell;
+
+use super::arch::{self, Arch, Mapping, TableReader, WalkError};
+use crate::{
+    layout::PagingLayout,
+    source::{MAX_READ, PageReader, ReadError, Source},
+};
+
+/// Why virtual memory could not be read.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ReadVirtError {
+    /// The range could not be read.
+    #[error("cannot read virtual address {vaddr:#x}: {cause}")]
+    Unreadable {
+        /// The first address that failed.
+        vaddr: u64,
+        /// Why, in words.
+        cause: String,
+    },
+}
+
+/// Reads the crashed kernel's virtual memory.
+pub trait ReadVirt {
+    /// Fills all of `buf` from `vaddr`, or fails.
+    ///
+    /// # Errors
+    /// When any byte of the range cannot be translated or read.
+    fn read_virt(&self, vaddr: u64, buf: &mut [u8]) -> Result<(), ReadVirtError>;
+}
+
+/// A reader for one thread, over a source's page tables.
+#[derive(Debug)]
+pub struct VirtReader<'a> {
+    arch: Box<dyn Arch>,
+    /// The readers' caches change with every read; a `VirtReader` never leaves its thread while in use.
+    tables: RefCell<TableReader<'a>>,
+    pages: RefCell<PageReader<'a>>,
+}
+
+impl<'a> VirtReader<'a> {
+    /// Makes a reader; `None` for an architecture that is not known.
+    #[must_use]
+    pub fn new(source: &'a Source, paging: PagingLayout) -> Option<Self> {
+        let arch = arch::for_layout(paging)?;
+        let tables = RefCell::new(TableReader::new(source.reader()));
+        Some(Self {
+            arch,
+            tables,
+            pages: RefCell::new(source.reader()),
+        })
+    }
+
+    /// Where `vaddr` lies.
+    ///
+    /// # Errors
+    /// It is not mapped, or the tables are damaged.
+    pub fn translate(&self, vaddr: u64) -> Result<Mapping, WalkError> {
+        self.arch.translate(&mut self.tables.borrow_mut(), vaddr)
+    }
+
+    /// Fills `out` (at most [`MAX_READ`] bytes) from a physical address.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn read_phys(&self, paddr: u64, out: &mut [u8]) -> Result<(), ReadError> {
+        self.pages
+            .borrow_mut()
+            .read(paddr, out.len())
+            .map(|bytes| out.copy_from_slice(bytes))
+    }
+
+    /// Little-endian 64-bit word at `vaddr`.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn read_u64(&self, vaddr: u64) -> Result<u64, ReadVirtError> {
+        let mut word = [0; 8];
+        self.read_virt(vaddr, &mut word)?;
+        Ok(u64::from_le_bytes(word))
+    }
+}
+
+impl ReadVirt for VirtReader<'_> {
+    fn read_virt(&self, vaddr: u64, buf: &mut [u8]) -> Result<(), ReadVirtError> {
+        let mut done = 0;
+        while done < buf.len() {
+            let at = vaddr.wrapping_add(done as u64);
+            let failed = |cause: String| ReadVirtError::Unreadable { vaddr: at, cause };
+            let mapping = self.translate(at).map_err(|error| failed(error.to_string()))?;
+            let len = (buf.len() - done)
+                .min(MAX_READ)
+                .min(usize::try_from(mapping.len).unwrap_or(MAX_READ));
+            let part = &mut buf[done..done + len];
+            self.read_phys(mapping.paddr, part)
+                .map_err(|error| failed(error.to_string()))?;
+            done += len;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,42 @@
+//! The work itself: batches of pages are read and compressed on all threads and committed in order.
+//!
+//! Knows pages, codecs and threads. Must not know the output's layout: packed batches go to a sink through the caller.
+
+pub mod codec;
+mod ordered;
+mod pack;
+mod zeros;
+
+pub use ordered::in_order;
+pub use pack::{Fate, PackedBatch, PackedPage, Packer};
+pub use zeros::find_zeros;
+
+/// Whether a page is nothing but zeros.
+#[must_use]
+#[inline]
+pub fn is_zero(page: &[u8]) -> bool {
+    let (chunks, rest) = page.as_chunks::<64>();
+    let zero = |chunk: &[u8; 64]| {
+        let (words, _) = chunk.as_chunks::<8>();
+        words.iter().fold(0, |all, word| all | u64::from_ne_bytes(*word)) == 0
+    };
+    chunks.iter().all(zero) && rest.iter().all(|byte| *byte == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_zero;
+
+    #[test]
+    fn one_set_bit_anywhere_is_seen() {
+        for len in [1, 63, 64, 100, 4096] {
+            let mut page = vec![0u8; len];
+            assert!(is_zero(&page));
+            for at in 0..len {
+                page[at] = 0x80;
+                assert!(!is_zero(&page), "byte {at} of {len}");
+                page[at] = 0;
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Memory: what a run may use, and how many threads and how large batches fit in it.
+//!
+//! Knows what each part of the program holds. Must not allocate. Goes to `run` and to the report.
+
+use crate::{
+    error::{Error, Kind, Result},
+    report::human_bytes,
+};
+
+/// What a run must hold whatever its threads do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Needs {
+    /// Bitmap planes, bytes.
+    pub bitmaps: u64,
+    /// Notes and segment tables, bytes.
+    pub tables: u64,
+    /// Bytes that one codec context takes.
+    pub codec: u64,
+}
+
+/// How a run uses its memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Budget {
+    /// The limit, bytes.
+    pub limit: u64,
+    /// Worker threads.
+    pub threads: usize,
+    /// Pages in a batch.
+    pub batch_pages: u64,
+}
+
+/// Code, stacks and the C library, measured on the static binary.
+const BASE: u64 = 4 << 20;
+/// A worker's block of struct pages with its classes and a page table for each level.
+const WORKER: u64 = 1 << 20;
+/// Batches in flight for each worker: the one it fills, the one being committed, and half of one waiting for its turn.
+const BATCHES_PER_WORKER: u64 = 2;
+/// Batches in flight besides.
+const SPARE_BATCHES: u64 = 2;
+
+impl Budget {
+    /// The largest batch, pages of 4 KiB: one read of at most [`crate::source::MAX_READ`] bytes.
+    const LARGEST_BATCH: u64 = 1 << 20;
+    const SMALLEST_BATCH: u64 = 64 << 10;
+
+    /// Fits `threads` into `limit`: smaller batches first, then fewer threads.
+    ///
+    /// # Errors
+    /// Not even one thread fits; says how much it would take.
+    pub fn fit(limit: u64, threads: usize, page_size: u64, needs: Needs) -> Result<Self> {
+        let threads = threads.max(1);
+        for threads in (1..=threads).rev() {
+            let mut batch = Self::LARGEST_BATCH;
+            while batch >= Self::SMALLEST_BATCH {
+                if Self::total(threads, batch, needs) <= limit {
+                    return Ok(Self {
+                        limit,
+                        threads,
+                        batch_pages: (batch / page_size).max(1),
+                    });
+                }
+                batch /= 2;
+            }
+        }
+        let least = Self::total(1, Self::SMALLEST_BATCH, needs);
+        Err(Error::new(
+            Kind::Memory,
+            format!("not enough memory: {} are needed", human_bytes(least)),
+        )
+        .because(format!("the limit is {}", human_bytes(limit)))
+        .next_step(format!(
+            "give --memory-limit {} or more, or reserve more with crashkernel=",
+            least.div_ceil(1 << 20) << 20
+        )))
+    }
+
+    /// Batches that may be in flight at once.
+    #[must_use]
+    pub fn buffers(&self) -> usize {
+        (self.threads as u64 * BATCHES_PER_WORKER + SPARE_BATCHES) as usize
+    }
+
+    /// Bytes for `threads` workers with batches of `batch` bytes: the batches, and for each worker what it reads into.
+    fn total(threads: usize, batch: u64, needs: Needs) -> u64 {
+        let threads = threads as u64;
+        let batches = (threads * BATCHES_PER_WORKER + SPARE_BATCHES) * batch;
+        let workers = threads * (WORKER + batch + needs.codec);
+        BASE.saturating_add(needs.bitmaps)
+            .saturating_add(needs.tables)
+            .saturating_add(batches + workers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEEDS: Needs = Needs {
+        bitmaps: 1 << 20,
+        tables: 1 << 20,
+        codec: 1 << 20,
+    };
+
+    #[test]
+    fn plenty_of_memory_changes_nothing() {
+        let budget = Budget::fit(1 << 30, 8, 4096, NEEDS).unwrap();
+        assert_eq!((budget.threads, budget.batch_pages), (8, 256));
+    }
+
+    #[test]
+    fn batches_shrink_before_threads_go() {
+        let budget = Budget::fit(24 << 20, 7, 4096, NEEDS).unwrap();
+        assert_eq!(budget.threads, 7);
+        assert!(budget.batch_pages < 256);
+        let budget = Budget::fit(12 << 20, 64, 4096, NEEDS).unwrap();
+        assert!((1..7).contains(&budget.threads));
+    }
+
+    #[test]
+    fn too_little_is_an_error_that_says_how_much() {
+        let error = Budget::fit(1 << 20, 2, 4096, NEEDS).unwrap_err();
+        assert!(error.to_string().contains("--memory-limit"), "{error}");
+    }
+}

@@ -1,0 +1,11 @@
+//! From the plane of kept frames to what will be written: batches of pages, ELF segments, and the memory for it.
+//!
+//! Knows sizes and order before anything is read. Must not read or write. Goes to `pipeline` and `sink`.
+
+mod batches;
+mod budget;
+mod segments;
+
+pub use batches::{Batch, Batches};
+pub use budget::{Budget, Needs};
+pub use segments::{ElfPlan, Extent};

@@ -1,0 +1,341 @@
+//! The segments of a compact ELF core.
+//!
+//! Knows which frames share a segment and where each lies in the file. Must not read or write. Goes to the ELF sink.
+//!
+//! Readers look segments up one by one, so there must be few; but a segment that runs over a dropped page says that the
+//! page is there. Two kept runs therefore share a segment only across a small gap, which becomes a hole in the file: it
+//! holds none of the dropped bytes, and readers see zeros there, as they do in any ELF dump that says less than it could.
+
+use std::collections::BTreeMap;
+
+use vdump_filters::PfnRange;
+
+use crate::{
+    bitmap::PageBitmap,
+    error::{Error, Kind, Result},
+    format::{
+        align_up,
+        elf::{Load, headers_len},
+    },
+    source,
+};
+
+/// Frames that lie together in memory and in the file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Extent {
+    /// The frames.
+    pub range: PfnRange,
+    /// Of them, the first so many are in the file; the rest are zero.
+    pub stored: u64,
+    /// File offset of the first one.
+    pub offset: u64,
+}
+
+/// Where everything goes in a compact ELF core.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ElfPlan {
+    /// Program headers, in file order.
+    pub loads: Vec<Load>,
+    /// The same by frames, sorted.
+    pub extents: Vec<Extent>,
+    /// File offset of the notes.
+    pub notes: u64,
+    /// Size of the file, bytes.
+    pub size: u64,
+    /// Dropped frames that lie in gaps inside a segment and read as zeros.
+    pub gap_pages: u64,
+}
+
+/// As many segments as crash and libkdumpfile search through without the user noticing.
+const MANY_LOADS: u64 = 4096;
+/// More segments than a sound input can lead to; bounds the table that a hostile one makes us build.
+const MAX_LOADS: usize = 4 << 20;
+/// The longest gap that two runs may share a segment across, frames.
+const MAX_GAP: usize = 64;
+/// At least this many zero frames in a row end a segment; fewer become a hole in the file.
+const LONG_ZERO_RUN: u64 = 16;
+/// Data starts at a multiple of this, for mapping and reflinks.
+const DATA_ALIGNMENT: u64 = 4096;
+
+impl ElfPlan {
+    /// Places the frames of `kept`, of which those in `zero` are known to be all zeros.
+    ///
+    /// # Errors
+    /// The file would be larger than 2^63 bytes.
+    pub fn make(
+        kept: &PageBitmap,
+        zero: &PageBitmap,
+        recorded: &[source::Load],
+        notes_len: u64,
+        page_shift: u32,
+    ) -> Result<Self> {
+        let gap = best_gap(kept);
+        let (mut extents, gap_pages) = extents(kept, zero, gap);
+        let views = views(recorded);
+        let mut loads = Vec::new();
+        for view in &views {
+            let first = extents.partition_point(|extent| extent.range.end << page_shift <= view.start);
+            let shown = extents.iter().enumerate().skip(first);
+            for (index, extent) in shown.take_while(|(_, extent)| extent.range.start << page_shift < view.end) {
+                loads.extend(view.show(extent, index, page_shift));
+                if loads.len() > MAX_LOADS {
+                    return Err(Error::new(Kind::Output, "the ELF dump would have millions of segments")
+                        .because("the input's segments overlap each other too often")
+                        .next_step("write the kdump format instead: -f kdump"));
+                }
+            }
+        }
+        let too_large = || Error::new(Kind::Output, "the ELF dump would be larger than a file can be");
+        let notes = headers_len(loads.len());
+        let mut at = align_up(notes + notes_len, DATA_ALIGNMENT).ok_or_else(too_large)?;
+        for extent in &mut extents {
+            extent.offset = at;
+            at = at
+                .checked_add(extent.stored << page_shift)
+                .filter(|at| *at < 1 << 63)
+                .ok_or_else(too_large)?;
+        }
+        // Until here a load's offset is relative to its extent.
+        let loads: Vec<Load> = loads
+            .into_iter()
+            .map(|(index, load): (usize, Load)| Load {
+                offset: extents[index].offset + load.offset,
+                ..load
+            })
+            .collect();
+        Ok(Self {
+            loads,
+            extents,
+            notes,
+            size: at,
+            gap_pages,
+        })
+    }
+
+    /// The file offset of a stored frame.
+    #[must_use]
+    pub fn offset_of(&self, pfn: u64, page_shift: u32) -> Option<u64> {
+        let index = self.extents.partition_point(|extent| extent.range.end <= pfn);
+        let extent = self.extents.get(index).filter(|extent| extent.range.start <= pfn)?;
+        let within = pfn - extent.range.start;
+        (within < extent.stored).then(|| extent.offset + (within << page_shift))
+    }
+}
+
+/// The gap length up to which runs are joined: the smallest one that leaves few segments, but never so many gap frames that
+/// the file's apparent size grows by more than an eighth.
+fn best_gap(kept: &PageBitmap) -> u64 {
+    let mut gaps = [0u64; MAX_GAP + 1];
+    let (mut runs, mut pages) = (0u64, 0u64);
+    let mut last_end = None;
+    for run in kept.runs() {
+        if let Some(gap) = last_end.map(|end: u64| run.start - end)
+            && let Some(count) = usize::try_from(gap).ok().and_then(|gap| gaps.get_mut(gap))
+        {
+            *count += 1;
+        }
+        last_end = Some(run.end);
+        (runs, pages) = (runs + 1, pages + run.len());
+    }
+    let mut filled = 0;
+    for (gap, count) in (0u64..).zip(gaps) {
+        filled += gap * count;
+        if filled > pages / 8 {
+            return gap.saturating_sub(1);
+        }
+        runs -= count;
+        if runs <= MANY_LOADS {
+            return gap;
+        }
+    }
+    MAX_GAP as u64
+}
+
+/// Joins runs across gaps of up to `gap` frames, then ends each extent at every long run of zeros.
+fn extents(kept: &PageBitmap, zero: &PageBitmap, gap: u64) -> (Vec<Extent>, u64) {
+    let mut joined: Vec<PfnRange> = Vec::new();
+    let mut gap_pages = 0;
+    for run in kept.runs() {
+        match joined.last_mut() {
+            Some(last) if run.start - last.end <= gap => {
+                gap_pages += run.start - last.end;
+                last.end = run.end;
+            }
+            _ => joined.push(run),
+        }
+    }
+    let mut extents = Vec::new();
+    for range in joined {
+        let mut start = range.start;
+        for zeros in zero.runs_from(range.start).take_while(|zeros| zeros.start < range.end) {
+            let zeros = zeros.intersect(range);
+            if zeros.len() >= LONG_ZERO_RUN || zeros.end == range.end {
+                let range = PfnRange::new(start, zeros.end);
+                extents.push(Extent {
+                    range,
+                    stored: zeros.start - start,
+                    offset: 0,
+                });
+                start = zeros.end;
+            }
+        }
+        if start < range.end {
+            let range = PfnRange::new(start, range.end);
+            extents.push(Extent {
+                range,
+                stored: range.len(),
+                offset: 0,
+            });
+        }
+    }
+    (extents, gap_pages)
+}
+
+/// A stretch of physical memory at one distance from its virtual addresses.
+#[derive(Clone, Copy, Debug)]
+struct View {
+    start: u64,
+    end: u64,
+    /// Virtual minus physical, modulo 2^64.
+    distance: u64,
+}
+
+/// The input's segments as views; neighbours with one distance are joined, so that a gap between them costs no segment.
+/// A segment that repeats memory at another distance (the kernel's text) stays a view of its own.
+fn views(recorded: &[source::Load]) -> Vec<View> {
+    let mut by_distance: BTreeMap<u64, View> = BTreeMap::new();
+    for load in recorded {
+        let (start, end) = (load.paddr, load.paddr.saturating_add(load.memsz));
+        let distance = load.vaddr.wrapping_sub(load.paddr);
+        let view = by_distance.entry(distance).or_insert(View { start, end, distance });
+        (view.start, view.end) = (view.start.min(start), view.end.max(end));
+    }
+    let mut views: Vec<View> = by_distance.into_values().collect();
+    // The widest first: of two segments over the same memory crash takes the first.
+    views.sort_by_key(|view| std::cmp::Reverse(view.end - view.start));
+    views
+}
+
+impl View {
+    /// The part of `extent` that this view shows, with a file offset relative to the extent.
+    fn show(&self, extent: &Extent, index: usize, page_shift: u32) -> Option<(usize, Load)> {
+        let page = 1u64 << page_shift;
+        let (first, end) = (extent.range.start << page_shift, extent.range.end << page_shift);
+        let from = first.max(self.start & !(page - 1));
+        let to = end.min(align_up(self.end, page)?);
+        if from >= to {
+            return None;
+        }
+        let stored_end = first + (extent.stored << page_shift);
+        let filesz = stored_end.clamp(from, to) - from;
+        // Without data the offset only has to be one that exists.
+        let offset = (from - first).min(extent.stored << page_shift);
+        let vaddr = from.wrapping_add(self.distance);
+        Some((
+            index,
+            Load {
+                paddr: from,
+                vaddr,
+                offset,
+                filesz,
+                memsz: to - from,
+            },
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plane(len: u64, ranges: &[(u64, u64)]) -> PageBitmap {
+        let mut plane = PageBitmap::new(len);
+        for (start, end) in ranges {
+            plane.fill(PfnRange::new(*start, *end), true);
+        }
+        plane
+    }
+
+    fn recorded(paddr: u64, vaddr: u64, memsz: u64) -> source::Load {
+        source::Load {
+            paddr,
+            vaddr,
+            offset: 0,
+            filesz: memsz,
+            memsz,
+        }
+    }
+
+    const DIRECT: u64 = 0xffff_8880_0000_0000;
+    const TEXT: u64 = 0xffff_ffff_8100_0000;
+
+    #[test]
+    fn few_runs_are_never_joined() {
+        let kept = plane(100, &[(0, 10), (11, 20)]);
+        let plan = ElfPlan::make(&kept, &plane(100, &[]), &[recorded(0, DIRECT, 100 << 12)], 100, 12).unwrap();
+        assert_eq!(plan.gap_pages, 0);
+        assert_eq!(plan.loads.len(), 2);
+        assert_eq!(plan.loads[1].vaddr, DIRECT + (11 << 12));
+        assert_eq!(plan.size, plan.loads[1].offset + (9 << 12));
+        assert_eq!(plan.offset_of(10, 12), None);
+        assert_eq!(plan.offset_of(11, 12), Some(plan.loads[1].offset));
+    }
+
+    #[test]
+    fn many_runs_are_joined_across_the_smallest_gaps() {
+        let runs: Vec<_> = (0..10_000u64).map(|run| (run * 20, run * 20 + 19)).collect();
+        let kept = plane(200_000, &runs);
+        let plan = ElfPlan::make(
+            &kept,
+            &plane(200_000, &[]),
+            &[recorded(0, DIRECT, 200_000 << 12)],
+            100,
+            12,
+        )
+        .unwrap();
+        assert_eq!((plan.loads.len(), plan.gap_pages), (1, 9_999));
+        let sparse: Vec<_> = (0..10_000u64).map(|run| (run * 2, run * 2 + 1)).collect();
+        let kept = plane(20_000, &sparse);
+        let plan = ElfPlan::make(
+            &kept,
+            &plane(20_000, &[]),
+            &[recorded(0, DIRECT, 20_000 << 12)],
+            100,
+            12,
+        )
+        .unwrap();
+        assert_eq!((plan.loads.len(), plan.gap_pages), (10_000, 0));
+    }
+
+    #[test]
+    fn long_zero_runs_take_no_room() {
+        let kept = plane(200, &[(0, 100), (150, 160)]);
+        let zero = plane(200, &[(2, 4), (10, 40), (90, 100), (150, 160)]);
+        let plan = ElfPlan::make(&kept, &zero, &[recorded(0, DIRECT, 200 << 12)], 100, 12).unwrap();
+        let shape: Vec<_> = plan
+            .loads
+            .iter()
+            .map(|load| (load.paddr >> 12, load.filesz >> 12, load.memsz >> 12))
+            .collect();
+        assert_eq!(shape, [(0, 10, 40), (40, 50, 60), (150, 0, 10)]);
+        assert_eq!(plan.size - plan.extents[0].offset, 60 << 12);
+    }
+
+    #[test]
+    fn the_kernels_text_is_shown_twice_from_one_place() {
+        let kept = plane(100, &[(0, 100)]);
+        let loads = [recorded(0x10_000, TEXT, 0x8000), recorded(0, DIRECT, 100 << 12)];
+        let plan = ElfPlan::make(&kept, &plane(100, &[]), &loads, 100, 12).unwrap();
+        assert_eq!(plan.loads.len(), 2);
+        assert_eq!(
+            plan.loads[1],
+            Load {
+                paddr: 0x10_000,
+                vaddr: TEXT,
+                offset: plan.loads[0].offset + 0x10_000,
+                filesz: 0x8000,
+                memsz: 0x8000
+            }
+        );
+    }
+}

@@ -1,0 +1,9 @@
+//! What the user sees: progress while it runs, the summary at the end, the same as JSON.
+//!
+//! Knows how numbers read. Must not know how they were found. Every room may report progress; only `run` makes reports.
+
+mod progress;
+mod summary;
+
+pub use progress::{Mode, Progress};
+pub use summary::{ClassLine, DoubtLine, PageTotals, ProblemLine, ReadErrorLine, Report, Seconds, human_bytes};

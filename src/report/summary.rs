@@ -1,0 +1,201 @@
+//! The report at the end of a run: a table for people, JSON for programs.
+//!
+//! Knows what is worth saying. Must not know how it was measured. Printed by `run`.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// Pages of one class.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ClassLine {
+    /// The class's name.
+    pub name: &'static str,
+    /// Pages of it.
+    pub pages: u64,
+    /// The same in bytes.
+    pub bytes: u64,
+    /// Whether the level leaves them out (zero pages stay readable all the same).
+    pub dropped: bool,
+}
+
+/// Page totals.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct PageTotals {
+    /// Pages of RAM in the input.
+    pub ram: u64,
+    /// Pages that the output can show: stored ones, and zero pages, which are stored once or not at all.
+    pub kept: u64,
+    /// Pages left out.
+    pub dropped: u64,
+}
+
+/// Wall time by phase, seconds.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
+pub struct Seconds {
+    /// Finding each page's class.
+    pub classify: f64,
+    /// Reading, compressing and writing.
+    pub write: f64,
+    /// All of it.
+    pub total: f64,
+}
+
+/// A kept range that could not be classified.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ProblemLine {
+    /// First frame.
+    pub start_pfn: u64,
+    /// One past the last frame.
+    pub end_pfn: u64,
+    /// Why.
+    pub cause: String,
+}
+
+/// A page that could not be read.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ReadErrorLine {
+    /// The frame.
+    pub pfn: u64,
+    /// Why.
+    pub cause: String,
+}
+
+/// Pages in doubt for one reason.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct DoubtLine {
+    /// The reason's name.
+    pub reason: &'static str,
+    /// Pages kept for it.
+    pub pages: u64,
+}
+
+/// Everything about one run.
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+pub struct Report {
+    /// This program's version.
+    pub version: &'static str,
+    /// The input's path.
+    pub input: String,
+    /// The output's path; absent in a dry run.
+    pub output: Option<String>,
+    /// The crashed kernel's release.
+    pub kernel: Option<String>,
+    /// The output format.
+    pub format: &'static str,
+    /// The compression, with its level.
+    pub compress: String,
+    /// The dump level.
+    pub dump_level: u8,
+    /// Nothing was written.
+    pub dry_run: bool,
+    /// The output holds everything that it should.
+    pub complete: bool,
+    /// Page totals.
+    pub pages: PageTotals,
+    /// Pages by class, only classes that occur.
+    pub classes: Vec<ClassLine>,
+    /// Pages kept in doubt, by reason.
+    pub doubts: Vec<DoubtLine>,
+    /// Ranges kept because they could not be classified.
+    pub problems: Vec<ProblemLine>,
+    /// Pages that could not be read; the first hundred.
+    pub read_errors: Vec<ReadErrorLine>,
+    /// How many pages could not be read.
+    pub unreadable_pages: u64,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+    /// Bytes of all kept pages.
+    pub bytes_kept: u64,
+    /// Size of the output; the estimate in a dry run.
+    pub bytes_written: u64,
+    /// Page size, bytes.
+    pub page_size: u64,
+    /// Worker threads.
+    pub threads: usize,
+    /// The memory budget, bytes.
+    pub memory_limit: u64,
+    /// The most memory that was resident, bytes.
+    pub peak_resident: Option<u64>,
+    /// Wall time.
+    pub seconds: Seconds,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:<14} {:>12} {:>11} {:>7}", "class", "pages", "size", "share")?;
+        for line in &self.classes {
+            let fate = if line.dropped { "dropped" } else { "kept" };
+            self.row(f, line.name, line.pages, fate)?;
+        }
+        self.row(f, "RAM", self.pages.ram, "")?;
+        self.row(f, "kept", self.pages.kept, "")?;
+        let size = human_bytes(self.bytes_written);
+        let ratio = self.bytes_kept as f64 / self.bytes_written.max(1) as f64;
+        let doing = if self.dry_run { "would write about" } else { "written" };
+        write!(
+            f,
+            "{doing} {size} ({} with {}, {ratio:.1} to 1)",
+            self.format, self.compress
+        )?;
+        let rate = self.pages.ram.saturating_mul(self.page_size) as f64 / self.seconds.total.max(0.001);
+        write!(
+            f,
+            " in {:.1} s, {}/s of RAM",
+            self.seconds.total,
+            human_bytes(rate as u64)
+        )?;
+        if let Some(peak) = self.peak_resident {
+            write!(f, ", peak memory {}", human_bytes(peak))?;
+        }
+        writeln!(f)
+    }
+}
+
+impl Report {
+    fn row(&self, f: &mut fmt::Formatter<'_>, name: &str, pages: u64, fate: &str) -> fmt::Result {
+        let share = pages as f64 * 100.0 / self.pages.ram.max(1) as f64;
+        let size = human_bytes(pages.saturating_mul(self.page_size));
+        let line = format!("{name:<14} {pages:>12} {size:>11} {share:>5.1} %  {fate}");
+        writeln!(f, "{}", line.trim_end())
+    }
+}
+
+/// Bytes for people, in powers of 1024.
+#[must_use]
+pub fn human_bytes(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = UNITS[0];
+    for next in &UNITS[1..] {
+        if value < 1023.95 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    format!("{value:.1} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_read_well() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1 << 20, "1.0 MiB"),
+            ((1 << 20) - 1, "1.0 MiB"),
+            (1_610_612_736, "1.5 GiB"),
+            (u64::MAX, "16.0 EiB"),
+        ] {
+            assert_eq!(human_bytes(bytes), text);
+        }
+    }
+}

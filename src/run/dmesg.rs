@@ -1,0 +1,35 @@
+//! `vdump dmesg`.
+
+use std::io::{self, Write as _};
+
+use crate::{
+    cli::Dmesg,
+    error::{Error, Result},
+    klog,
+    layout::KernelLayout,
+    memory::VirtReader,
+    source::Source,
+};
+
+pub(super) fn run(options: &Dmesg) -> Result<()> {
+    let source = Source::open(&options.input)?;
+    let what = || format!("cannot find the kernel log in {}", options.input.display());
+    let info = super::facts::vmcoreinfo(&source)
+        .ok_or_else(|| super::facts::no_vmcoreinfo(&source).next_step("the log cannot be found without it"))?;
+    let paging = KernelLayout::paging(&source, &info).map_err(|error| {
+        Error::input(what())
+            .because(error)
+            .next_step("the dump may be damaged: copy it again")
+    })?;
+    let virt = VirtReader::new(&source, paging).ok_or_else(|| Error::input(what()))?;
+    let log = klog::read_log(&info, &virt).map_err(|error| Error::input(what()).because(error))?;
+    super::print(|out| {
+        let mut out = io::BufWriter::new(out);
+        klog::write_dmesg(&log, &mut out)?;
+        out.flush()
+    })?;
+    for (loss, count) in log.losses.iter().filter(|(loss, _)| loss.is_damage()) {
+        let _ = writeln!(io::stderr(), "vdump: {count} log records: {}", loss.reason());
+    }
+    Ok(())
+}

@@ -1,0 +1,588 @@
+//! `vdump filter`: source, layout, memory, classify, plan, pipeline, sink.
+
+use std::{
+    io::{self, Write as _},
+    time::Instant,
+};
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use vdump_filters::{DumpLevel, PageClass, PfnRange};
+
+use super::{Stop, facts};
+use crate::{
+    bitmap::PageBitmap,
+    classify::{Classifier, Counts},
+    cli::{Filter, Format, resolve::Job},
+    error::{Error, Kind, Result},
+    format::{diskdump::flags, elf},
+    layout::{Fact, KernelLayout, VmcoreInfo},
+    memory::{MemMap, Problem, Protected, VirtReader},
+    pipeline::{Fate, PackedBatch, Packer, codec::Compression, find_zeros, in_order},
+    plan::{Batches, Budget, ElfPlan, Needs},
+    report::{ClassLine, DoubtLine, PageTotals, ProblemLine, Progress, ReadErrorLine, Report, Seconds},
+    sink::{ElfSink, KdumpFacts, KdumpSink, LostPage, Sink, Target, Written},
+    source::Source,
+    sys::host,
+};
+
+pub(super) fn run(filter: &Filter) -> Result<()> {
+    let job = Job::resolve(filter)?;
+    let source = Source::open(&job.input)?;
+    let stop = Stop::on_signals()?;
+    let report = Run::prepare(&job, &source, &stop)?.run()?;
+    if job.json {
+        super::print(|out| {
+            serde_json::to_writer_pretty(&mut *out, &report)?;
+            writeln!(out)
+        })?;
+    }
+    Ok(())
+}
+
+/// What is known about the crashed kernel.
+struct Kernel {
+    layout: KernelLayout,
+    map: MemMap,
+    protected: Protected,
+}
+
+impl Kernel {
+    fn read(source: &Source, info: &VmcoreInfo) -> Result<Self> {
+        let layout = KernelLayout::resolve(source, info)?;
+        let virt = VirtReader::new(source, layout.paging)
+            .ok_or_else(|| Error::input("the dump's architecture is not known"))?;
+        let map = MemMap::read(&virt, &layout, source.ram())?;
+        let protected = Protected::find(source, info, &layout, &virt);
+        Ok(Self { layout, map, protected })
+    }
+
+    fn facts(&self) -> impl Iterator<Item = &Fact> {
+        self.layout.facts.iter().chain(self.protected.facts())
+    }
+}
+
+/// One run, after everything that can be refused has been.
+struct Run<'a> {
+    job: &'a Job,
+    source: &'a Source,
+    stop: &'a Stop,
+    info: Option<VmcoreInfo>,
+    kernel: Option<Kernel>,
+    page_shift: u32,
+    budget: Budget,
+    pool: ThreadPool,
+    progress: Progress,
+    target: Option<Target>,
+    warnings: Vec<String>,
+    started: Instant,
+}
+
+/// What classification found.
+struct Classified {
+    kept: PageBitmap,
+    counts: Counts,
+    problems: Vec<Problem>,
+    seconds: f64,
+}
+
+/// What was written, or would be.
+#[derive(Default)]
+struct Outcome {
+    written: Written,
+    bytes: u64,
+    gap_pages: u64,
+}
+
+impl<'a> Run<'a> {
+    fn prepare(job: &'a Job, source: &'a Source, stop: &'a Stop) -> Result<Self> {
+        let started = Instant::now();
+        let info = facts::vmcoreinfo(source);
+        let page_shift = facts::page_shift(source, info.as_ref())?;
+        let budget = budget(job, source, page_shift)?;
+        let mut warnings = Vec::new();
+        let kernel = kernel(job.level, source, info.as_ref(), &mut warnings)?;
+        let target = job
+            .output
+            .as_deref()
+            .map(|name| Target::create(name, job.force))
+            .transpose()?;
+        let pool = ThreadPoolBuilder::new()
+            .num_threads(budget.threads)
+            .build()
+            .map_err(|error| {
+                Error::new(Kind::Memory, "cannot start threads")
+                    .because(error)
+                    .next_step("give -j 1")
+            })?;
+        if budget.threads < job.threads {
+            warnings.push(format!(
+                "{} threads instead of {}: more do not fit the memory limit",
+                budget.threads, job.threads
+            ));
+        }
+        let progress = Progress::new(job.progress, 1 << page_shift, stop.flag());
+        Ok(Self {
+            job,
+            source,
+            stop,
+            info,
+            kernel,
+            page_shift,
+            budget,
+            pool,
+            progress,
+            target,
+            warnings,
+            started,
+        })
+    }
+
+    fn run(mut self) -> Result<Report> {
+        let mut classified = self.classify()?;
+        let writing = Instant::now();
+        let outcome = match (self.target.take(), self.job.format) {
+            (None, _) => self.estimate(&mut classified)?,
+            (Some(target), Format::Kdump) => self.write_kdump(target, &classified)?,
+            (Some(target), Format::Elf) => self.write_elf(target, &mut classified)?,
+        };
+        self.progress.finish();
+        let seconds = Seconds {
+            classify: classified.seconds,
+            write: writing.elapsed().as_secs_f64(),
+            total: self.started.elapsed().as_secs_f64(),
+        };
+        let report = self.report(&classified, outcome, seconds);
+        self.show(&report);
+        Ok(report)
+    }
+
+    /// The plane of frames to keep.
+    fn classify(&mut self) -> Result<Classified> {
+        let begun = Instant::now();
+        let ram = self.source.ram();
+        let mut kept = PageBitmap::new(ram.max_pfn(self.page_shift));
+        for range in ram.pfn_ranges(self.page_shift) {
+            kept.fill(range, true);
+        }
+        let mut counts = Counts::default();
+        let mut problems = Vec::new();
+        match &self.kernel {
+            Some(Kernel {
+                layout, map, protected, ..
+            }) => {
+                problems = map.problems();
+                let classifier = Classifier {
+                    source: self.source,
+                    layout,
+                    map,
+                    protected,
+                    level: self.job.level,
+                };
+                self.progress.start("classify", kept.len());
+                counts = self.pool.install(|| classifier.run(&mut kept, &self.progress));
+            }
+            None => counts.add(PageClass::Unmapped, kept.count()),
+        }
+        self.check_interrupted("before anything was written")?;
+        if self.job.strict
+            && let Some(problem) = problems.first()
+        {
+            let PfnRange { start, end } = problem.range;
+            return Err(
+                Error::input(format!("cannot classify the page frames {start:#x} to {end:#x}"))
+                    .because(&problem.cause)
+                    .next_step("without --strict they are kept"),
+            );
+        }
+        Ok(Classified {
+            kept,
+            counts,
+            problems,
+            seconds: begun.elapsed().as_secs_f64(),
+        })
+    }
+
+    fn write_kdump(&self, target: Target, classified: &Classified) -> Result<Outcome> {
+        let facts = self.kdump_facts();
+        let ram = self.source.ram().pfn_ranges(self.page_shift);
+        let dumped = classified.kept.clone();
+        let sink = KdumpSink::create(target, &facts, 1 << self.page_shift, ram, dumped)?;
+        self.write(Box::new(sink), &classified.kept, 0)
+    }
+
+    fn write_elf(&self, target: Target, classified: &mut Classified) -> Result<Outcome> {
+        let (zero, lost) = self.zeros(classified)?;
+        let notes = self.source.notes();
+        let plan = ElfPlan::make(
+            &classified.kept,
+            &zero,
+            self.source.loads(),
+            notes.len() as u64,
+            self.page_shift,
+        )?;
+        let zero_pages = zero.count();
+        let gap_pages = plan.gap_pages;
+        let sink = ElfSink::create(target, plan, self.source.machine(), notes, self.page_shift)?;
+        let mut stored = classified.kept.clone();
+        stored.subtract(&zero);
+        drop(zero);
+        let mut outcome = self.write(Box::new(sink), &stored, gap_pages)?;
+        outcome.written.zero += zero_pages;
+        outcome.written.lost += lost.len() as u64;
+        outcome.written.lost_pages.splice(0..0, lost.into_iter().take(100));
+        Ok(outcome)
+    }
+
+    /// Finds zero pages beforehand where the level asks for it; pages that cannot be read leave the plane of kept ones.
+    fn zeros(&self, classified: &mut Classified) -> Result<(PageBitmap, Vec<LostPage>)> {
+        if !self.job.level.drops_zero() {
+            return Ok((PageBitmap::new(classified.kept.len()), Vec::new()));
+        }
+        self.progress.start("zeros", classified.kept.count());
+        let (zero, lost) = self
+            .pool
+            .install(|| find_zeros(self.source, &classified.kept, self.page_shift, &self.progress));
+        self.check_interrupted("before anything was written")?;
+        let lost: Vec<_> = lost.into_iter().map(|(pfn, cause)| LostPage { pfn, cause }).collect();
+        for page in &lost {
+            self.check_lost(page)?;
+            classified.kept.fill(PfnRange::new(page.pfn, page.pfn + 1), false);
+        }
+        Ok((zero, lost))
+    }
+
+    /// Runs the pipeline into `sink`.
+    fn write(&self, mut sink: Box<dyn Sink>, pages: &PageBitmap, gap_pages: u64) -> Result<Outcome> {
+        let total = pages.count();
+        self.progress.start("write", total);
+        let mut done = 0;
+        let result = self.pack(pages, 1, |batch| {
+            sink.commit(batch)?;
+            if let Some(page) = sink.written().lost_pages.first() {
+                self.check_lost(page)?;
+            }
+            done += batch.pages.len() as u64;
+            self.progress.add(batch.pages.len() as u64);
+            Ok(())
+        });
+        let how_far = format!("after {done} of {total} pages");
+        if let Err(error) = result.and_then(|()| self.check_interrupted(&how_far)) {
+            self.progress.finish();
+            let keep = error.kind() == Kind::NoSpace || self.stop.keeps_partial();
+            return Err(give_up(sink, error, keep, &how_far));
+        }
+        let written = sink.written().clone();
+        Ok(Outcome {
+            written,
+            bytes: sink.finish()?,
+            gap_pages,
+        })
+    }
+
+    /// Packs every `step`-th batch of `pages` on all threads and hands the batches to `commit` in order.
+    fn pack(&self, pages: &PageBitmap, step: usize, commit: impl FnMut(&mut PackedBatch) -> Result<()>) -> Result<()> {
+        let make_worker = || {
+            let mut packer = Packer::new(self.source.reader(), self.job.compression.codec(), self.page_shift);
+            move |batch, out: &mut PackedBatch| packer.pack(&batch, out)
+        };
+        let batches = Batches::new(pages, self.budget.batch_pages).step_by(step);
+        let buffers = vec![PackedBatch::default(); self.budget.buffers()];
+        in_order(
+            &self.pool,
+            batches,
+            buffers,
+            make_worker,
+            || self.progress.stopped(),
+            commit,
+        )
+    }
+
+    /// A dry run: finds the zeros, compresses a sample, and says how large the dump would be.
+    fn estimate(&self, classified: &mut Classified) -> Result<Outcome> {
+        /// Pages compressed for the estimate: 64 MiB of 4 KiB pages, spread evenly.
+        const SAMPLE: u64 = 16 << 10;
+        let (zero, lost) = self.zeros(classified)?;
+        let mut stored = classified.kept.clone();
+        stored.subtract(&zero);
+        let pages = stored.count();
+        let (mut sampled, mut packed) = (0u64, 0u64);
+        self.progress.start("sample", pages.min(SAMPLE));
+        self.pack(&stored, (pages / SAMPLE + 1) as usize, |batch| {
+            let count = batch
+                .pages
+                .iter()
+                .filter(|page| matches!(page.fate, Fate::Stored { .. }))
+                .count() as u64;
+            sampled += count;
+            packed += batch.data.len() as u64;
+            self.progress.add(count);
+            Ok(())
+        })?;
+        self.check_interrupted("in a dry run: nothing was to be written")?;
+        let data = if sampled == 0 {
+            0
+        } else {
+            (packed as f64 / sampled as f64 * pages as f64) as u64
+        };
+        let notes = self.source.notes().len() as u64;
+        let written = Written {
+            zero: zero.count(),
+            stored: pages,
+            lost: lost.len() as u64,
+            lost_pages: lost,
+        };
+        let (bytes, gap_pages) = match self.job.format {
+            Format::Kdump => {
+                use crate::format::diskdump::Areas;
+                let areas = Areas::place(1 << self.page_shift, notes, stored.len(), pages + written.zero);
+                (areas.map_or(0, |areas| areas.data) + data, 0)
+            }
+            Format::Elf => {
+                let plan = ElfPlan::make(&classified.kept, &zero, self.source.loads(), notes, self.page_shift)?;
+                (plan.size, plan.gap_pages)
+            }
+        };
+        Ok(Outcome {
+            written,
+            bytes,
+            gap_pages,
+        })
+    }
+
+    fn kdump_facts(&self) -> KdumpFacts {
+        let info = self.info.as_ref();
+        KdumpFacts {
+            utsname: facts::utsname(self.source, info),
+            crash_time: facts::crash_time(info).unwrap_or(0),
+            phys_base: self.kernel.as_ref().map_or(0, |kernel| kernel.layout.paging.phys_base),
+            level: self.job.level,
+            codec_flags: match self.job.compression {
+                Compression::None => flags::RAW,
+                Compression::Zlib(_) => flags::ZLIB,
+                Compression::Lzo => flags::LZO,
+                Compression::Snappy => flags::SNAPPY,
+                Compression::Zstd(_) => flags::ZSTD,
+            },
+            cpus: self.source.saved_cpus() as u32,
+            notes: self.source.notes().to_vec(),
+            vmcoreinfo: self.source.vmcoreinfo().map(|(offset, text)| (offset, text.len())),
+        }
+    }
+
+    fn check_interrupted(&self, how_far: &str) -> Result<()> {
+        match self.stop.signal() {
+            Some(signal) => {
+                self.progress.finish();
+                Err(Error::new(Kind::Interrupted, format!("stopped by {signal} {how_far}")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn check_lost(&self, page: &LostPage) -> Result<()> {
+        if !self.job.strict {
+            return Ok(());
+        }
+        Err(Error::input(format!(
+            "cannot read page {:#x} of {}",
+            page.pfn,
+            self.source.path().display()
+        ))
+        .because(&page.cause)
+        .next_step("without --strict the page is left out"))
+    }
+
+    fn report(&self, classified: &Classified, outcome: Outcome, seconds: Seconds) -> Report {
+        let page_size = 1u64 << self.page_shift;
+        let Classified { counts, problems, .. } = classified;
+        let Written {
+            zero, lost, lost_pages, ..
+        } = outcome.written;
+        let level = self.job.level;
+        let line = |class: PageClass, pages: u64| ClassLine {
+            name: class.name(),
+            pages,
+            bytes: pages.saturating_mul(page_size),
+            dropped: level.drops(class),
+        };
+        let mut classes: Vec<_> = PageClass::ALL.map(|class| line(class, counts.of(class))).into();
+        // These two are found by content, among the pages that their class keeps.
+        classes[PageClass::Zero.index()].pages = zero;
+        classes[PageClass::Zero.index()].bytes = zero.saturating_mul(page_size);
+        classes[PageClass::Unreadable.index()] = line(PageClass::Unreadable, lost);
+        classes.retain(|line| line.pages > 0);
+        let ram = counts.classes.iter().sum::<u64>();
+        let dropped = PageClass::ALL
+            .iter()
+            .filter(|class| level.drops(**class))
+            .map(|class| counts.of(*class))
+            .sum::<u64>()
+            + lost;
+        let pages = PageTotals {
+            ram,
+            kept: ram - dropped,
+            dropped,
+        };
+        Report {
+            version: env!("CARGO_PKG_VERSION"),
+            input: self.job.input.display().to_string(),
+            output: self.job.output.as_ref().map(|path| path.display().to_string()),
+            kernel: self
+                .info
+                .as_ref()
+                .and_then(|info| info.text("OSRELEASE"))
+                .map(str::to_owned),
+            format: match self.job.format {
+                Format::Kdump => "kdump",
+                Format::Elf => "elf",
+            },
+            compress: self.job.compression.to_string(),
+            dump_level: level.bits(),
+            dry_run: self.job.output.is_none(),
+            complete: lost == 0,
+            pages,
+            classes,
+            doubts: vdump_filters::Doubt::ALL
+                .iter()
+                .map(|doubt| DoubtLine {
+                    reason: doubt.name(),
+                    pages: counts.doubts[doubt.index()],
+                })
+                .filter(|line| line.pages > 0)
+                .collect(),
+            problems: problems.iter().map(problem_line).collect(),
+            read_errors: lost_pages
+                .into_iter()
+                .map(|page| ReadErrorLine {
+                    pfn: page.pfn,
+                    cause: page.cause,
+                })
+                .collect(),
+            unreadable_pages: lost,
+            warnings: self.all_warnings(outcome.gap_pages),
+            bytes_kept: pages.kept.saturating_mul(page_size),
+            bytes_written: outcome.bytes,
+            page_size,
+            threads: self.budget.threads,
+            memory_limit: self.budget.limit,
+            peak_resident: host::peak_resident(),
+            seconds,
+        }
+    }
+
+    fn all_warnings(&self, gap_pages: u64) -> Vec<String> {
+        let mut warnings = self.warnings.clone();
+        if let Some(kernel) = &self.kernel {
+            warnings.extend(kernel.layout.limits.iter().chain(kernel.protected.limits()).cloned());
+        }
+        if gap_pages > 0 {
+            warnings.push(format!(
+                "{gap_pages} dropped pages lie in small gaps inside ELF segments and read as zeros"
+            ));
+        }
+        warnings
+    }
+
+    /// The summary for people, on standard error.
+    fn show(&self, report: &Report) {
+        let mut text = String::new();
+        if self.job.verbose
+            && let Some(kernel) = &self.kernel
+        {
+            for fact in kernel.facts() {
+                text += &format!("vdump: {} = {} ({})\n", fact.name, fact.value, fact.origin);
+            }
+        }
+        if self.job.progress != crate::report::Mode::None {
+            text += &report.to_string();
+        }
+        for warning in &report.warnings {
+            text += &format!("vdump: note: {warning}\n");
+        }
+        for problem in report.problems.iter().take(10) {
+            text += &format!(
+                "vdump: kept page frames {:#x} to {:#x}: {}\n",
+                problem.start_pfn, problem.end_pfn, problem.cause
+            );
+        }
+        for line in &report.doubts {
+            text += &format!("vdump: kept {} pages in doubt: {}\n", line.pages, line.reason);
+        }
+        for page in report.read_errors.iter().take(10) {
+            let input = &report.input;
+            text += &format!(
+                "vdump: cannot read page {:#x} of {input}: {}; it was left out\n",
+                page.pfn, page.cause
+            );
+        }
+        if report.unreadable_pages > 0 {
+            text += &format!(
+                "vdump: {} pages could not be read and are missing (--strict stops instead)\n",
+                report.unreadable_pages
+            );
+        }
+        // A console that is gone is no reason to call the dump failed.
+        let _ = io::stderr().write_all(text.as_bytes());
+    }
+}
+
+fn problem_line(problem: &Problem) -> ProblemLine {
+    ProblemLine {
+        start_pfn: problem.range.start,
+        end_pfn: problem.range.end,
+        cause: problem.cause.clone(),
+    }
+}
+
+fn budget(job: &Job, source: &Source, page_shift: u32) -> Result<Budget> {
+    // The plane of kept frames, the sink's copy of it, and for ELF the zeros.
+    let planes = if job.format == Format::Elf || job.output.is_none() {
+        3
+    } else {
+        2
+    };
+    let plane = PageBitmap::bytes_for(source.ram().max_pfn(page_shift));
+    let segments = source.loads().len() as u64 * 3 * elf::PHDR_SIZE;
+    let needs = Needs {
+        bitmaps: plane.saturating_mul(planes),
+        tables: source.notes().len() as u64 * 2 + segments,
+        codec: job.compression.context_bytes(),
+    };
+    Budget::fit(job.memory_limit, job.threads, 1 << page_shift, needs)
+}
+
+/// Knowledge about the kernel: levels 0 and 1 do without, but then cannot skip poisoned and offline pages.
+fn kernel(
+    level: DumpLevel,
+    source: &Source,
+    info: Option<&VmcoreInfo>,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Kernel>> {
+    let found = match info {
+        Some(info) => Kernel::read(source, info),
+        None => Err(facts::no_vmcoreinfo(source)
+            .because("so the kernel's structures cannot be found")
+            .next_step("dump with -d 0 or -d 1, which need no knowledge of the kernel")),
+    };
+    match found {
+        Ok(kernel) => Ok(Some(kernel)),
+        Err(error) if level.needs_classes() => Err(error),
+        Err(error) => {
+            warnings.push(format!("poisoned and offline pages are not left out: {error}"));
+            Ok(None)
+        }
+    }
+}
+
+/// Ends a dump that cannot be completed; the error then says what is left of it.
+fn give_up(sink: Box<dyn Sink>, error: Error, keep: bool, how_far: &str) -> Error {
+    match sink.abandon(keep) {
+        Some(partial) => {
+            let partial = partial.display();
+            error.or_next_step(format!(
+                "{how_far}: the incomplete dump {partial} opens with what it has"
+            ))
+        }
+        None => error.or_next_step("no dump was written"),
+    }
+}

@@ -1,0 +1,184 @@
+//! `vdump info`.
+
+use std::{
+    fmt,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use serde::Serialize;
+
+use super::facts;
+use crate::{
+    cli::Info,
+    error::Result,
+    layout::{Fact, KernelLayout, VmcoreInfo},
+    report::human_bytes,
+    source::{RamMap, Source},
+};
+
+#[derive(Serialize)]
+struct RamLine {
+    start: u64,
+    end: u64,
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+struct FactLine {
+    name: &'static str,
+    value: String,
+    origin: String,
+}
+
+#[derive(Serialize)]
+struct Facts {
+    input: String,
+    format: &'static str,
+    architecture: &'static str,
+    vmcoreinfo: bool,
+    kernel: Option<String>,
+    build_id: Option<String>,
+    crash_time: Option<u64>,
+    cpus: usize,
+    page_size: Option<u64>,
+    paging_levels: Option<u32>,
+    kaslr_offset: Option<u64>,
+    phys_base: Option<u64>,
+    encrypted: Option<bool>,
+    segments: usize,
+    ram_bytes: u64,
+    ram: Vec<RamLine>,
+    layout: Vec<FactLine>,
+    warnings: Vec<String>,
+}
+
+pub(super) fn run(options: &Info) -> Result<()> {
+    let source = Source::open(&options.input)?;
+    let facts = Facts::of(&source);
+    super::print(|out| {
+        if options.json {
+            serde_json::to_writer_pretty(&mut *out, &facts)?;
+            writeln!(out)
+        } else {
+            write!(out, "{facts}")
+        }
+    })
+}
+
+impl Facts {
+    fn of(source: &Source) -> Self {
+        let info = facts::vmcoreinfo(source);
+        let text = |key: &str| info.as_ref().and_then(|info| info.text(key)).map(str::to_owned);
+        let layout = info.as_ref().map(|info| KernelLayout::resolve(source, info));
+        let paging = info.as_ref().and_then(|info| KernelLayout::paging(source, info).ok());
+        let (layout, warnings) = match layout {
+            Some(Ok(layout)) => (layout.facts.iter().map(FactLine::of).collect(), layout.limits),
+            Some(Err(error)) => (Vec::new(), vec![error.to_string()]),
+            None => (
+                Vec::new(),
+                vec!["without VMCOREINFO only dump levels 0 and 1 are possible".to_owned()],
+            ),
+        };
+        Self {
+            input: source.path().display().to_string(),
+            format: source.format().name(),
+            architecture: facts::machine_name(source.machine()),
+            vmcoreinfo: info.is_some(),
+            kernel: text("OSRELEASE"),
+            build_id: text("BUILD-ID"),
+            crash_time: facts::crash_time(info.as_ref()),
+            cpus: source.saved_cpus(),
+            page_size: facts::page_shift(source, info.as_ref()).ok().map(|shift| 1 << shift),
+            paging_levels: paging.map(|paging| paging.levels),
+            kaslr_offset: info.as_ref().and_then(kaslr_offset),
+            phys_base: paging.map(|paging| paging.phys_base),
+            encrypted: paging.map(|paging| paging.encryption_mask != 0),
+            segments: source.loads().len(),
+            ram_bytes: source.ram().bytes(),
+            ram: ram_lines(source.ram()),
+            layout,
+            warnings,
+        }
+    }
+}
+
+impl FactLine {
+    fn of(fact: &Fact) -> Self {
+        Self {
+            name: fact.name,
+            value: fact.value.clone(),
+            origin: fact.origin.to_string(),
+        }
+    }
+}
+
+fn kaslr_offset(info: &VmcoreInfo) -> Option<u64> {
+    info.value("KERNELOFFSET").map(i64::cast_unsigned)
+}
+
+/// Ranges of RAM, pieces that touch each other joined.
+fn ram_lines(ram: &RamMap) -> Vec<RamLine> {
+    let mut lines: Vec<RamLine> = Vec::new();
+    for piece in ram.pieces() {
+        match lines.last_mut() {
+            Some(line) if line.end == piece.paddr => line.end = piece.end(),
+            _ => lines.push(RamLine {
+                start: piece.paddr,
+                end: piece.end(),
+                bytes: 0,
+            }),
+        }
+    }
+    for line in &mut lines {
+        line.bytes = line.end - line.start;
+    }
+    lines
+}
+
+impl fmt::Display for Facts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unknown = || "unknown".to_owned();
+        let hex = |value: Option<u64>| value.map_or_else(unknown, |value| format!("{value:#x}"));
+        let number = |value: Option<u64>| value.map_or_else(unknown, |value| value.to_string());
+        let time = self
+            .crash_time
+            .map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds.min(u32::MAX.into())));
+        let time = time.map_or_else(unknown, |time| humantime::format_rfc3339_seconds(time).to_string());
+        writeln!(f, "format          {}", self.format)?;
+        writeln!(f, "architecture    {}", self.architecture)?;
+        writeln!(f, "kernel          {}", self.kernel.as_deref().unwrap_or("unknown"))?;
+        if let Some(build_id) = &self.build_id {
+            writeln!(f, "build id        {build_id}")?;
+        }
+        writeln!(f, "crash time      {time}")?;
+        writeln!(f, "CPUs saved      {}", self.cpus)?;
+        writeln!(f, "page size       {}", number(self.page_size))?;
+        writeln!(f, "paging levels   {}", number(self.paging_levels.map(u64::from)))?;
+        writeln!(f, "KASLR offset    {}", hex(self.kaslr_offset))?;
+        writeln!(f, "phys_base       {}", hex(self.phys_base))?;
+        writeln!(
+            f,
+            "VMCOREINFO      {}",
+            if self.vmcoreinfo { "present" } else { "absent" }
+        )?;
+        writeln!(
+            f,
+            "RAM             {} in {} segments",
+            human_bytes(self.ram_bytes),
+            self.segments
+        )?;
+        for line in &self.ram {
+            writeln!(
+                f,
+                "  {:#014x}-{:#014x}  {:>10}",
+                line.start,
+                line.end,
+                human_bytes(line.bytes)
+            )?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "note            {warning}")?;
+        }
+        Ok(())
+    }
+}

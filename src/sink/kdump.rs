@@ -1,0 +1,253 @@
+//! Writing kdump-compressed files.
+//!
+//! Knows in which order the parts must reach the disk, so that a dump that ends early opens all the same. Must not know how
+//! pages were compressed. Its bytes are read by crash, drgn and libkdumpfile.
+
+use vdump_filters::{DumpLevel, PfnRange};
+use zerocopy::{FromZeros as _, IntoBytes as _};
+
+use super::{Sink, Target, Written};
+use crate::{
+    bitmap::PageBitmap,
+    error::{Error, Kind, Result},
+    format::diskdump::{Areas, DESC_SIZE, Header, PageDesc, SIGNATURE, STATUS_INCOMPLETE, SubHeader, UTS_LEN, VERSION},
+    pipeline::{Fate, PackedBatch},
+};
+
+/// What goes into the headers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KdumpFacts {
+    /// The crashed kernel's identity: sysname, nodename, release, version, machine, domainname.
+    pub utsname: [[u8; UTS_LEN]; 6],
+    /// When it crashed, seconds since 1970; 0 if unknown.
+    pub crash_time: u64,
+    /// Physical minus link address of its image.
+    pub phys_base: u64,
+    /// The dump level.
+    pub level: DumpLevel,
+    /// `status` bits of the codec.
+    pub codec_flags: u32,
+    /// CPUs with saved registers.
+    pub cpus: u32,
+    /// All notes.
+    pub notes: Vec<u8>,
+    /// Offset and length of the VMCOREINFO text in the notes.
+    pub vmcoreinfo: Option<(usize, usize)>,
+}
+
+/// A kdump file in the making.
+#[derive(Debug)]
+pub struct KdumpSink {
+    target: Target,
+    areas: Areas,
+    header: Header,
+    dumped: PageBitmap,
+    /// Where the next descriptor goes.
+    next_desc: u64,
+    /// One past the descriptors' area.
+    end_descs: u64,
+    /// Where the next page's data goes.
+    next_data: u64,
+    descs: Vec<PageDesc>,
+    written: Written,
+}
+
+/// Written at a time where the file is made from something smaller.
+const CHUNK_PFNS: u64 = 8 << 20;
+
+impl KdumpSink {
+    /// Writes everything in front of the page data. `ram` are the frames that exist, `dumped` those that will be committed.
+    ///
+    /// # Errors
+    /// The device is full or fails, or the sizes leave the format's fields.
+    pub fn create(
+        target: Target,
+        facts: &KdumpFacts,
+        page_size: u64,
+        ram: impl Iterator<Item = PfnRange>,
+        dumped: PageBitmap,
+    ) -> Result<Self> {
+        let areas = Areas::place(page_size, facts.notes.len() as u64, dumped.len(), dumped.count());
+        let areas = areas.ok_or_else(|| {
+            Error::new(Kind::Output, "the dump's tables would not fit the kdump format")
+                .next_step("write an ELF dump instead: -f elf")
+        })?;
+        target.require(areas.data, "the dump's headers")?;
+        let header = header(facts, &areas, dumped.len());
+        let mut sink = Self {
+            target,
+            areas,
+            header,
+            dumped,
+            next_desc: areas.descs,
+            end_descs: areas.data,
+            next_data: areas.data,
+            descs: Vec::new(),
+            written: Written::default(),
+        };
+        sink.write_front(facts, ram)?;
+        Ok(sink)
+    }
+
+    fn write_front(&mut self, facts: &KdumpFacts, ram: impl Iterator<Item = PfnRange>) -> Result<()> {
+        let Areas {
+            block_size,
+            notes,
+            bitmap1,
+            bitmap2,
+            descs,
+            ..
+        } = self.areas;
+        // Reserved first, so that a full disk later costs data but never the way to the data before it.
+        self.target.reserve(0, self.end_descs)?;
+        self.target.set_len(self.end_descs)?;
+        self.target.write(self.header.as_bytes(), 0)?;
+        self.target
+            .write(sub_header(facts, &self.areas, self.dumped.len()).as_bytes(), block_size)?;
+        self.target.write(&facts.notes, notes)?;
+        self.write_ram_bitmap(ram, bitmap1)?;
+        self.target.write(bitmap_bytes(&self.dumped), bitmap2)?;
+        debug_assert_eq!(descs, self.next_desc);
+        // All zero pages share this one.
+        let zero = vec![0; block_size as usize];
+        self.target.write(&zero, self.next_data)?;
+        self.next_data += block_size;
+        Ok(())
+    }
+
+    /// The plane of existing frames, written in parts: it is never held as a whole.
+    fn write_ram_bitmap(&self, ram: impl Iterator<Item = PfnRange>, offset: u64) -> Result<()> {
+        let mut part = PageBitmap::new(CHUNK_PFNS.min(self.dumped.len()));
+        let mut start = 0;
+        let flush = |part: &PageBitmap, start: u64| {
+            let left = (self.dumped.len() - start).div_ceil(8) as usize;
+            let bytes = part.as_bytes();
+            self.target.write(&bytes[..left.min(bytes.len())], offset + start / 8)
+        };
+        for mut range in ram {
+            while !range.is_empty() {
+                let here = range.intersect(PfnRange::new(start, start + part.len()));
+                if here.is_empty() {
+                    flush(&part, start)?;
+                    part.fill(PfnRange::new(0, part.len()), false);
+                    start += part.len();
+                    continue;
+                }
+                part.fill(PfnRange::new(here.start - start, here.end - start), true);
+                range.start = here.end;
+            }
+        }
+        flush(&part, start)
+    }
+
+    /// Takes a page out of the dump: the descriptors are packed, so a lost page must lose its bit too, and at once, or every
+    /// later descriptor of a dump that ends early would stand for the wrong page.
+    fn drop_page(&mut self, pfn: u64) -> Result<()> {
+        self.dumped.fill(PfnRange::new(pfn, pfn + 1), false);
+        let byte = (pfn / 8) as usize;
+        let bytes = self.dumped.as_bytes();
+        self.target.write(&bytes[byte..=byte], self.areas.bitmap2 + pfn / 8)
+    }
+
+    fn collect_descs(&mut self, batch: &PackedBatch) -> Result<()> {
+        self.descs.clear();
+        let mut at = self.next_data;
+        for page in &batch.pages {
+            let (offset, size, flags) = match &page.fate {
+                Fate::Stored { len, flags } => {
+                    let offset = at;
+                    at += u64::from(*len);
+                    self.written.stored += 1;
+                    (offset, *len, *flags)
+                }
+                Fate::Zero => {
+                    self.written.zero += 1;
+                    (self.areas.data, self.areas.block_size as u32, 0)
+                }
+                Fate::Lost(cause) => {
+                    self.written.lose(page.pfn, cause);
+                    self.drop_page(page.pfn)?;
+                    continue;
+                }
+            };
+            self.descs.push(PageDesc {
+                offset: offset.into(),
+                size: size.into(),
+                flags: flags.into(),
+                page_flags: 0.into(),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Sink for KdumpSink {
+    fn commit(&mut self, batch: &PackedBatch) -> Result<()> {
+        // Data first: a descriptor on the disk never leads to data that is not there.
+        self.target.write(&batch.data, self.next_data)?;
+        self.collect_descs(batch)?;
+        let end = self.next_desc + self.descs.len() as u64 * DESC_SIZE;
+        if end > self.end_descs {
+            return Err(Error::new(Kind::Output, "internal error: more pages than planned")
+                .next_step("please report this together with the output of 'vdump info'"));
+        }
+        self.target.write(self.descs.as_bytes(), self.next_desc)?;
+        self.next_desc = end;
+        self.next_data += batch.data.len() as u64;
+        Ok(())
+    }
+
+    fn written(&self) -> &Written {
+        &self.written
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<u64> {
+        self.header.status = (self.header.status.get() & !STATUS_INCOMPLETE).into();
+        let result = self.target.write(self.header.as_bytes(), 0);
+        // At least as long as the largest page of an analysing host, which reads that much as the header.
+        let size = self.next_data.max(crate::format::diskdump::BITMAP_ALIGNMENT);
+        result.and_then(|()| self.target.set_len(size))?;
+        self.target.finish().map(|()| size)
+    }
+
+    fn abandon(self: Box<Self>, keep: bool) -> Option<std::path::PathBuf> {
+        self.target.abandon(keep)
+    }
+}
+
+/// The bitmap without the padding to whole words.
+fn bitmap_bytes(bitmap: &PageBitmap) -> &[u8] {
+    &bitmap.as_bytes()[..bitmap.len().div_ceil(8) as usize]
+}
+
+fn header(facts: &KdumpFacts, areas: &Areas, max_pfn: u64) -> Header {
+    let mut header = Header::new_zeroed();
+    header.signature = SIGNATURE;
+    header.header_version = VERSION.into();
+    header.utsname = facts.utsname;
+    header.tv_sec = facts.crash_time.into();
+    header.status = (facts.codec_flags | STATUS_INCOMPLETE).into();
+    header.block_size = (areas.block_size as u32).into();
+    header.sub_hdr_size = areas.sub_hdr_blocks().into();
+    header.bitmap_blocks = areas.bitmap_blocks().into();
+    header.max_mapnr = u32::try_from(max_pfn).unwrap_or(u32::MAX).into();
+    header.nr_cpus = facts.cpus.max(1).into();
+    header
+}
+
+fn sub_header(facts: &KdumpFacts, areas: &Areas, max_pfn: u64) -> SubHeader {
+    let (vmcoreinfo, vmcoreinfo_len) = match facts.vmcoreinfo {
+        Some((offset, len)) => (areas.notes + offset as u64, len as u64),
+        None => (0, 0),
+    };
+    SubHeader {
+        phys_base: facts.phys_base.into(),
+        dump_level: u32::from(facts.level.bits()).into(),
+        offset_vmcoreinfo: vmcoreinfo.into(),
+        size_vmcoreinfo: vmcoreinfo_len.into(),
+        offset_note: areas.notes.into(),
+        size_note: (facts.notes.len() as u64).into(),
+        max_mapnr_64: max_pfn.into(),
+        ..SubHeader::default()
+    }
+}

@@ -1,0 +1,71 @@
+//! Where a dump's bytes go: one file for each output format, and the file that they are written to.
+//!
+//! Knows formats and files. Must not see page tables or struct pages. The bytes end on the disk.
+
+mod elf;
+mod kdump;
+mod target;
+
+pub use elf::ElfSink;
+pub use kdump::{KdumpFacts, KdumpSink};
+pub use target::Target;
+
+use crate::{error::Result, pipeline::PackedBatch};
+
+/// A page that could not be read and is missing in the output.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LostPage {
+    /// The frame.
+    pub pfn: u64,
+    /// Why.
+    pub cause: String,
+}
+
+/// What came of the pages committed so far.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Written {
+    /// Pages of zeros.
+    pub zero: u64,
+    /// Pages stored.
+    pub stored: u64,
+    /// How many could not be read.
+    pub lost: u64,
+    /// The first of those, as many as a report can bear.
+    pub lost_pages: Vec<LostPage>,
+}
+
+impl Written {
+    /// As many lost pages as are listed one by one.
+    const LISTED: usize = 100;
+
+    fn lose(&mut self, pfn: u64, cause: &str) {
+        self.lost += 1;
+        if self.lost_pages.len() < Self::LISTED {
+            self.lost_pages.push(LostPage {
+                pfn,
+                cause: cause.to_owned(),
+            });
+        }
+    }
+}
+
+/// An output format that takes packed batches in PFN order.
+pub trait Sink {
+    /// Writes one batch.
+    ///
+    /// # Errors
+    /// The device is full or fails; everything committed before stays readable.
+    fn commit(&mut self, batch: &PackedBatch) -> Result<()>;
+
+    /// What was written so far.
+    fn written(&self) -> &Written;
+
+    /// Completes the dump and gives it its final name. Returns its size, bytes.
+    ///
+    /// # Errors
+    /// As [`Sink::commit`].
+    fn finish(self: Box<Self>) -> Result<u64>;
+
+    /// Gives up. `keep`: leave what was written under its `-incomplete` name, marked as such. Returns that name.
+    fn abandon(self: Box<Self>, keep: bool) -> Option<std::path::PathBuf>;
+}

@@ -1,0 +1,210 @@
+//! Where a dump's bytes come from: physical memory by address, the segments that describe it, and the notes.
+//!
+//! Knows input formats, one file each, found by content and never by name. Must not know struct pages or dump levels.
+//! A [`Source`] goes to `layout` (notes) and to `memory` and `pipeline` (pages).
+
+mod elf;
+mod ram;
+mod reader;
+mod zstd;
+
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+};
+
+use object::elf::Machine;
+
+use crate::{
+    error::{Error, Result},
+    format::note,
+};
+
+pub use ram::{Piece, RamMap};
+pub use reader::{PageReader, ReadError};
+
+/// The most bytes that one [`PageReader::read`] may ask for.
+pub const MAX_READ: usize = 1 << 20;
+
+/// Which container the memory came in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum InputFormat {
+    /// An ELF64 core.
+    Elf,
+    /// An ELF64 core inside a zstd stream.
+    ElfZstd,
+}
+
+impl InputFormat {
+    /// The name used in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Elf => "ELF core",
+            Self::ElfZstd => "ELF core, zstd-compressed",
+        }
+    }
+}
+
+/// A `PT_LOAD` segment as the input recorded it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Load {
+    /// Physical address, bytes.
+    pub paddr: u64,
+    /// Virtual address in the crashed kernel; equal to `paddr`, or zero, where the producer did not know.
+    pub vaddr: u64,
+    /// File offset of the data.
+    pub offset: u64,
+    /// Bytes in the file.
+    pub filesz: u64,
+    /// Bytes in memory; past `filesz` they are zero (or excluded: the format cannot tell).
+    pub memsz: u64,
+}
+
+/// An opened dump.
+#[derive(Debug)]
+pub struct Source {
+    path: PathBuf,
+    file: File,
+    format: InputFormat,
+    machine: Machine,
+    loads: Vec<Load>,
+    ram: RamMap,
+    notes: Vec<u8>,
+    mapped: bool,
+}
+
+impl Source {
+    /// Opens `path`, finding its format by content.
+    ///
+    /// # Errors
+    /// The file cannot be opened, is not a dump, is damaged, or is of a kind that is not read.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(|error| open_error(path, &error))?;
+        let meta = file.metadata().map_err(|error| Error::io(path, "inspect", &error))?;
+        if meta.is_dir() {
+            return Err(Error::input(format!("cannot read {}", path.display()))
+                .because("it is a directory")
+                .next_step("name the dump file in it, usually 'vmcore'"));
+        }
+        let mut magic = [0u8; 16];
+        let got = read_some_at(&file, &mut magic, 0).map_err(|error| Error::io(path, "read", &error))?;
+        match &magic[..got] {
+            [] => Err(Error::input(format!("cannot read {}", path.display()))
+                .because("the file is empty")
+                .next_step("the dump was never written; look for a file whose name ends in -incomplete")),
+            [0x7f, b'E', b'L', b'F', ..] => elf::open(path, file, InputFormat::Elf),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+                let plain = zstd::decompress_to_temporary(path, &file)?;
+                elf::open(path, plain, InputFormat::ElfZstd)
+            }
+            other => Err(unknown_format(path, other)),
+        }
+    }
+
+    /// The path as the user gave it, for messages.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The container.
+    #[must_use]
+    pub fn format(&self) -> InputFormat {
+        self.format
+    }
+
+    /// `e_machine` of the crashed machine.
+    #[must_use]
+    pub fn machine(&self) -> Machine {
+        self.machine
+    }
+
+    /// The segments as recorded, for their virtual addresses.
+    #[must_use]
+    pub fn loads(&self) -> &[Load] {
+        &self.loads
+    }
+
+    /// Physical memory present in the dump, sorted and without overlaps.
+    #[must_use]
+    pub fn ram(&self) -> &RamMap {
+        &self.ram
+    }
+
+    /// All notes, byte for byte.
+    #[must_use]
+    pub fn notes(&self) -> &[u8] {
+        &self.notes
+    }
+
+    /// The VMCOREINFO text and its offset in [`Source::notes`], if the dump has it.
+    #[must_use]
+    pub fn vmcoreinfo(&self) -> Option<(usize, &[u8])> {
+        note::notes(&self.notes)
+            .find(|note| note.name == note::VMCOREINFO)
+            .map(|note| (note.desc_offset, note.desc))
+    }
+
+    /// CPUs whose registers were saved.
+    #[must_use]
+    pub fn saved_cpus(&self) -> usize {
+        note::notes(&self.notes)
+            .filter(|note| note.name == note::CORE && note.kind == note::NT_PRSTATUS)
+            .count()
+    }
+
+    /// Whether the input is the crashed kernel's memory itself, `/proc/vmcore`.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.mapped
+    }
+
+    /// A reader of its own for one thread.
+    #[must_use]
+    pub fn reader(&self) -> PageReader<'_> {
+        PageReader::new(&self.path, &self.file, &self.ram, self.mapped)
+    }
+}
+
+/// Reads until `buf` is full or the file ends; returns how many bytes there were.
+pub(super) fn read_some_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut got = 0;
+    while got < buf.len() {
+        match file.read_at(&mut buf[got..], offset + got as u64) {
+            Ok(0) => break,
+            Ok(more) => got += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(got)
+}
+
+fn open_error(path: &Path, error: &io::Error) -> Error {
+    let base = Error::io(path, "open", error);
+    match error.kind() {
+        io::ErrorKind::NotFound if path == Path::new("/proc/vmcore") => {
+            base.next_step("it exists only in a capture kernel, booted by kexec after a crash")
+        }
+        io::ErrorKind::NotFound => base.next_step("check the path"),
+        io::ErrorKind::PermissionDenied => base.next_step("run as root, or as the dump's owner"),
+        _ => base,
+    }
+}
+
+fn unknown_format(path: &Path, magic: &[u8]) -> Error {
+    let base = Error::input(format!("cannot read {}", path.display()));
+    if magic.starts_with(b"KDUMP   ") || magic.starts_with(b"DISKDUMP") {
+        base.because("it is a kdump-compressed dump, which this version writes but does not read")
+            .next_step("give the ELF vmcore that it was made from")
+    } else if magic.starts_with(b"makedumpfile") {
+        base.because("it is a flattened dump, which this version does not read")
+            .next_step("rearrange it with 'makedumpfile -R' and give an ELF vmcore")
+    } else {
+        base.because("it is neither an ELF core nor a zstd-compressed one")
+            .next_step("give /proc/vmcore, or a file copied from it")
+    }
+}

@@ -1,0 +1,188 @@
+//! The map of physical memory that a dump holds.
+//!
+//! Knows how to turn overlapping segments into sorted, disjoint pieces. Must not do I/O. Goes to every later room.
+
+use vdump_filters::PfnRange;
+
+use super::Load;
+
+/// A stretch of physical memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Piece {
+    /// First physical address.
+    pub paddr: u64,
+    /// Length, bytes; never 0.
+    pub len: u64,
+    /// Where it lies in the file; `None`: all zeros, not stored.
+    pub offset: Option<u64>,
+}
+
+impl Piece {
+    /// One past the last physical address.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.paddr + self.len
+    }
+}
+
+/// Sorted, disjoint pieces of physical memory.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RamMap {
+    pieces: Vec<Piece>,
+}
+
+impl RamMap {
+    /// Resolves segments that may overlap (`/proc/vmcore` describes the kernel's text twice). Stored bytes win over the
+    /// zero tail of another segment; among equals the first segment wins.
+    #[must_use]
+    pub fn from_loads(loads: &[Load]) -> Self {
+        let stored = loads.iter().map(|load| (load.paddr, load.filesz, Some(load.offset)));
+        let zeros = loads.iter().map(|load| {
+            let tail = load.memsz.saturating_sub(load.filesz);
+            (load.paddr.saturating_add(load.filesz), tail, None)
+        });
+        let mut map = Self::default();
+        for candidates in [stored.collect::<Vec<_>>(), zeros.collect()] {
+            map.add_where_free(candidates);
+        }
+        map
+    }
+
+    /// Adds the parts of `candidates` that no piece covers yet, in one sweep.
+    fn add_where_free(&mut self, mut candidates: Vec<(u64, u64, Option<u64>)>) {
+        // Stable: of two segments with one start the first recorded comes first.
+        candidates.sort_by_key(|candidate| candidate.0);
+        let taken = std::mem::take(&mut self.pieces);
+        let mut next_taken = taken.iter().copied().peekable();
+        let mut fresh: Vec<Piece> = Vec::new();
+        let mut covered = 0u64;
+        for (paddr, len, offset) in candidates {
+            let end = paddr.saturating_add(len);
+            let mut at = paddr.max(covered);
+            while at < end {
+                while next_taken.peek().is_some_and(|piece| piece.end() <= at) {
+                    next_taken.next();
+                }
+                let barrier = next_taken.peek().copied();
+                let stop = barrier.map_or(end, |piece| end.min(piece.paddr.max(at)));
+                if stop > at {
+                    let offset = offset.map(|offset| offset + (at - paddr));
+                    fresh.push(Piece {
+                        paddr: at,
+                        len: stop - at,
+                        offset,
+                    });
+                }
+                at = match barrier {
+                    Some(piece) if piece.paddr < end => piece.end().max(stop),
+                    _ => end,
+                };
+            }
+            covered = covered.max(end);
+        }
+        fresh.extend(taken);
+        fresh.sort_unstable_by_key(|piece| piece.paddr);
+        self.pieces = fresh;
+    }
+
+    /// The pieces in order of address.
+    #[must_use]
+    pub fn pieces(&self) -> &[Piece] {
+        &self.pieces
+    }
+
+    /// One past the highest PFN with any memory.
+    #[must_use]
+    pub fn max_pfn(&self, page_shift: u32) -> u64 {
+        self.pieces
+            .last()
+            .map_or(0, |piece| ((piece.end() - 1) >> page_shift) + 1)
+    }
+
+    /// The page frames with at least one byte of memory, as merged ranges in order.
+    pub fn pfn_ranges(&self, page_shift: u32) -> impl Iterator<Item = PfnRange> + '_ {
+        let mut pieces = self.pieces.iter().peekable();
+        std::iter::from_fn(move || {
+            let first = pieces.next()?;
+            let mut range = PfnRange::new(first.paddr >> page_shift, ((first.end() - 1) >> page_shift) + 1);
+            while let Some(next) = pieces.next_if(|next| next.paddr >> page_shift <= range.end) {
+                range.end = range.end.max(((next.end() - 1) >> page_shift) + 1);
+            }
+            Some(range)
+        })
+    }
+
+    /// The pieces that touch `paddr..end`, in order.
+    pub fn overlapping(&self, paddr: u64, end: u64) -> impl Iterator<Item = &Piece> {
+        let first = self.pieces.partition_point(|piece| piece.end() <= paddr);
+        self.pieces[first..].iter().take_while(move |piece| piece.paddr < end)
+    }
+
+    /// Bytes of memory described.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.pieces.iter().map(|piece| piece.len).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(paddr: u64, offset: u64, filesz: u64, memsz: u64) -> Load {
+        Load {
+            paddr,
+            vaddr: 0,
+            offset,
+            filesz,
+            memsz,
+        }
+    }
+
+    fn flat(map: &RamMap) -> Vec<(u64, u64, Option<u64>)> {
+        map.pieces()
+            .iter()
+            .map(|piece| (piece.paddr, piece.len, piece.offset))
+            .collect()
+    }
+
+    #[test]
+    fn overlaps_are_resolved_once() {
+        let map = RamMap::from_loads(&[load(0x2000, 0x9000, 0x1000, 0x1000), load(0, 0x1000, 0x5000, 0x5000)]);
+        assert_eq!(flat(&map), [(0, 0x5000, Some(0x1000))]);
+        let map = RamMap::from_loads(&[load(0, 0x1000, 0x2000, 0x2000), load(0x1000, 0x8000, 0x2000, 0x2000)]);
+        assert_eq!(flat(&map), [(0, 0x2000, Some(0x1000)), (0x2000, 0x1000, Some(0x9000))]);
+    }
+
+    #[test]
+    fn stored_bytes_win_over_zero_tails() {
+        let map = RamMap::from_loads(&[load(0, 0x1000, 0x1000, 0x5000), load(0x2000, 0x4000, 0x1000, 0x1000)]);
+        assert_eq!(
+            flat(&map),
+            [
+                (0, 0x1000, Some(0x1000)),
+                (0x1000, 0x1000, None),
+                (0x2000, 0x1000, Some(0x4000)),
+                (0x3000, 0x2000, None)
+            ]
+        );
+    }
+
+    #[test]
+    fn partial_pages_count_and_neighbours_merge() {
+        let map = RamMap::from_loads(&[
+            load(0x1000, 0, 0x9ec00, 0x9ec00),
+            load(0x9fc00, 0, 0x100, 0x100),
+            load(0x10_0000, 0, 0x1000, 0x1000),
+        ]);
+        let ranges: Vec<_> = map.pfn_ranges(12).collect();
+        assert_eq!(ranges, [PfnRange::new(1, 0xa0), PfnRange::new(0x100, 0x101)]);
+        assert_eq!(map.max_pfn(12), 0x101);
+    }
+
+    #[test]
+    fn empty_segments_are_nothing() {
+        assert!(RamMap::from_loads(&[load(5, 5, 0, 0)]).pieces().is_empty());
+        assert_eq!(RamMap::default().max_pfn(12), 0);
+    }
+}

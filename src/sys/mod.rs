@@ -1,0 +1,7 @@
+//! The operating system: mapped windows, file space, and what the host has to give. The root crate's only unsafe room.
+//!
+//! Knows system calls and /proc. Must not know dumps. Used by `source`, `sink` and `cli`.
+
+pub mod host;
+pub mod map;
+pub mod space;
