@@ -26,6 +26,8 @@ const IMAGE_PARTS: [(&str, &str, &str); 4] = [
     ("kernel data", "_sdata", "__init_begin"),
     ("kernel bss", "__bss_start", "__bss_stop"),
 ];
+/// The rest of the bss's last 2 MiB, freed too unless memory is encrypted (`mem_encrypt_free_decrypted_mem`, arch/x86).
+const FREED_HOLE: (&str, &str) = ("__start_bss_decrypted_unused", "__end_bss_decrypted");
 
 /// Variables that point to the pages of the VMCOREINFO note (kernel/vmcore_info.c), two pages at most each.
 const NOTE_POINTERS: [&str; 2] = ["vmcoreinfo_data", "vmcoreinfo_note"];
@@ -98,15 +100,23 @@ impl Protected {
 
     fn image_by_symbols(&mut self, symbols: &Kallsyms<'_>, layout: &KernelLayout) {
         for (name, start, end) in IMAGE_PARTS {
-            match symbols.lookup(&[start, end]).as_deref() {
-                Ok([Some(start), Some(end)]) if end > start && end - start <= MAX_IMAGE => {
-                    self.add(
-                        name,
-                        layout.paging.image_paddr(*start),
-                        end - start,
-                        layout,
-                        Origin::Kallsyms,
-                    );
+            match symbols.lookup(&[start, end, FREED_HOLE.0, FREED_HOLE.1]).as_deref() {
+                Ok([Some(start), Some(end), hole_start, hole_end]) if end > start && end - start <= MAX_IMAGE => {
+                    let hole = hole_start
+                        .zip(*hole_end)
+                        .filter(|(from, to)| start <= from && from < to && to <= end);
+                    let (before, after) = hole.unwrap_or((*end, *end));
+                    for (from, to) in [(*start, before), (after, *end)] {
+                        if from < to {
+                            self.add(
+                                name,
+                                layout.paging.image_paddr(from),
+                                to - from,
+                                layout,
+                                Origin::Kallsyms,
+                            );
+                        }
+                    }
                 }
                 _ => self
                     .limits
