@@ -21,10 +21,7 @@ impl PageBitmap {
     pub fn new(max_pfn: u64) -> Self {
         // Whole words, so that runs can be found 64 frames at a time.
         let bytes = (max_pfn.div_ceil(64) * 8) as usize;
-        Self {
-            bits: BitVec::from_vec(vec![0; bytes]),
-            len: max_pfn,
-        }
+        Self { bits: BitVec::from_vec(vec![0; bytes]), len: max_pfn }
     }
 
     /// Bytes that a plane for `max_pfn` frames takes.
@@ -82,11 +79,7 @@ impl PageBitmap {
     }
 
     fn words(&self) -> impl Iterator<Item = u64> + '_ {
-        self.as_bytes()
-            .as_chunks::<8>()
-            .0
-            .iter()
-            .map(|chunk| u64::from_le_bytes(*chunk))
+        self.as_bytes().as_chunks::<8>().0.iter().map(|chunk| u64::from_le_bytes(*chunk))
     }
 
     /// The runs of set bits, in order.
@@ -98,10 +91,7 @@ impl PageBitmap {
     /// The runs of set bits from `pfn` on.
     #[must_use]
     pub fn runs_from(&self, pfn: u64) -> Runs<'_> {
-        Runs {
-            words: self.as_bytes().as_chunks::<8>().0,
-            at: pfn,
-        }
+        Runs { words: self.as_bytes().as_chunks::<8>().0, at: pfn }
     }
 }
 
@@ -158,20 +148,11 @@ mod tests {
 
     #[test]
     fn runs_are_what_was_filled() {
-        for ranges in [
-            &[(0, 1), (5, 200), (255, 256)][..],
-            &[(0, 256)],
-            &[],
-            &[(63, 65)],
-            &[(64, 128), (130, 131)],
-        ] {
+        for ranges in [&[(0, 1), (5, 200), (255, 256)][..], &[(0, 256)], &[], &[(63, 65)], &[(64, 128), (130, 131)]] {
             let bitmap = with(256, ranges);
             let found: Vec<_> = bitmap.runs().map(|run| (run.start, run.end)).collect();
             assert_eq!(found, ranges);
-            assert_eq!(
-                bitmap.count(),
-                ranges.iter().map(|(start, end)| end - start).sum::<u64>()
-            );
+            assert_eq!(bitmap.count(), ranges.iter().map(|(start, end)| end - start).sum::<u64>());
         }
     }
 
@@ -192,9 +173,6 @@ mod tests {
     fn subtract_clears() {
         let mut bitmap = with(128, &[(0, 128)]);
         bitmap.subtract(&with(128, &[(10, 20)]));
-        assert_eq!(
-            bitmap.runs().collect::<Vec<_>>(),
-            [PfnRange::new(0, 10), PfnRange::new(20, 128)]
-        );
+        assert_eq!(bitmap.runs().collect::<Vec<_>>(), [PfnRange::new(0, 10), PfnRange::new(20, 128)]);
     }
 }

@@ -36,12 +36,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of `kind`; `what` says what we were doing and to what.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
-        Self {
-            kind,
-            what: what.into(),
-            cause: None,
-            next: None,
-        }
+        Self { kind, what: what.into(), cause: None, next: None }
     }
 
     /// An input error.
@@ -81,11 +76,7 @@ impl Error {
     /// Adds a next step unless there is one already.
     #[must_use]
     pub fn or_next_step(self, next: impl Into<String>) -> Self {
-        if self.next.is_some() {
-            self
-        } else {
-            self.next_step(next)
-        }
+        if self.next.is_some() { self } else { self.next_step(next) }
     }
 
     /// What the failure means.

@@ -22,43 +22,23 @@ const NONE: PageFacts = PageFacts::NONE;
 /// Doubt comes before any class that can be dropped, the kernel's own marks (slab, page types) before what `flags` and
 /// `mapping` suggest: those words mean something else in a slab or typed page.
 const RULES: &[Rule] = &[
-    rule(
-        PageFacts::UNINITIALISED,
-        NONE,
-        PageClass::Doubtful(Doubt::Uninitialised),
-    ),
+    rule(PageFacts::UNINITIALISED, NONE, PageClass::Doubtful(Doubt::Uninitialised)),
     // Reading a poisoned page may stop the capture kernel, so poison wins over everything that would keep it.
     rule(PageFacts::HWPOISON, NONE, PageClass::HwPoison),
     rule(PageFacts::SLAB, NONE, PageClass::Slab),
     rule(PageFacts::OFFLINE, NONE, PageClass::Offline),
-    rule(
-        PageFacts::BUDDY.and(PageFacts::REFERENCED),
-        NONE,
-        PageClass::Doubtful(Doubt::FreeButReferenced),
-    ),
+    rule(PageFacts::BUDDY.and(PageFacts::REFERENCED), NONE, PageClass::Doubtful(Doubt::FreeButReferenced)),
     rule(PageFacts::BUDDY, NONE, PageClass::Free),
     rule(PageFacts::UNACCEPTED, NONE, PageClass::Unaccepted),
     rule(PageFacts::HUGETLB, NONE, PageClass::Hugetlb),
     rule(PageFacts::TYPED, NONE, PageClass::Kernel),
     // A partial slab's counters lie over `mapping`: without a slab mark only PG_swapbacked tells them from user pages.
-    rule(
-        PageFacts::ANON.and(PageFacts::SLAB_UNKNOWN),
-        PageFacts::SWAPBACKED,
-        PageClass::Doubtful(Doubt::MaybeSlab),
-    ),
+    rule(PageFacts::ANON.and(PageFacts::SLAB_UNKNOWN), PageFacts::SWAPBACKED, PageClass::Doubtful(Doubt::MaybeSlab)),
     rule(PageFacts::ANON, NONE, PageClass::User),
     rule(PageFacts::LRU, PageFacts::PRIVATE, PageClass::Cache),
     rule(PageFacts::LRU, NONE, PageClass::CachePrivate),
-    rule(
-        PageFacts::SWAPBACKED.and(PageFacts::SWAPCACHE),
-        PageFacts::PRIVATE,
-        PageClass::Cache,
-    ),
-    rule(
-        PageFacts::SWAPBACKED.and(PageFacts::SWAPCACHE),
-        NONE,
-        PageClass::CachePrivate,
-    ),
+    rule(PageFacts::SWAPBACKED.and(PageFacts::SWAPCACHE), PageFacts::PRIVATE, PageClass::Cache),
+    rule(PageFacts::SWAPBACKED.and(PageFacts::SWAPCACHE), NONE, PageClass::CachePrivate),
 ];
 
 /// What a page with these facts was used for. A page that no row names is the kernel's own.
@@ -87,29 +67,17 @@ mod tests {
         assert_eq!(of(&[PageFacts::BUDDY, PageFacts::TYPED]), PageClass::Free);
         assert_eq!(of(&[PageFacts::LRU]), PageClass::Cache);
         assert_eq!(of(&[PageFacts::LRU, PageFacts::PRIVATE]), PageClass::CachePrivate);
-        assert_eq!(
-            of(&[PageFacts::LRU, PageFacts::ANON, PageFacts::SWAPBACKED]),
-            PageClass::User
-        );
+        assert_eq!(of(&[PageFacts::LRU, PageFacts::ANON, PageFacts::SWAPBACKED]), PageClass::User);
         assert_eq!(of(&[PageFacts::ANON]), PageClass::User);
-        assert_eq!(
-            of(&[PageFacts::HUGETLB, PageFacts::TYPED, PageFacts::HEAD]),
-            PageClass::Hugetlb
-        );
+        assert_eq!(of(&[PageFacts::HUGETLB, PageFacts::TYPED, PageFacts::HEAD]), PageClass::Hugetlb);
         assert_eq!(of(&[PageFacts::SWAPBACKED, PageFacts::SWAPCACHE]), PageClass::Cache);
         assert_eq!(of(&[PageFacts::SWAPCACHE]), PageClass::Kernel);
     }
 
     #[test]
     fn the_kernels_own_marks_win_over_words_that_mean_something_else_there() {
-        assert_eq!(
-            of(&[PageFacts::SLAB, PageFacts::ANON, PageFacts::BUDDY]),
-            PageClass::Slab
-        );
-        assert_eq!(
-            of(&[PageFacts::TYPED, PageFacts::ANON, PageFacts::LRU]),
-            PageClass::Kernel
-        );
+        assert_eq!(of(&[PageFacts::SLAB, PageFacts::ANON, PageFacts::BUDDY]), PageClass::Slab);
+        assert_eq!(of(&[PageFacts::TYPED, PageFacts::ANON, PageFacts::LRU]), PageClass::Kernel);
     }
 
     #[test]
@@ -122,14 +90,8 @@ mod tests {
     #[test]
     fn poison_and_doubt_come_first() {
         assert_eq!(of(&[PageFacts::HWPOISON, PageFacts::SLAB]), PageClass::HwPoison);
-        assert_eq!(
-            of(&[PageFacts::UNINITIALISED, PageFacts::HWPOISON]),
-            PageClass::Doubtful(Doubt::Uninitialised)
-        );
-        assert_eq!(
-            of(&[PageFacts::BUDDY, PageFacts::REFERENCED]),
-            PageClass::Doubtful(Doubt::FreeButReferenced)
-        );
+        assert_eq!(of(&[PageFacts::UNINITIALISED, PageFacts::HWPOISON]), PageClass::Doubtful(Doubt::Uninitialised));
+        assert_eq!(of(&[PageFacts::BUDDY, PageFacts::REFERENCED]), PageClass::Doubtful(Doubt::FreeButReferenced));
     }
 
     #[test]

@@ -41,15 +41,9 @@ impl TypeTest {
         if value == MAPCOUNT_VALUE_BEFORE_4_18 {
             Self::Exact(value)
         } else if clear.is_power_of_two() && clear < (1 << 24) {
-            Self::FlagClear {
-                base: TYPE_BASE_4_18,
-                bit: clear,
-            }
+            Self::FlagClear { base: TYPE_BASE_4_18, bit: clear }
         } else if clear.is_power_of_two() && clear < TYPE_BASE_6_11 {
-            Self::FlagClear {
-                base: TYPE_BASE_6_11,
-                bit: clear,
-            }
+            Self::FlagClear { base: TYPE_BASE_6_11, bit: clear }
         } else if value & 0x00ff_ffff == 0 && (0xf000_0000..0xff00_0000).contains(&value) {
             Self::TopByte((value >> 24) as u8)
         } else {
@@ -78,9 +72,7 @@ impl TypeTest {
     pub fn is_typed(self, word: u32) -> bool {
         let limit = match self {
             Self::Exact(_) => MAPCOUNT_VALUE_BEFORE_4_18.cast_signed() + 1,
-            Self::FlagClear {
-                base: TYPE_BASE_4_18, ..
-            } => MAPCOUNT_VALUE_BEFORE_4_18.cast_signed(),
+            Self::FlagClear { base: TYPE_BASE_4_18, .. } => MAPCOUNT_VALUE_BEFORE_4_18.cast_signed(),
             Self::FlagClear { .. } | Self::TopByte(_) => 0xff00_0000_u32.cast_signed(),
         };
         word.cast_signed() < limit
@@ -176,20 +168,8 @@ mod tests {
     #[test]
     fn the_exported_value_picks_the_encoding() {
         assert_eq!(TypeTest::from_exported(BUDDY_4_4), TypeTest::Exact(BUDDY_4_4));
-        assert_eq!(
-            TypeTest::from_exported(BUDDY_6_1),
-            TypeTest::FlagClear {
-                base: 0xf000_0000,
-                bit: 0x80
-            }
-        );
-        assert_eq!(
-            TypeTest::from_exported(BUDDY_6_11),
-            TypeTest::FlagClear {
-                base: 0x8000_0000,
-                bit: 0x4000_0000
-            }
-        );
+        assert_eq!(TypeTest::from_exported(BUDDY_6_1), TypeTest::FlagClear { base: 0xf000_0000, bit: 0x80 });
+        assert_eq!(TypeTest::from_exported(BUDDY_6_11), TypeTest::FlagClear { base: 0x8000_0000, bit: 0x4000_0000 });
         assert_eq!(TypeTest::from_exported(BUDDY_6_12), TypeTest::TopByte(0xf0));
     }
 

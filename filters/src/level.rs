@@ -52,11 +52,7 @@ impl DumpLevel {
     /// # Errors
     /// [`InvalidDumpLevel`] above 31.
     pub fn new(bits: u8) -> Result<Self, InvalidDumpLevel> {
-        if bits <= Self::MAX.0 {
-            Ok(Self(bits))
-        } else {
-            Err(InvalidDumpLevel(bits.to_string()))
-        }
+        if bits <= Self::MAX.0 { Ok(Self(bits)) } else { Err(InvalidDumpLevel(bits.to_string())) }
     }
 
     /// The level's number, 0 to 31.
@@ -101,10 +97,7 @@ impl FromStr for DumpLevel {
     type Err = InvalidDumpLevel;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse()
-            .ok()
-            .and_then(|bits| Self::new(bits).ok())
-            .ok_or_else(|| InvalidDumpLevel(text.to_owned()))
+        text.parse().ok().and_then(|bits| Self::new(bits).ok()).ok_or_else(|| InvalidDumpLevel(text.to_owned()))
     }
 }
 

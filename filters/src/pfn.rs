@@ -41,10 +41,7 @@ impl PfnRange {
     /// Makes `start..end`; an inverted pair gives an empty range at `start`.
     #[must_use]
     pub fn new(start: u64, end: u64) -> Self {
-        Self {
-            start,
-            end: end.max(start),
-        }
+        Self { start, end: end.max(start) }
     }
 
     /// Number of frames.

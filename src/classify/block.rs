@@ -31,11 +31,7 @@ enum Head {
     /// A free block.
     Free,
     /// A compound page of this class, whose head has these flags and whose first `struct page` lies at this address.
-    Compound {
-        class: PageClass,
-        flags: u64,
-        address: Option<u64>,
-    },
+    Compound { class: PageClass, flags: u64, address: Option<u64> },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -46,12 +42,7 @@ struct Span {
 
 impl<'a> Block<'a> {
     pub(super) fn new(pages: StructPages<'a>, layout: &'a PageLayout, protected: &'a Protected) -> Self {
-        Self {
-            pages,
-            layout,
-            protected,
-            classes: Vec::new(),
-        }
+        Self { pages, layout, protected, classes: Vec::new() }
     }
 
     /// Classifies the frames of `range` whose bits are set, counts them, and clears the bits of those that `level` drops.
@@ -106,14 +97,9 @@ impl<'a> Block<'a> {
         let facts = PageFacts::read(pages.raw(0), &self.layout.encodings);
         if decide(facts) == PageClass::Free {
             let order = free_order(&pages, 0, pfn, &self.layout.encodings).ok()?;
-            return Some(Span {
-                head: Head::Free,
-                range: PfnRange::new(pfn, pfn + (1 << order)),
-            });
+            return Some(Span { head: Head::Free, range: PfnRange::new(pfn, pfn + (1 << order)) });
         }
-        let compound = facts
-            .has(PageFacts::HEAD)
-            .then(|| compound_at(&pages, 0, pfn, facts, address))?;
+        let compound = facts.has(PageFacts::HEAD).then(|| compound_at(&pages, 0, pfn, facts, address))?;
         compound.ok()
     }
 
@@ -171,29 +157,19 @@ impl Scan<'_> {
         let facts = PageFacts::read(self.pages.raw(index), &self.layout.encodings);
         if self.pages.tail_word(index).is_some() && !facts.has(PageFacts::UNINITIALISED) {
             let poisoned = facts.has(PageFacts::HWPOISON);
-            self.classes[index] = if poisoned {
-                PageClass::HwPoison
-            } else {
-                PageClass::Doubtful(Doubt::OrphanTail)
-            };
+            self.classes[index] = if poisoned { PageClass::HwPoison } else { PageClass::Doubtful(Doubt::OrphanTail) };
             return index + 1;
         }
         let class = decide(facts);
         let span = match class {
-            PageClass::Free => free_order(&self.pages, index, pfn, &self.layout.encodings).map(|order| Span {
-                head: Head::Free,
-                range: PfnRange::new(pfn, pfn + (1 << order)),
-            }),
+            PageClass::Free => free_order(&self.pages, index, pfn, &self.layout.encodings)
+                .map(|order| Span { head: Head::Free, range: PfnRange::new(pfn, pfn + (1 << order)) }),
             PageClass::Unaccepted => Ok(self.unaccepted(pfn)),
             PageClass::Doubtful(doubt) => Err(doubt),
             _ if facts.has(PageFacts::HEAD) => {
                 let address = self.map.address(pfn);
                 let second = self.valid.get(index + 1).is_some_and(|valid| *valid);
-                if second {
-                    compound_at(&self.pages, index, pfn, facts, address)
-                } else {
-                    Err(Doubt::CompoundOrder)
-                }
+                if second { compound_at(&self.pages, index, pfn, facts, address) } else { Err(Doubt::CompoundOrder) }
             }
             _ => {
                 self.classes[index] = class;
@@ -223,15 +199,8 @@ impl Scan<'_> {
     fn unaccepted(&self, pfn: u64) -> Span {
         let pages = 1u64 << (self.layout.encodings.free_orders - 1);
         let len = if pfn.is_multiple_of(pages) { pages } else { 1 };
-        let head = Head::Compound {
-            class: PageClass::Unaccepted,
-            flags: 0,
-            address: None,
-        };
-        Span {
-            head,
-            range: PfnRange::new(pfn, pfn + len),
-        }
+        let head = Head::Compound { class: PageClass::Unaccepted, flags: 0, address: None };
+        Span { head, range: PfnRange::new(pfn, pfn + len) }
     }
 
     /// Gives every frame of the span that lies in this block its class; returns the first index after it.
@@ -272,12 +241,7 @@ impl Scan<'_> {
         let offset = (pfn - head) as usize * self.layout.size;
         // HVO: this struct page is the head's own, mapped a second time (f41f2ed43ca5, 5.14; gone in 7.1).
         let alias = offset.is_multiple_of(VMEMMAP_PAGE) && flags == head_flags;
-        let poison = self
-            .layout
-            .encodings
-            .flags
-            .hwpoison
-            .is_some_and(|bit| flags >> bit & 1 == 1);
+        let poison = self.layout.encodings.flags.hwpoison.is_some_and(|bit| flags >> bit & 1 == 1);
         if poison && !alias {
             return PageClass::HwPoison;
         }
@@ -285,10 +249,7 @@ impl Scan<'_> {
             return class;
         };
         let own_address = address.wrapping_add(offset as u64);
-        let points_here = self
-            .pages
-            .tail_word(index)
-            .is_some_and(|word| head_of(word, own_address) == address);
+        let points_here = self.pages.tail_word(index).is_some_and(|word| head_of(word, own_address) == address);
         if points_here || alias || !DumpLevel::MAX.drops(class) {
             class
         } else {
@@ -301,24 +262,14 @@ impl Scan<'_> {
 /// tail's own address. A mask has all its high bits set, where no `struct page` lies.
 fn head_of(word: u64, own_address: u64) -> u64 {
     const LOWEST_MASK: u64 = 0xffff_ffff_0000_0000;
-    if word >= LOWEST_MASK {
-        own_address & word & !1
-    } else {
-        word - 1
-    }
+    if word >= LOWEST_MASK { own_address & word & !1 } else { word - 1 }
 }
 
 /// The order of the free block at `index`, checked against what the allocator can do.
 fn free_order(pages: &Pages<'_>, index: usize, pfn: u64, encodings: &Encodings) -> Result<u64, Doubt> {
-    let order = pages
-        .private(index)
-        .filter(|order| *order < u64::from(encodings.free_orders));
+    let order = pages.private(index).filter(|order| *order < u64::from(encodings.free_orders));
     let order = order.ok_or(Doubt::BuddyOrder)?;
-    if pfn.is_multiple_of(1 << order) {
-        Ok(order)
-    } else {
-        Err(Doubt::BuddyAlignment)
-    }
+    if pfn.is_multiple_of(1 << order) { Ok(order) } else { Err(Doubt::BuddyAlignment) }
 }
 
 /// The span of the compound page whose head is at `index`, if its second page confirms it.
@@ -330,17 +281,11 @@ fn compound_at(
     address: Option<u64>,
 ) -> Result<Span, Doubt> {
     let second = index + 1;
-    let order = pages
-        .compound_order(second)
-        .filter(|order| (1..=MAX_COMPOUND_ORDER).contains(order));
-    let order = order
-        .filter(|order| pfn.is_multiple_of(1 << order))
-        .ok_or(Doubt::CompoundOrder)?;
+    let order = pages.compound_order(second).filter(|order| (1..=MAX_COMPOUND_ORDER).contains(order));
+    let order = order.filter(|order| pfn.is_multiple_of(1 << order)).ok_or(Doubt::CompoundOrder)?;
     if let (Some(address), true) = (address, pages.has_tail_words()) {
         let own_address = address.wrapping_add(pages.size() as u64);
-        let confirmed = pages
-            .tail_word(second)
-            .is_some_and(|word| head_of(word, own_address) == address);
+        let confirmed = pages.tail_word(second).is_some_and(|word| head_of(word, own_address) == address);
         if !confirmed {
             return Err(Doubt::CompoundOrder);
         }
@@ -348,13 +293,6 @@ fn compound_at(
     let hugetlb = pages.hugetlb_by_second(second);
     let facts = if hugetlb { facts.and(PageFacts::HUGETLB) } else { facts };
     let class = decide(facts.without(PageFacts::HWPOISON));
-    let head = Head::Compound {
-        class,
-        flags: pages.flags(index),
-        address,
-    };
-    Ok(Span {
-        head,
-        range: PfnRange::new(pfn, pfn + (1 << order)),
-    })
+    let head = Head::Compound { class, flags: pages.flags(index), address };
+    Ok(Span { head, range: PfnRange::new(pfn, pfn + (1 << order)) })
 }

@@ -33,10 +33,7 @@ pub struct Counts {
 
 impl Default for Counts {
     fn default() -> Self {
-        Self {
-            classes: [0; PageClass::COUNT],
-            doubts: [0; Doubt::ALL.len()],
-        }
+        Self { classes: [0; PageClass::COUNT], doubts: [0; Doubt::ALL.len()] }
     }
 }
 

@@ -24,10 +24,7 @@ impl<'a> Pages<'a> {
     #[inline]
     fn bytes<const N: usize>(&self, index: usize, offset: usize) -> [u8; N] {
         let at = index * self.layout.size + offset;
-        self.bytes
-            .get(at..at + N)
-            .and_then(|bytes| bytes.try_into().ok())
-            .unwrap_or([0; N])
+        self.bytes.get(at..at + N).and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; N])
     }
 
     #[inline]
@@ -68,10 +65,7 @@ impl<'a> Pages<'a> {
     /// A tail page's word that leads to its head; `None` for anything that is not a tail.
     #[inline]
     pub(super) fn tail_word(&self, index: usize) -> Option<u64> {
-        self.layout
-            .compound
-            .map(|at| self.u64(index, at))
-            .filter(|word| word & 1 == 1)
+        self.layout.compound.map(|at| self.u64(index, at)).filter(|word| word & 1 == 1)
     }
 
     /// Whether tails lead to their heads at all (since 4.4).

@@ -60,19 +60,13 @@ impl Job {
             Format::Elf => Compression::None,
         });
         if format == Format::Elf && compression != Compression::None {
-            return Err(Error::new(
-                Kind::Usage,
-                format!("an ELF dump cannot be compressed with {compression}"),
-            )
-            .because("readers know no compression inside ELF")
-            .next_step("use -f kdump, or compress the finished file"));
+            return Err(Error::new(Kind::Usage, format!("an ELF dump cannot be compressed with {compression}"))
+                .because("readers know no compression inside ELF")
+                .next_step("use -f kdump, or compress the finished file"));
         }
         if output.is_some() && output.as_deref() == Some(filter.input.as_path()) {
-            return Err(Error::new(
-                Kind::Usage,
-                format!("{} is both input and output", filter.input.display()),
-            )
-            .next_step("name another output"));
+            return Err(Error::new(Kind::Usage, format!("{} is both input and output", filter.input.display()))
+                .next_step("name another output"));
         }
         let progress = match filter.progress {
             ProgressStyle::Auto => Mode::detect(),
@@ -100,11 +94,7 @@ impl Job {
 
 fn by_extension(output: Option<&Path>) -> Format {
     let extension = output.and_then(Path::extension);
-    if extension.is_some_and(|extension| extension.eq_ignore_ascii_case("elf")) {
-        Format::Elf
-    } else {
-        Format::Kdump
-    }
+    if extension.is_some_and(|extension| extension.eq_ignore_ascii_case("elf")) { Format::Elf } else { Format::Kdump }
 }
 
 /// Reads `64M`, `1.5G`, `65536`; units are powers of 1024.
@@ -127,11 +117,7 @@ pub fn parse_size(text: &str) -> std::result::Result<u64, String> {
     }
     let value: f64 = digits.parse().map_err(|_| bad())?;
     let bytes = value * (1u64 << shift) as f64;
-    if bytes.is_finite() && (0.0..u64::MAX as f64).contains(&bytes) {
-        Ok(bytes as u64)
-    } else {
-        Err(bad())
-    }
+    if bytes.is_finite() && (0.0..u64::MAX as f64).contains(&bytes) { Ok(bytes as u64) } else { Err(bad()) }
 }
 
 #[cfg(test)]

@@ -165,15 +165,7 @@ impl Areas {
         let data = descs.checked_add(dumped.checked_mul(DESC_SIZE)?)?;
         u32::try_from(bitmap_len.checked_mul(2)? / block_size).ok()?;
         u32::try_from(bitmap1 / block_size).ok()?;
-        Some(Self {
-            block_size,
-            notes,
-            bitmap1,
-            bitmap2,
-            bitmap_len,
-            descs,
-            data,
-        })
+        Some(Self { block_size, notes, bitmap1, bitmap2, bitmap_len, descs, data })
     }
 
     /// `sub_hdr_size` of the header, blocks.

@@ -80,20 +80,10 @@ pub fn encode_headers(machine: elf::Machine, flags: elf::FileFlags, notes: (u64,
         e_shstrndx: U16::new(LE, elf::SymbolSection(0)),
     };
     let mut out = bytes_of(&ehdr).to_vec();
-    let note = Load {
-        paddr: 0,
-        vaddr: 0,
-        offset: notes.0,
-        filesz: notes.1,
-        memsz: notes.1,
-    };
+    let note = Load { paddr: 0, vaddr: 0, offset: notes.0, filesz: notes.1, memsz: notes.1 };
     out.extend(bytes_of(&program_header(elf::PT_NOTE, elf::ProgramFlags(0), note)));
     for load in loads {
-        out.extend(bytes_of(&program_header(
-            elf::PT_LOAD,
-            elf::PF_R | elf::PF_W | elf::PF_X,
-            *load,
-        )));
+        out.extend(bytes_of(&program_header(elf::PT_LOAD, elf::PF_R | elf::PF_W | elf::PF_X, *load)));
     }
     if xnum {
         out.extend(bytes_of(&section_header(phdrs as u32)));
@@ -137,13 +127,7 @@ mod tests {
 
     #[test]
     fn length_is_known_before_the_headers_are_made() {
-        let load = Load {
-            paddr: 0,
-            vaddr: 0,
-            offset: 4096,
-            filesz: 0,
-            memsz: 4096,
-        };
+        let load = Load { paddr: 0, vaddr: 0, offset: 4096, filesz: 0, memsz: 4096 };
         for count in [1, 7, 65_533, 65_534, 70_000] {
             let bytes = encode_headers(elf::EM_X86_64, FLAG_NONE, (64, 0), &vec![load; count]);
             assert_eq!(bytes.len() as u64, headers_len(count), "{count} loads");
@@ -152,13 +136,7 @@ mod tests {
 
     #[test]
     fn many_segments_use_the_escape() {
-        let load = Load {
-            paddr: 0,
-            vaddr: 0,
-            offset: 4096,
-            filesz: 0,
-            memsz: 4096,
-        };
+        let load = Load { paddr: 0, vaddr: 0, offset: 4096, filesz: 0, memsz: 4096 };
         let bytes = encode_headers(elf::EM_X86_64, FLAG_NONE, (64, 0), &vec![load; 70_000]);
         assert_eq!(&bytes[56..58], &0xffff_u16.to_le_bytes());
         let section = bytes.len() - SHDR_SIZE as usize;

@@ -42,12 +42,7 @@ pub fn notes(bytes: &[u8]) -> impl Iterator<Item = Note<'_>> {
         let desc = bytes.get(desc_offset..desc_offset.checked_add(desc_len)?)?;
         at = padded(desc_offset, desc_len)?;
         let name = name.strip_suffix(&[0]).unwrap_or(name);
-        Some(Note {
-            name,
-            kind: kind as u32,
-            desc,
-            desc_offset,
-        })
+        Some(Note { name, kind: kind as u32, desc, desc_offset })
     })
 }
 

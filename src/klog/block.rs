@@ -22,11 +22,7 @@ pub(super) struct Block {
 pub(super) fn locate(begin: u64, next: u64, size_bits: u32, word: Word) -> Result<Option<Block>, Loss> {
     let align = word.0 as u64;
     if begin & 1 == 1 && next & 1 == 1 {
-        return if begin == EMPTY_LINE && next == EMPTY_LINE {
-            Ok(None)
-        } else {
-            Err(Loss::NoRoom)
-        };
+        return if begin == EMPTY_LINE && next == EMPTY_LINE { Ok(None) } else { Err(Loss::NoRoom) };
     }
     if !begin.is_multiple_of(align) || !next.is_multiple_of(align) {
         return Err(Loss::Damaged);
@@ -46,9 +42,5 @@ pub(super) fn locate(begin: u64, next: u64, size_bits: u32, word: Word) -> Resul
         return Err(Loss::Damaged);
     };
     let room = end.checked_sub(start + align).ok_or(Loss::Damaged)?;
-    Ok(Some(Block {
-        id_at: index(begin),
-        text_at: start + align,
-        room,
-    }))
+    Ok(Some(Block { id_at: index(begin), text_at: start + align, room }))
 }

@@ -16,11 +16,7 @@ pub(super) struct Word(pub usize);
 impl Word {
     /// From SIZE(atomic_long_t), which v5.10 exports together with the ring; older logs are taken as 64 bit.
     pub fn of(info: &VmcoreInfo) -> Self {
-        if info.size("atomic_long_t") == Some(4) {
-            Self(4)
-        } else {
-            Self(8)
-        }
+        if info.size("atomic_long_t") == Some(4) { Self(4) } else { Self(8) }
     }
 
     /// All bits a word of the crashed kernel can have.
@@ -30,19 +26,14 @@ impl Word {
 
     /// The word at `at`, `None` outside the slice.
     pub fn at(self, bytes: &[u8], at: usize) -> Option<u64> {
-        if self.0 == 4 {
-            u32_at(bytes, at).map(u64::from)
-        } else {
-            u64_at(bytes, at)
-        }
+        if self.0 == 4 { u32_at(bytes, at).map(u64::from) } else { u64_at(bytes, at) }
     }
 
     /// Reads one word, such as a pointer variable.
     pub fn read(self, mem: &dyn ReadVirt, vaddr: u64, what: &'static str) -> Result<u64, KlogError> {
         let mut bytes = [0; 8];
         let (used, _) = bytes.split_at_mut(self.0.min(8));
-        mem.read_virt(vaddr, used)
-            .map_err(|cause| KlogError::Read { what, cause })?;
+        mem.read_virt(vaddr, used).map_err(|cause| KlogError::Read { what, cause })?;
         Ok(u64::from_le_bytes(bytes))
     }
 }
@@ -50,8 +41,7 @@ impl Word {
 /// Reads a `u32` variable.
 pub(super) fn read_u32(mem: &dyn ReadVirt, vaddr: u64, what: &'static str) -> Result<u32, KlogError> {
     let mut bytes = [0; 4];
-    mem.read_virt(vaddr, &mut bytes)
-        .map_err(|cause| KlogError::Read { what, cause })?;
+    mem.read_virt(vaddr, &mut bytes).map_err(|cause| KlogError::Read { what, cause })?;
     Ok(u32::from_le_bytes(bytes))
 }
 
@@ -84,9 +74,7 @@ impl<'a> Keys<'a> {
 
     /// The address of a variable; 0 when missing.
     pub fn symbol(&mut self, name: &str) -> u64 {
-        self.info
-            .symbol(name)
-            .unwrap_or_else(|| self.miss(format!("SYMBOL({name})")))
+        self.info.symbol(name).unwrap_or_else(|| self.miss(format!("SYMBOL({name})")))
     }
 
     /// The size of a structure, 1 to 4096 bytes; 0 when missing.
@@ -118,10 +106,6 @@ impl<'a> Keys<'a> {
 
     /// Ends the taking.
     pub fn done(self) -> Result<(), KlogError> {
-        if self.bad.is_empty() {
-            Ok(())
-        } else {
-            Err(KlogError::Layout { keys: self.bad })
-        }
+        if self.bad.is_empty() { Ok(()) } else { Err(KlogError::Layout { keys: self.bad }) }
     }
 }

@@ -86,10 +86,7 @@ impl Loss {
     /// Whether this points at damage; the others happen in a healthy log.
     #[must_use]
     pub fn is_damage(self) -> bool {
-        !matches!(
-            self,
-            Self::Overwritten | Self::Unfinished | Self::NoRoom | Self::OverBudget
-        )
+        !matches!(self, Self::Overwritten | Self::Unfinished | Self::NoRoom | Self::OverBudget)
     }
 }
 
@@ -205,12 +202,7 @@ impl Collector {
     }
 
     fn finish(self, format: LogFormat, caller_configured: Option<bool>) -> KernelLog {
-        KernelLog {
-            records: self.kept.into(),
-            losses: self.losses,
-            format,
-            caller_configured,
-        }
+        KernelLog { records: self.kept.into(), losses: self.losses, format, caller_configured }
     }
 }
 

@@ -28,11 +28,7 @@ struct Header {
 
 impl Header {
     fn new(info: &VmcoreInfo, keys: &mut Keys<'_>) -> Self {
-        let name = if info.size("printk_log").is_some() {
-            "printk_log"
-        } else {
-            "log"
-        };
+        let name = if info.size("printk_log").is_some() { "printk_log" } else { "log" };
         let key = |field: &str| format!("{name}.{field}");
         let size = keys.size(name);
         let dict_len = keys.optional_offset(&key("dict_len"), 2, size);
@@ -43,10 +39,7 @@ impl Header {
             text_len: keys.offset(&key("text_len"), 2, size),
             dict_len,
             caller_id: keys.optional_offset(&key("caller_id"), 4, size),
-            syslog: dict_len
-                .filter(|_| name == "printk_log")
-                .map(|at| at + 2)
-                .filter(|&at| at + 2 <= size),
+            syslog: dict_len.filter(|_| name == "printk_log").map(|at| at + 2).filter(|&at| at + 2 <= size),
         }
     }
 }
@@ -68,22 +61,12 @@ struct Buffer<'m> {
 impl Buffer<'_> {
     /// The entry at `at`, which must end by `limit`.
     fn entry(&mut self, at: u64, limit: u64) -> Result<Entry, Loss> {
-        let Header {
-            size,
-            len,
-            text_len,
-            dict_len,
-            ..
-        } = self.header;
+        let Header { size, len, text_len, dict_len, .. } = self.header;
         let header = self.window.get(at, size)?;
         let u16 = |at| u16_at(header, at).map(usize::from).ok_or(Loss::Damaged);
         let (len, text_len) = (u16(len)?, u16(text_len)?);
         if len == 0 {
-            return if text_len == 0 {
-                Ok(Entry::Wrap)
-            } else {
-                Err(Loss::Damaged)
-            };
+            return if text_len == 0 { Ok(Entry::Wrap) } else { Err(Loss::Damaged) };
         }
         let needed = size + text_len + dict_len.map_or(Ok(0), u16)?;
         let fits = at.checked_add(len as u64).is_some_and(|end| end <= limit);
@@ -91,10 +74,7 @@ impl Buffer<'_> {
         if needed > len || !len.is_multiple_of(4) || !fits {
             return Err(Loss::Damaged);
         }
-        Ok(Entry::Record {
-            len: len as u64,
-            text_len,
-        })
+        Ok(Entry::Record { len: len as u64, text_len })
     }
 
     fn record(&mut self, at: u64, text_len: usize, seq: u64) -> Result<Record, Loss> {
@@ -137,11 +117,7 @@ pub(super) fn read(info: &VmcoreInfo, mem: &dyn ReadVirt) -> Result<KernelLog, K
     keys.done()?;
 
     let vaddr = Word::of(info).read(mem, log_buf, "log_buf")?;
-    let control = |what, value: u32| KlogError::Control {
-        vaddr,
-        what,
-        value: value.into(),
-    };
+    let control = |what, value: u32| KlogError::Control { vaddr, what, value: value.into() };
     let len = read_u32(mem, log_buf_len, "log_buf_len")?;
     if len == 0 || len > MAX_LOG {
         return Err(control("log_buf_len", len));
@@ -150,11 +126,7 @@ pub(super) fn read(info: &VmcoreInfo, mem: &dyn ReadVirt) -> Result<KernelLog, K
     let (first, next) = (index(first, "log_first_idx")?, index(next, "log_next_idx")?);
     let caller_configured = header.caller_id.is_some();
     let len = u64::from(len);
-    let mut buffer = Buffer {
-        header,
-        window: Window::new(mem, vaddr, len),
-        len,
-    };
+    let mut buffer = Buffer { header, window: Window::new(mem, vaddr, len), len };
     let mut collector = Collector::default();
     buffer.walk(first.into(), next.into(), &mut collector);
     // The field exists only with CONFIG_PRINTK_CALLER: kernel commit 15ff2069cb7f ("printk: Add caller information to
@@ -165,11 +137,7 @@ pub(super) fn read(info: &VmcoreInfo, mem: &dyn ReadVirt) -> Result<KernelLog, K
 impl Buffer<'_> {
     /// Follows the records from `first` to `next`, at most once around: every step moves forward, and only one wraps.
     fn walk(&mut self, first: u64, next: u64, collector: &mut Collector) {
-        let mut laps = if next < first {
-            vec![(0, next), (first, self.len)]
-        } else {
-            vec![(first, next)]
-        };
+        let mut laps = if next < first { vec![(0, next), (first, self.len)] } else { vec![(first, next)] };
         let mut seq = 0;
         while let Some((mut at, limit)) = laps.pop() {
             while at < limit {
@@ -204,11 +172,7 @@ pub(super) fn read_characters(info: &VmcoreInfo, mem: &dyn ReadVirt) -> Result<K
     let vaddr = Word::of(info).read(mem, log_buf, "log_buf")?;
     let len = read_u32(mem, log_buf_len, "log_buf_len")?;
     if !len.is_power_of_two() || len > MAX_LOG {
-        return Err(KlogError::Control {
-            vaddr,
-            what: "log_buf_len",
-            value: len.into(),
-        });
+        return Err(KlogError::Control { vaddr, what: "log_buf_len", value: len.into() });
     }
     // `log_end` counts every character ever logged. It is 32 bits wide since v2.6.25; before, it was a long, whose low
     // half is read here.
@@ -255,14 +219,7 @@ fn characters(line: &mut Vec<u8>, seq: &mut u64) -> Record {
     };
     let text = line.get(skip..).unwrap_or_default().to_vec();
     line.clear();
-    let record = Record {
-        seq: *seq,
-        ts_nsec: None,
-        caller_id: None,
-        level,
-        facility: None,
-        text,
-    };
+    let record = Record { seq: *seq, ts_nsec: None, caller_id: None, level, facility: None, text };
     *seq += 1;
     record
 }

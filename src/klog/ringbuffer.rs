@@ -134,18 +134,12 @@ impl<'m> Ring<'m> {
         let word = layout.word;
         // Bounded: Keys let no structure be larger than a page.
         let mut control = vec![0; layout.ring_size];
-        mem.read_virt(vaddr, &mut control).map_err(|cause| KlogError::Read {
-            what: "struct printk_ringbuffer",
-            cause,
-        })?;
+        mem.read_virt(vaddr, &mut control)
+            .map_err(|cause| KlogError::Read { what: "struct printk_ringbuffer", cause })?;
         let outside = |what| KlogError::Control { vaddr, what, value: 0 };
         let bits = |at, max, what| match u32_at(&control, at) {
             Some(bits) if bits > 0 && bits <= max => Ok(bits),
-            value => Err(KlogError::Control {
-                vaddr,
-                what,
-                value: value.unwrap_or(0).into(),
-            }),
+            value => Err(KlogError::Control { vaddr, what, value: value.unwrap_or(0).into() }),
         };
         let count_bits = bits(layout.count_bits, MAX_COUNT_BITS, "desc_ring.count_bits")?;
         let size_bits = bits(layout.size_bits, MAX_SIZE_BITS, "text_data_ring.size_bits")?;
@@ -204,15 +198,8 @@ impl<'m> Ring<'m> {
     }
 
     fn state(&mut self, index: u64) -> Result<u64, Loss> {
-        let Layout {
-            word,
-            desc_size,
-            state,
-            counter,
-            ..
-        } = self.layout;
-        word.at(self.descs.get(index * desc_size as u64, desc_size)?, state + counter)
-            .ok_or(Loss::Damaged)
+        let Layout { word, desc_size, state, counter, .. } = self.layout;
+        word.at(self.descs.get(index * desc_size as u64, desc_size)?, state + counter).ok_or(Loss::Damaged)
     }
 
     /// How many descriptors from `id` on are on the same unreadable page; 0 when `id` is readable.
@@ -222,10 +209,7 @@ impl<'m> Ring<'m> {
             return 0;
         }
         let size = self.layout.desc_size as u64;
-        self.descs
-            .to_page_end(index * size)
-            .div_ceil(size)
-            .min(self.count() - index)
+        self.descs.to_page_end(index * size).div_ceil(size).min(self.count() - index)
     }
 
     fn state_bits(&self, state: u64) -> u64 {

@@ -22,10 +22,7 @@ impl ReadVirt for Fake {
                 return Ok(());
             }
         }
-        Err(ReadVirtError::Unreadable {
-            vaddr,
-            cause: "a hole".into(),
-        })
+        Err(ReadVirtError::Unreadable { vaddr, cause: "a hole".into() })
     }
 }
 
@@ -44,10 +41,7 @@ impl Fake {
 }
 
 fn texts(log: &KernelLog) -> Vec<String> {
-    log.records
-        .iter()
-        .map(|r| String::from_utf8_lossy(&r.text).into_owned())
-        .collect()
+    log.records.iter().map(|r| String::from_utf8_lossy(&r.text).into_owned()).collect()
 }
 
 fn dmesg(log: &KernelLog, callers: CallerColumn) -> String {
@@ -109,13 +103,7 @@ impl Writer {
     fn new(w: u64, count_bits: u32, size_bits: u32) -> Self {
         let (count, size) = (1 << count_bits, 1u64 << size_bits);
         let page = |at, len: u64| (at, vec![0; len as usize]);
-        let segments = [
-            (PRB, 8),
-            (RING, 0x200),
-            (DESCS, count * 3 * w),
-            (INFOS, count * 88),
-            (TEXT, size),
-        ];
+        let segments = [(PRB, 8), (RING, 0x200), (DESCS, count * 3 * w), (INFOS, count * 88), (TEXT, size)];
         let mut this = Self {
             mem: Fake(segments.map(|(at, len)| page(at, len)).to_vec()),
             w,
@@ -184,8 +172,7 @@ impl Writer {
 
         let info = id % self.count * 88;
         self.mem.put(INFOS, info, &self.seq.to_le_bytes());
-        self.mem
-            .put(INFOS, info + 8, &(self.seq * 1_500_000_000 + 1234).to_le_bytes());
+        self.mem.put(INFOS, info + 8, &(self.seq * 1_500_000_000 + 1234).to_le_bytes());
         self.mem.put(INFOS, info + 16, &(text.len() as u16).to_le_bytes());
         // facility 1, flags 0x11, level 6, caller T7
         self.mem.put(INFOS, info + 18, &[1, 6 << 5 | 0x11, 7, 0, 0, 0]);
@@ -212,11 +199,7 @@ impl Writer {
             };
             self.set_state(old, 3);
             self.model.retain(|(id, ..)| *id != old);
-            self.tail_lpos = self
-                .model
-                .iter()
-                .find(|(_, at, _)| *at != u64::MAX)
-                .map_or(begin, |(_, at, _)| *at);
+            self.tail_lpos = self.model.iter().find(|(_, at, _)| *at != u64::MAX).map_or(begin, |(_, at, _)| *at);
             assert_ne!(at, u64::MAX);
         }
         let index = begin % self.size;
@@ -231,11 +214,7 @@ impl Writer {
     }
 
     fn head_lpos_free(&self, next: u64) -> bool {
-        let oldest = self
-            .model
-            .iter()
-            .find(|(_, at, _)| *at != u64::MAX)
-            .map_or(self.head_lpos, |(_, at, _)| *at);
+        let oldest = self.model.iter().find(|(_, at, _)| *at != u64::MAX).map_or(self.head_lpos, |(_, at, _)| *at);
         next.wrapping_sub(oldest) > self.size
     }
 
@@ -272,10 +251,7 @@ fn a_ring_that_never_filled() {
             text: b"second".to_vec(),
         };
         assert_eq!(log.records[1], second);
-        assert_eq!(
-            dmesg(&log, CallerColumn::AsKernel),
-            "[    0.000001] Linux version\n[    1.500001] second\n"
-        );
+        assert_eq!(dmesg(&log, CallerColumn::AsKernel), "[    0.000001] Linux version\n[    1.500001] second\n");
         assert_eq!(
             dmesg(&log, CallerColumn::WhenStored),
             "[    0.000001][    T7] Linux version\n[    1.500001][    T7] second\n"
@@ -300,17 +276,10 @@ fn many_laps_give_what_the_writer_left() {
                 let text = vec![b'a' + (step % 26) as u8; step * 7 % 61];
                 ring.add(&text);
                 let log = ring.read();
-                let want: Vec<_> = ring
-                    .model
-                    .iter()
-                    .map(|(.., text)| String::from_utf8_lossy(text).into_owned())
-                    .collect();
+                let want: Vec<_> =
+                    ring.model.iter().map(|(.., text)| String::from_utf8_lossy(text).into_owned()).collect();
                 assert_eq!(texts(&log), want, "step {step}, word {w}, tight {tight}");
-                assert!(
-                    log.losses.keys().all(|reason| *reason == Loss::Overwritten),
-                    "{:?}",
-                    log.losses
-                );
+                assert!(log.losses.keys().all(|reason| *reason == Loss::Overwritten), "{:?}", log.losses);
                 wrapped += u32::from(ring.head_lpos < 0x100);
             }
             assert!(wrapped > 0, "the test must reach the first round");
@@ -356,15 +325,7 @@ fn damage_costs_one_record() {
     let (mut ring, ids) = build();
     ring.set_desc(ids[1], 2, 17, 48);
     check(&ring, Loss::Damaged);
-    for (begin, next) in [
-        (u64::MAX - 7, 8),
-        (32, 32),
-        (32, 16),
-        (0, 1 << 40),
-        (1 << 40, 0),
-        (8, 16 + 1024),
-        (4, 12),
-    ] {
+    for (begin, next) in [(u64::MAX - 7, 8), (32, 32), (32, 16), (0, 1 << 40), (1 << 40, 0), (8, 16 + 1024), (4, 12)] {
         ring.set_desc(ids[1], 2, begin, next);
         let log = ring.read();
         assert_eq!(texts(&log), ["record 0", "record 2"], "{begin:#x} {next:#x}");
@@ -414,19 +375,9 @@ fn impossible_control_blocks_are_errors() {
     }
     let mut ring = Writer::new(8, 4, 10);
     ring.mem.unmap(RING);
-    assert!(
-        ring.read_as(KEYS_64)
-            .unwrap_err()
-            .to_string()
-            .contains("struct printk_ringbuffer")
-    );
+    assert!(ring.read_as(KEYS_64).unwrap_err().to_string().contains("struct printk_ringbuffer"));
     ring.mem.unmap(PRB);
-    assert!(
-        ring.read_as(KEYS_64)
-            .unwrap_err()
-            .to_string()
-            .contains("cannot read prb")
-    );
+    assert!(ring.read_as(KEYS_64).unwrap_err().to_string().contains("cannot read prb"));
 }
 
 #[test]
@@ -437,12 +388,7 @@ fn missing_and_impossible_keys_are_named_together() {
         .replace("OFFSET(prb_desc.state_var)=0", "OFFSET(prb_desc.state_var)=20")
         .replace("OFFSET(prb_desc_ring.infos)=16\n", "");
     let error = ring.read_as(&keys).unwrap_err().to_string();
-    for key in [
-        "SIZE(printk_info)",
-        "OFFSET(prb_desc.state_var)",
-        "OFFSET(prb_desc_ring.infos)",
-        "vmlinux",
-    ] {
+    for key in ["SIZE(printk_info)", "OFFSET(prb_desc.state_var)", "OFFSET(prb_desc_ring.infos)", "vmlinux"] {
         assert!(error.contains(key), "{error}");
     }
     assert!(!error.contains("SIZE(prb_desc)"), "{error}");
@@ -489,11 +435,7 @@ fn blocks_lie_where_the_kernel_puts_them() {
     assert_eq!(at(0x100, 0x118), block(0, 8, 16));
     assert_eq!(at(0x1f0, 0x218), block(0xf0, 8, 16), "wrapped");
     assert_eq!(at(0x1f0, 0x200), block(0xf0, 0xf8, 8), "v6.19: ends with the ring");
-    assert_eq!(
-        at(0u64.wrapping_sub(16), 0),
-        block(0xf0, 0xf8, 8),
-        "and the position overflows"
-    );
+    assert_eq!(at(0u64.wrapping_sub(16), 0), block(0xf0, 0xf8, 8), "and the position overflows");
     assert_eq!(at(0u64.wrapping_sub(16), 24), block(0xf0, 8, 16));
     assert_eq!(at(3, 3), Ok(None));
     assert_eq!(at(1, 1), Err(Loss::NoRoom));
@@ -535,10 +477,7 @@ fn the_text_form() {
     assert_eq!(dmesg(&log, CallerColumn::AsKernel), text);
     assert_eq!(dmesg(&log, CallerColumn::Never), text);
     let text = dmesg(&log, CallerColumn::WhenStored);
-    assert!(
-        text.starts_with("[    0.000001][    T7] two\n                       lines"),
-        "{text}"
-    );
+    assert!(text.starts_with("[    0.000001][    T7] two\n                       lines"), "{text}");
     assert!(text.contains("[123456789.012345][    C3] "), "{text}");
 }
 
@@ -547,14 +486,7 @@ fn the_oldest_records_give_way() {
     let mut collector = Collector::default();
     for seq in 0..5 {
         let text = vec![b'x'; 20 << 20];
-        collector.push(Record {
-            seq,
-            ts_nsec: None,
-            caller_id: None,
-            level: None,
-            facility: None,
-            text,
-        });
+        collector.push(Record { seq, ts_nsec: None, caller_id: None, level: None, facility: None, text });
     }
     let log = collector.finish(LogFormat::Lockless, None);
     assert_eq!(log.records.iter().map(|r| r.seq).collect::<Vec<_>>(), [2, 3, 4]);
@@ -624,13 +556,7 @@ impl OldLog {
         let mut mem = Fake(vec![(PRB, vec![0; 0x400]), (LOG_BUF, vec![0; 1024])]);
         mem.put(PRB, 0, &LOG_BUF.to_le_bytes());
         mem.put(PRB, 0x100, &1024u32.to_le_bytes());
-        let mut this = Self {
-            keys,
-            mem,
-            at: 0,
-            header,
-            starts: Vec::new(),
-        };
+        let mut this = Self { keys, mem, at: 0, header, starts: Vec::new() };
         (0..6).for_each(|i| this.add(&format!("old {i}"), i));
         this.ends(0, this.at);
         this
@@ -675,17 +601,7 @@ fn the_record_buffer() {
     assert_eq!((log.format, log.caller_configured), (LogFormat::Records, Some(false)));
     let (level, facility) = (Some(4), Some(3));
     let text = b"old 2".to_vec();
-    assert_eq!(
-        log.records[2],
-        Record {
-            seq: 2,
-            ts_nsec: Some(2_000_000_000),
-            caller_id: None,
-            level,
-            facility,
-            text
-        }
-    );
+    assert_eq!(log.records[2], Record { seq: 2, ts_nsec: Some(2_000_000_000), caller_id: None, level, facility, text });
     assert!(log.losses.is_empty());
 
     let log = OldLog::new("printk_log", 20).read().unwrap();
@@ -747,23 +663,14 @@ fn hostile_record_buffers_end() {
     old.ends(4, (1 << 26) - 4);
     let log = old.read().unwrap();
     assert_eq!((log.records.len(), loss(&log, Loss::Unreadable)), (0, 1));
-    let error = read_log(&VmcoreInfo::parse(b"SYMBOL(log_first_idx)=10\n"), &old.mem)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("SYMBOL(log_buf), SYMBOL(log_buf_len), SYMBOL(log_next_idx), SIZE(log)"),
-        "{error}"
-    );
+    let error = read_log(&VmcoreInfo::parse(b"SYMBOL(log_first_idx)=10\n"), &old.mem).unwrap_err().to_string();
+    assert!(error.contains("SYMBOL(log_buf), SYMBOL(log_buf_len), SYMBOL(log_next_idx), SIZE(log)"), "{error}");
 }
 
 #[test]
 fn the_ring_of_characters() {
-    let keys = format!(
-        "SYMBOL(log_buf)={:x}\nSYMBOL(log_buf_len)={:x}\nSYMBOL(log_end)={:x}\n",
-        PRB,
-        PRB + 8,
-        PRB + 12
-    );
+    let keys =
+        format!("SYMBOL(log_buf)={:x}\nSYMBOL(log_buf_len)={:x}\nSYMBOL(log_end)={:x}\n", PRB, PRB + 8, PRB + 12);
     let info = VmcoreInfo::parse(keys.as_bytes());
     let mut mem = Fake(vec![(PRB, vec![0; 16]), (LOG_BUF, vec![0; 64])]);
     mem.put(PRB, 0, &LOG_BUF.to_le_bytes());
@@ -773,10 +680,7 @@ fn the_ring_of_characters() {
     mem.put(PRB, 12, &(text.len() as u32).to_le_bytes());
     let log = read_log(&info, &mem).unwrap();
     assert_eq!(dmesg(&log, CallerColumn::AsKernel), "[    0.000000] one\nplain\ncut\n");
-    assert_eq!(
-        log.records.iter().map(|r| r.level).collect::<Vec<_>>(),
-        [Some(6), None, Some(4)]
-    );
+    assert_eq!(log.records.iter().map(|r| r.level).collect::<Vec<_>>(), [Some(6), None, Some(4)]);
 
     // 80 characters written into 64: the first 16 are gone, the 16 newest are at the start.
     let all: Vec<u8> = (0..10).flat_map(|i| format!("<5>lin{i}\n").into_bytes()).collect();

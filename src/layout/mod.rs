@@ -65,20 +65,12 @@ pub struct Resolver<'a> {
 
 impl<'a> Resolver<'a> {
     fn new(info: &'a VmcoreInfo) -> Self {
-        Self {
-            info,
-            facts: Vec::new(),
-            limits: Vec::new(),
-        }
+        Self { info, facts: Vec::new(), limits: Vec::new() }
     }
 
     /// Notes a value and where it came from.
     fn note(&mut self, name: &'static str, value: impl fmt::Debug, origin: Origin) {
-        self.facts.push(Fact {
-            name,
-            value: format!("{value:?}"),
-            origin,
-        });
+        self.facts.push(Fact { name, value: format!("{value:?}"), origin });
     }
 
     /// Notes what cannot be told apart because the kernel does not export something.
@@ -124,19 +116,13 @@ impl<'a> Resolver<'a> {
 }
 
 fn missing(keys: &[&str]) -> Error {
-    Error::input(format!(
-        "cannot find struct pages: VMCOREINFO has no {}",
-        keys.join(" nor ")
-    ))
-    .next_step("dump with -d 0 or -d 1, which need no knowledge of the kernel")
+    Error::input(format!("cannot find struct pages: VMCOREINFO has no {}", keys.join(" nor ")))
+        .next_step("dump with -d 0 or -d 1, which need no knowledge of the kernel")
 }
 
 fn impossible(keys: &[&str], value: i64) -> Error {
-    Error::input(format!(
-        "VMCOREINFO's {} has the impossible value {value}",
-        keys.join(" or ")
-    ))
-    .next_step("the dump is damaged: dump with -d 0 or -d 1, which need no knowledge of the kernel")
+    Error::input(format!("VMCOREINFO's {} has the impossible value {value}", keys.join(" or ")))
+        .next_step("the dump is damaged: dump with -d 0 or -d 1, which need no knowledge of the kernel")
 }
 
 /// The crashed kernel's layout, as far as filtering needs it.
@@ -168,14 +154,7 @@ impl KernelLayout {
         let page = PageLayout::resolve(&mut resolver)?;
         let mem_map = MemMapLayout::resolve(&mut resolver, page_shift, &paging)?;
         let Resolver { facts, limits, .. } = resolver;
-        Ok(Self {
-            page_shift,
-            paging,
-            mem_map,
-            page,
-            facts,
-            limits,
-        })
+        Ok(Self { page_shift, paging, mem_map, page, facts, limits })
     }
 
     /// Only what virtual addresses need.

@@ -49,9 +49,7 @@ const PAGE_TYPE_KEYS: [&str; 3] = [
 
 impl PageLayout {
     pub(super) fn resolve(resolver: &mut Resolver<'_>) -> Result<Self> {
-        let size = resolver
-            .small("page size", &["SIZE(page)"])?
-            .ok_or_else(|| super::missing(&["SIZE(page)"]))?;
+        let size = resolver.small("page size", &["SIZE(page)"])?.ok_or_else(|| super::missing(&["SIZE(page)"]))?;
         let mut required = |name, keys: &[&str]| resolver.small(name, keys)?.ok_or_else(|| super::missing(keys));
         let flags = required("page.flags", &["OFFSET(page.flags)"])?;
         let mapping = required("page.mapping", &["OFFSET(page.mapping)"])?;
@@ -59,58 +57,30 @@ impl PageLayout {
         let type_word = resolver.small("page._mapcount", &["OFFSET(page._mapcount)"])?;
         let private = resolver.small("page.private", &["OFFSET(page.private)"])?;
         let lru = resolver.small("page.lru", &["OFFSET(page.lru)"])?;
-        let compound = resolver.small(
-            "page.compound_head",
-            &["OFFSET(page.compound_head)", "OFFSET(page.compound_info)"],
-        )?;
+        let compound =
+            resolver.small("page.compound_head", &["OFFSET(page.compound_head)", "OFFSET(page.compound_info)"])?;
         let (hugetlb, dtor) = hugetlb(resolver, size, lru)?;
         let (order, order_byte) = order(resolver, size, compound, lru)?;
-        let second = SecondPage {
-            order: order_byte,
-            dtor,
-            lru_prev: lru.map(|lru| lru + 8),
-        };
+        let second = SecondPage { order: order_byte, dtor, lru_prev: lru.map(|lru| lru + 8) };
         let encodings = encodings(resolver, hugetlb, order)?;
-        let layout = Self {
-            size,
-            flags,
-            mapping,
-            refcount,
-            type_word,
-            private,
-            compound,
-            second,
-            encodings,
-        };
+        let layout = Self { size, flags, mapping, refcount, type_word, private, compound, second, encodings };
         layout.check()?;
         Ok(layout)
     }
 
     /// Every field must lie inside the structure: the scanner relies on it.
     fn check(&self) -> Result<()> {
-        let words = [
-            Some(self.flags),
-            Some(self.mapping),
-            self.private,
-            self.compound,
-            self.second.lru_prev,
-        ];
+        let words = [Some(self.flags), Some(self.mapping), self.private, self.compound, self.second.lru_prev];
         let halves = [self.refcount, self.type_word];
         let bytes = [self.second.order, self.second.dtor];
-        let dtor_width = if matches!(self.encodings.hugetlb, HugetlbEncoding::DtorAddress(_)) {
-            8
-        } else {
-            1
-        };
+        let dtor_width = if matches!(self.encodings.hugetlb, HugetlbEncoding::DtorAddress(_)) { 8 } else { 1 };
         let mut ends = (words.into_iter().flatten().map(|at| at + 8))
             .chain(halves.into_iter().flatten().map(|at| at + 4))
             .chain(bytes.into_iter().flatten().map(|at| at + dtor_width));
         if !(24..=4096).contains(&self.size) || ends.any(|end| end > self.size) {
-            return Err(
-                Error::input("VMCOREINFO describes a struct page whose fields lie outside it")
-                    .because(format!("SIZE(page)={}", self.size))
-                    .next_step("the dump is damaged: dump with -d 0 or -d 1, which need no knowledge of the kernel"),
-            );
+            return Err(Error::input("VMCOREINFO describes a struct page whose fields lie outside it")
+                .because(format!("SIZE(page)={}", self.size))
+                .next_step("the dump is damaged: dump with -d 0 or -d 1, which need no knowledge of the kernel"));
         }
         Ok(())
     }
@@ -123,10 +93,7 @@ fn encodings(resolver: &mut Resolver<'_>, hugetlb: HugetlbEncoding, order: Order
         swapcache: resolver.bit("PG_swapcache", "NUMBER(PG_swapcache)")?,
         swapbacked: resolver.bit("PG_swapbacked", "NUMBER(PG_swapbacked)")?,
         hwpoison: resolver.bit("PG_hwpoison", "NUMBER(PG_hwpoison)")?,
-        head_mask: resolver
-            .first("PG_head_mask", &["NUMBER(PG_head_mask)"])
-            .unwrap_or(0)
-            .cast_unsigned(),
+        head_mask: resolver.first("PG_head_mask", &["NUMBER(PG_head_mask)"]).unwrap_or(0).cast_unsigned(),
     };
     if flags.lru.is_none() || flags.private.is_none() {
         resolver.limit("the kernel does not export PG_lru and PG_private: page cache may be kept");
@@ -144,16 +111,7 @@ fn encodings(resolver: &mut Resolver<'_>, hugetlb: HugetlbEncoding, order: Order
         }
     };
     let slab = slab(resolver)?;
-    Ok(Encodings {
-        flags,
-        slab,
-        hugetlb,
-        order,
-        buddy,
-        offline,
-        unaccepted,
-        free_orders,
-    })
+    Ok(Encodings { flags, slab, hugetlb, order, buddy, offline, unaccepted, free_orders })
 }
 
 fn slab(resolver: &mut Resolver<'_>) -> Result<SlabEncoding> {

@@ -45,41 +45,22 @@ impl PagingLayout {
     pub(super) fn resolve(resolver: &mut Resolver<'_>, source: &Source) -> Result<Self> {
         let machine = source.machine();
         if machine != EM_X86_64 {
-            return Err(
-                Error::input(format!("cannot walk the page tables of ELF machine {}", machine.0))
-                    .because("only x86_64 kernels are known")
-                    .next_step("dump with -d 0 or -d 1, which need no knowledge of the kernel"),
-            );
+            return Err(Error::input(format!("cannot walk the page tables of ELF machine {}", machine.0))
+                .because("only x86_64 kernels are known")
+                .next_step("dump with -d 0 or -d 1, which need no knowledge of the kernel"));
         }
         let phys_base = phys_base(resolver, source)
             .ok_or_else(|| missing(&["NUMBER(phys_base)"]).because("no segment maps the kernel's text either"))?;
-        let tables = [
-            "SYMBOL(init_top_pgt)",
-            "SYMBOL(init_level4_pgt)",
-            "SYMBOL(swapper_pg_dir)",
-        ];
+        let tables = ["SYMBOL(init_top_pgt)", "SYMBOL(init_level4_pgt)", "SYMBOL(swapper_pg_dir)"];
         let table = resolver.required("top page table", &tables)?.cast_unsigned();
         let root = table.wrapping_sub(START_KERNEL_MAP).wrapping_add(phys_base);
         let five = resolver.first("5-level paging", &["NUMBER(pgtable_l5_enabled)"]);
         if five.is_none() {
-            resolver.note(
-                "5-level paging",
-                0,
-                Origin::Default("kernels that have it say so (4.17)"),
-            );
+            resolver.note("5-level paging", 0, Origin::Default("kernels that have it say so (4.17)"));
         }
         let levels = if five.is_some_and(|on| on != 0) { 5 } else { 4 };
-        let encryption_mask = resolver
-            .first("SME mask", &["NUMBER(sme_mask)"])
-            .unwrap_or(0)
-            .cast_unsigned();
-        Ok(Self {
-            machine,
-            root,
-            levels,
-            encryption_mask,
-            phys_base,
-        })
+        let encryption_mask = resolver.first("SME mask", &["NUMBER(sme_mask)"]).unwrap_or(0).cast_unsigned();
+        Ok(Self { machine, root, levels, encryption_mask, phys_base })
     }
 }
 

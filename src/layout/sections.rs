@@ -44,9 +44,7 @@ impl MemMapLayout {
         let keys = ["SYMBOL(mem_section)", "SYMBOL(mem_map)"];
         resolver
             .first("mem_map", &["SYMBOL(mem_map)"])
-            .map(|mem_map| Self::Flat {
-                mem_map: mem_map.cast_unsigned(),
-            })
+            .map(|mem_map| Self::Flat { mem_map: mem_map.cast_unsigned() })
             .ok_or_else(|| missing(&keys))
     }
 }
@@ -64,11 +62,7 @@ impl SparseLayout {
         });
         let max_bits = (resolver.first("MAX_PHYSMEM_BITS", &["NUMBER(MAX_PHYSMEM_BITS)"])).unwrap_or_else(|| {
             let bits = if paging.levels == 5 { 52 } else { 46 };
-            resolver.note(
-                "MAX_PHYSMEM_BITS",
-                bits,
-                Origin::Default("x86_64's constant for this paging depth"),
-            );
+            resolver.note("MAX_PHYSMEM_BITS", bits, Origin::Default("x86_64's constant for this paging depth"));
             bits
         });
         let bad = |what: &str| {

@@ -24,9 +24,7 @@ impl VmcoreInfo {
         let mut lines = BTreeMap::new();
         for line in String::from_utf8_lossy(text).lines() {
             if let Some((key, value)) = line.split_once('=') {
-                lines
-                    .entry(key.trim().to_owned())
-                    .or_insert_with(|| value.trim().to_owned());
+                lines.entry(key.trim().to_owned()).or_insert_with(|| value.trim().to_owned());
             }
         }
         Self { lines }
@@ -60,22 +58,19 @@ impl VmcoreInfo {
     /// `SIZE(name)`: bytes.
     #[must_use]
     pub fn size(&self, name: &str) -> Option<u64> {
-        self.value(&format!("SIZE({name})"))
-            .and_then(|value| value.try_into().ok())
+        self.value(&format!("SIZE({name})")).and_then(|value| value.try_into().ok())
     }
 
     /// `OFFSET(name)`: bytes.
     #[must_use]
     pub fn offset(&self, name: &str) -> Option<u64> {
-        self.value(&format!("OFFSET({name})"))
-            .and_then(|value| value.try_into().ok())
+        self.value(&format!("OFFSET({name})")).and_then(|value| value.try_into().ok())
     }
 
     /// `LENGTH(name)`: elements.
     #[must_use]
     pub fn length(&self, name: &str) -> Option<u64> {
-        self.value(&format!("LENGTH({name})"))
-            .and_then(|value| value.try_into().ok())
+        self.value(&format!("LENGTH({name})")).and_then(|value| value.try_into().ok())
     }
 
     /// `NUMBER(name)`.
@@ -100,14 +95,8 @@ mod tests {
         assert_eq!(info.symbol("prb"), Some(0xffff_ffff_9a1b_2c3d));
         assert_eq!(info.size("page"), Some(64));
         assert_eq!(info.number("phys_base"), Some(-16_777_216));
-        assert_eq!(
-            info.number("PAGE_BUDDY_MAPCOUNT_VALUE").map(|value| value as u32),
-            Some(0xf000_0000)
-        );
-        assert_eq!(
-            info.number("VMALLOC_START"),
-            Some(0xffff_c900_0000_0000_u64.cast_signed())
-        );
+        assert_eq!(info.number("PAGE_BUDDY_MAPCOUNT_VALUE").map(|value| value as u32), Some(0xf000_0000));
+        assert_eq!(info.number("VMALLOC_START"), Some(0xffff_c900_0000_0000_u64.cast_signed()));
         assert_eq!(info.value("KERNELOFFSET"), Some(0x1e00_0000));
         assert_eq!(info.text("junk"), None);
         assert_eq!(info.length("mem_section"), None);

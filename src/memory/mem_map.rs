@@ -31,13 +31,8 @@ pub struct MemMap {
 
 #[derive(Debug)]
 enum Kind {
-    Flat {
-        base: u64,
-    },
-    Sparse {
-        pfn_shift: u32,
-        sections: Vec<(u64, Section)>,
-    },
+    Flat { base: u64 },
+    Sparse { pfn_shift: u32, sections: Vec<(u64, Section)> },
 }
 
 /// One section: the virtual address of its first struct page, or why it has none.
@@ -57,20 +52,12 @@ impl MemMap {
             MemMapLayout::Flat { mem_map } => {
                 let base = virt.read_u64(mem_map).map_err(|error| unreadable("mem_map", error))?;
                 if !is_kernel_address(base) {
-                    return Err(unreadable(
-                        "mem_map",
-                        format!("it holds {base:#x}, which is not a kernel address"),
-                    ));
+                    return Err(unreadable("mem_map", format!("it holds {base:#x}, which is not a kernel address")));
                 }
                 Kind::Flat { base }
             }
             MemMapLayout::Sparse(sparse) => {
-                let mut table = SectionTable {
-                    virt,
-                    sparse,
-                    page_size,
-                    last_root: None,
-                };
+                let mut table = SectionTable { virt, sparse, page_size, last_root: None };
                 let page_shift = layout.page_shift;
                 let sections = table.sections_of(ram, page_shift);
                 if let Some((_, Err(cause))) = sections.first()
@@ -78,10 +65,7 @@ impl MemMap {
                 {
                     return Err(unreadable("mem_section", cause));
                 }
-                Kind::Sparse {
-                    pfn_shift: sparse.pfn_shift,
-                    sections,
-                }
+                Kind::Sparse { pfn_shift: sparse.pfn_shift, sections }
             }
         };
         Ok(Self { page_size, kind })
@@ -129,10 +113,7 @@ impl MemMap {
                 .iter()
                 .filter_map(|(number, section)| {
                     let range = PfnRange::new(number << pfn_shift, (number + 1) << pfn_shift);
-                    section.as_ref().err().map(|cause| Problem {
-                        range,
-                        cause: cause.clone(),
-                    })
+                    section.as_ref().err().map(|cause| Problem { range, cause: cause.clone() })
                 })
                 .collect(),
         }
@@ -177,9 +158,7 @@ impl SectionTable<'_, '_> {
         if !is_kernel_address(base) {
             return Err(format!("its section_mem_map {word:#x} is not a kernel address"));
         }
-        self.virt
-            .translate(base)
-            .map_err(|error| format!("its struct pages at {base:#x} are {error}"))?;
+        self.virt.translate(base).map_err(|error| format!("its struct pages at {base:#x} are {error}"))?;
         Ok(base)
     }
 
@@ -192,14 +171,7 @@ impl SectionTable<'_, '_> {
     }
 
     fn entry_address(&mut self, number: u64) -> Section {
-        let SparseLayout {
-            table,
-            extreme,
-            table_len,
-            sections_per_root,
-            section_size,
-            ..
-        } = self.sparse;
+        let SparseLayout { table, extreme, table_len, sections_per_root, section_size, .. } = self.sparse;
         let root = number / sections_per_root;
         if root >= table_len {
             return Err("it lies beyond the kernel's section table".to_owned());

@@ -87,40 +87,23 @@ impl Protected {
         let Some(last) = paddr.checked_add(len.max(1) - 1) else {
             return;
         };
-        self.ranges.push(PfnRange::new(
-            paddr >> layout.page_shift,
-            (last >> layout.page_shift) + 1,
-        ));
-        self.facts.push(Fact {
-            name,
-            value: format!("{paddr:#x}..{:#x}", last.saturating_add(1)),
-            origin,
-        });
+        self.ranges.push(PfnRange::new(paddr >> layout.page_shift, (last >> layout.page_shift) + 1));
+        self.facts.push(Fact { name, value: format!("{paddr:#x}..{:#x}", last.saturating_add(1)), origin });
     }
 
     fn image_by_symbols(&mut self, symbols: &Kallsyms<'_>, layout: &KernelLayout) {
         for (name, start, end) in IMAGE_PARTS {
             match symbols.lookup(&[start, end, FREED_HOLE.0, FREED_HOLE.1]).as_deref() {
                 Ok([Some(start), Some(end), hole_start, hole_end]) if end > start && end - start <= MAX_IMAGE => {
-                    let hole = hole_start
-                        .zip(*hole_end)
-                        .filter(|(from, to)| start <= from && from < to && to <= end);
+                    let hole = hole_start.zip(*hole_end).filter(|(from, to)| start <= from && from < to && to <= end);
                     let (before, after) = hole.unwrap_or((*end, *end));
                     for (from, to) in [(*start, before), (after, *end)] {
                         if from < to {
-                            self.add(
-                                name,
-                                layout.paging.image_paddr(from),
-                                to - from,
-                                layout,
-                                Origin::Kallsyms,
-                            );
+                            self.add(name, layout.paging.image_paddr(from), to - from, layout, Origin::Kallsyms);
                         }
                     }
                 }
-                _ => self
-                    .limits
-                    .push(format!("kallsyms does not bound the {name} ({start} to {end})")),
+                _ => self.limits.push(format!("kallsyms does not bound the {name} ({start} to {end})")),
             }
         }
     }
@@ -140,13 +123,7 @@ impl Protected {
         {
             for cpu in 0..source.saved_cpus().min(MAX_CPUS) as u64 {
                 if let Some(offset) = pointer(Some(offsets.wrapping_add(cpu * 8))) {
-                    self.add_virtual(
-                        "crash notes",
-                        notes.wrapping_add(offset),
-                        CRASH_NOTE_BYTES,
-                        layout,
-                        virt,
-                    );
+                    self.add_virtual("crash notes", notes.wrapping_add(offset), CRASH_NOTE_BYTES, layout, virt);
                 }
             }
         }
@@ -165,10 +142,7 @@ impl Protected {
     }
 
     fn image_by_segment(&mut self, source: &Source, layout: &KernelLayout) {
-        let text = source
-            .loads()
-            .iter()
-            .find(|load| layout.paging.is_image(load.vaddr) && load.memsz <= MAX_IMAGE);
+        let text = source.loads().iter().find(|load| layout.paging.is_image(load.vaddr) && load.memsz <= MAX_IMAGE);
         match text {
             Some(load) => self.add("kernel image", load.paddr, load.memsz, layout, Origin::Segment),
             None => self.limits.push(
@@ -196,19 +170,11 @@ mod tests {
 
     #[test]
     fn ranges_are_merged_and_cut() {
-        let ranges = [(10, 20), (0, 5), (15, 30), (40, 50)]
-            .map(|(start, end)| PfnRange::new(start, end))
-            .into();
-        let mut protected = Protected {
-            ranges,
-            ..Protected::default()
-        };
+        let ranges = [(10, 20), (0, 5), (15, 30), (40, 50)].map(|(start, end)| PfnRange::new(start, end)).into();
+        let mut protected = Protected { ranges, ..Protected::default() };
         protected.merge();
         let within: Vec<_> = protected.within(PfnRange::new(3, 45)).collect();
-        assert_eq!(
-            within,
-            [PfnRange::new(3, 5), PfnRange::new(10, 30), PfnRange::new(40, 45)]
-        );
+        assert_eq!(within, [PfnRange::new(3, 5), PfnRange::new(10, 30), PfnRange::new(40, 45)]);
         assert_eq!(protected.within(PfnRange::new(30, 40)).count(), 0);
     }
 }

@@ -28,15 +28,7 @@ impl<'a> StructPages<'a> {
     #[must_use]
     pub fn new(virt: VirtReader<'a>, map: &'a MemMap, ram: &'a RamMap, layout: &KernelLayout) -> Self {
         let (page_shift, page_size) = (layout.page_shift, layout.page.size);
-        Self {
-            virt,
-            map,
-            ram,
-            page_shift,
-            page_size,
-            bytes: Vec::new(),
-            valid: Vec::new(),
-        }
+        Self { virt, map, ram, page_shift, page_size, bytes: Vec::new(), valid: Vec::new() }
     }
 
     /// The map from frames to struct pages.
@@ -49,10 +41,7 @@ impl<'a> StructPages<'a> {
     #[must_use]
     pub fn is_ram(&self, pfn: u64) -> bool {
         let paddr = Pfn(pfn).paddr(self.page_shift);
-        self.ram
-            .overlapping(paddr, paddr.saturating_add(1 << self.page_shift))
-            .next()
-            .is_some()
+        self.ram.overlapping(paddr, paddr.saturating_add(1 << self.page_shift)).next().is_some()
     }
 
     /// The struct pages of `range`, and for each of them whether it could be read.

@@ -48,11 +48,7 @@ impl<'a> VirtReader<'a> {
     pub fn new(source: &'a Source, paging: PagingLayout) -> Option<Self> {
         let arch = arch::for_layout(paging)?;
         let tables = RefCell::new(TableReader::new(source.reader()));
-        Some(Self {
-            arch,
-            tables,
-            pages: RefCell::new(source.reader()),
-        })
+        Some(Self { arch, tables, pages: RefCell::new(source.reader()) })
     }
 
     /// Where `vaddr` lies.
@@ -68,10 +64,7 @@ impl<'a> VirtReader<'a> {
     /// # Errors
     /// It cannot be read.
     pub fn read_phys(&self, paddr: u64, out: &mut [u8]) -> Result<(), ReadError> {
-        self.pages
-            .borrow_mut()
-            .read(paddr, out.len())
-            .map(|bytes| out.copy_from_slice(bytes))
+        self.pages.borrow_mut().read(paddr, out.len()).map(|bytes| out.copy_from_slice(bytes))
     }
 
     /// Little-endian 64-bit word at `vaddr`.
@@ -92,12 +85,9 @@ impl ReadVirt for VirtReader<'_> {
             let at = vaddr.wrapping_add(done as u64);
             let failed = |cause: String| ReadVirtError::Unreadable { vaddr: at, cause };
             let mapping = self.translate(at).map_err(|error| failed(error.to_string()))?;
-            let len = (buf.len() - done)
-                .min(MAX_READ)
-                .min(usize::try_from(mapping.len).unwrap_or(MAX_READ));
+            let len = (buf.len() - done).min(MAX_READ).min(usize::try_from(mapping.len).unwrap_or(MAX_READ));
             let part = &mut buf[done..done + len];
-            self.read_phys(mapping.paddr, part)
-                .map_err(|error| failed(error.to_string()))?;
+            self.read_phys(mapping.paddr, part).map_err(|error| failed(error.to_string()))?;
             done += len;
         }
         Ok(())

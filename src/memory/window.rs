@@ -44,14 +44,7 @@ impl<'m> Window<'m> {
     #[must_use]
     pub fn new(mem: &'m dyn ReadVirt, base: u64, len: u64) -> Self {
         let piece = vec![0; usize::try_from(len).map_or(PIECE, |len| len.min(PIECE))];
-        Self {
-            mem,
-            base,
-            len,
-            start: 0,
-            held: 0,
-            piece,
-        }
+        Self { mem, base, len, start: 0, held: 0, piece }
     }
 
     /// How many bytes of the array from offset `at` on are on the same 4 KiB page of virtual memory; at least 1.
@@ -66,11 +59,7 @@ impl<'m> Window<'m> {
     /// [`WindowError::Outside`] when the range is not in the array or `n` exceeds [`PIECE`];
     /// [`WindowError::Read`] when the memory cannot be read.
     pub fn get(&mut self, at: u64, n: usize) -> Result<&[u8], WindowError> {
-        let outside = WindowError::Outside {
-            base: self.base,
-            at,
-            len: n,
-        };
+        let outside = WindowError::Outside { base: self.base, at, len: n };
         let Some(vaddr) = self.base.checked_add(at) else {
             return Err(outside);
         };

@@ -72,10 +72,7 @@ fn worker<J, B>(
 }
 
 /// Ends when all workers have ended. On an error it drops the queue of free buffers, and with it the workers' supply.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "dropping the sender on return is what ends the workers"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "dropping the sender on return is what ends the workers")]
 fn commit_in_order<B, E>(
     done: &Receiver<(usize, B)>,
     give_back: Sender<B>,

@@ -56,12 +56,7 @@ impl<'a> Packer<'a> {
     /// Makes a worker.
     #[must_use]
     pub fn new(reader: PageReader<'a>, codec: Box<dyn Codec>, page_shift: u32) -> Self {
-        Self {
-            reader,
-            codec,
-            page_shift,
-            scratch: vec![0; 1 << page_shift],
-        }
+        Self { reader, codec, page_shift, scratch: vec![0; 1 << page_shift] }
     }
 
     /// Reads and packs `batch` into `out`, whose former contents are forgotten.
@@ -81,12 +76,7 @@ impl<'a> Packer<'a> {
 
     /// Reads a run at once; where that fails, page by page, so that one bad page costs only itself.
     fn pack_extent(&mut self, run: PfnRange, out: &mut PackedBatch) {
-        let Self {
-            reader,
-            codec,
-            page_shift,
-            scratch,
-        } = self;
+        let Self { reader, codec, page_shift, scratch } = self;
         let page_size = 1usize << *page_shift;
         let paddr = |pfn| Pfn(pfn).paddr(*page_shift);
         if let Ok(bytes) = reader.read(paddr(run.start), run.len() as usize * page_size) {
@@ -98,10 +88,7 @@ impl<'a> Packer<'a> {
         for pfn in run.start..run.end {
             match reader.read(paddr(pfn), page_size) {
                 Ok(page) => pack_page(pfn, page, codec.as_mut(), scratch, out),
-                Err(error) => out.pages.push(PackedPage {
-                    pfn,
-                    fate: Fate::Lost(error.to_string()),
-                }),
+                Err(error) => out.pages.push(PackedPage { pfn, fate: Fate::Lost(error.to_string()) }),
             }
         }
     }
@@ -116,17 +103,11 @@ fn pack_page(pfn: u64, page: &[u8], codec: &mut dyn Codec, scratch: &mut [u8], o
         match codec.compress(page, &mut scratch[..room]) {
             Some(len) => {
                 out.data.extend_from_slice(&scratch[..len]);
-                Fate::Stored {
-                    len: len as u32,
-                    flags: codec.flags(),
-                }
+                Fate::Stored { len: len as u32, flags: codec.flags() }
             }
             None => {
                 out.data.extend_from_slice(page);
-                Fate::Stored {
-                    len: page.len() as u32,
-                    flags: crate::format::diskdump::flags::RAW,
-                }
+                Fate::Stored { len: page.len() as u32, flags: crate::format::diskdump::flags::RAW }
             }
         }
     };

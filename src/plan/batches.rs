@@ -25,11 +25,7 @@ impl<'a> Batches<'a> {
     /// Cuts the set bits of `kept` into batches of at most `max_pages` frames.
     #[must_use]
     pub fn new(kept: &'a PageBitmap, max_pages: u64) -> Self {
-        Self {
-            runs: kept.runs(),
-            rest: None,
-            max_pages: max_pages.max(1),
-        }
+        Self { runs: kept.runs(), rest: None, max_pages: max_pages.max(1) }
     }
 }
 
@@ -66,11 +62,8 @@ mod tests {
         }
         for max in [1, 5, 64, 10_000] {
             let batches: Vec<_> = Batches::new(&kept, max).collect();
-            let frames: Vec<u64> = batches
-                .iter()
-                .flat_map(|batch| &batch.extents)
-                .flat_map(|run| run.start..run.end)
-                .collect();
+            let frames: Vec<u64> =
+                batches.iter().flat_map(|batch| &batch.extents).flat_map(|run| run.start..run.end).collect();
             let expected: Vec<u64> = (0..1000).filter(|pfn| kept.get(*pfn)).collect();
             assert_eq!(frames, expected);
             for batch in &batches {

@@ -53,25 +53,18 @@ impl Budget {
             let mut batch = Self::LARGEST_BATCH;
             while batch >= Self::SMALLEST_BATCH {
                 if Self::total(threads, batch, needs) <= limit {
-                    return Ok(Self {
-                        limit,
-                        threads,
-                        batch_pages: (batch / page_size).max(1),
-                    });
+                    return Ok(Self { limit, threads, batch_pages: (batch / page_size).max(1) });
                 }
                 batch /= 2;
             }
         }
         let least = Self::total(1, Self::SMALLEST_BATCH, needs);
-        Err(Error::new(
-            Kind::Memory,
-            format!("not enough memory: {} are needed", human_bytes(least)),
-        )
-        .because(format!("the limit is {}", human_bytes(limit)))
-        .next_step(format!(
-            "give --memory-limit {} or more, or reserve more with crashkernel=",
-            least.div_ceil(1 << 20) << 20
-        )))
+        Err(Error::new(Kind::Memory, format!("not enough memory: {} are needed", human_bytes(least)))
+            .because(format!("the limit is {}", human_bytes(limit)))
+            .next_step(format!(
+                "give --memory-limit {} or more, or reserve more with crashkernel=",
+                least.div_ceil(1 << 20) << 20
+            )))
     }
 
     /// Batches that may be in flight at once.
@@ -85,9 +78,7 @@ impl Budget {
         let threads = threads as u64;
         let batches = (threads * BATCHES_PER_WORKER + SPARE_BATCHES) * batch;
         let workers = threads * (WORKER + batch + needs.codec);
-        BASE.saturating_add(needs.bitmaps)
-            .saturating_add(needs.tables)
-            .saturating_add(batches + workers)
+        BASE.saturating_add(needs.bitmaps).saturating_add(needs.tables).saturating_add(batches + workers)
     }
 }
 
@@ -95,11 +86,7 @@ impl Budget {
 mod tests {
     use super::*;
 
-    const NEEDS: Needs = Needs {
-        bitmaps: 1 << 20,
-        tables: 1 << 20,
-        codec: 1 << 20,
-    };
+    const NEEDS: Needs = Needs { bitmaps: 1 << 20, tables: 1 << 20, codec: 1 << 20 };
 
     #[test]
     fn plenty_of_memory_changes_nothing() {

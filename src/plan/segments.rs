@@ -90,26 +90,14 @@ impl ElfPlan {
         let mut at = align_up(notes + notes_len, DATA_ALIGNMENT).ok_or_else(too_large)?;
         for extent in &mut extents {
             extent.offset = at;
-            at = at
-                .checked_add(extent.stored << page_shift)
-                .filter(|at| *at < 1 << 63)
-                .ok_or_else(too_large)?;
+            at = at.checked_add(extent.stored << page_shift).filter(|at| *at < 1 << 63).ok_or_else(too_large)?;
         }
         // Until here a load's offset is relative to its extent.
         let loads: Vec<Load> = loads
             .into_iter()
-            .map(|(index, load): (usize, Load)| Load {
-                offset: extents[index].offset + load.offset,
-                ..load
-            })
+            .map(|(index, load): (usize, Load)| Load { offset: extents[index].offset + load.offset, ..load })
             .collect();
-        Ok(Self {
-            loads,
-            extents,
-            notes,
-            size: at,
-            gap_pages,
-        })
+        Ok(Self { loads, extents, notes, size: at, gap_pages })
     }
 
     /// The file offset of a stored frame.
@@ -171,21 +159,13 @@ fn extents(kept: &PageBitmap, zero: &PageBitmap, gap: u64) -> (Vec<Extent>, u64)
             let zeros = zeros.intersect(range);
             if zeros.len() >= LONG_ZERO_RUN || zeros.end == range.end {
                 let range = PfnRange::new(start, zeros.end);
-                extents.push(Extent {
-                    range,
-                    stored: zeros.start - start,
-                    offset: 0,
-                });
+                extents.push(Extent { range, stored: zeros.start - start, offset: 0 });
                 start = zeros.end;
             }
         }
         if start < range.end {
             let range = PfnRange::new(start, range.end);
-            extents.push(Extent {
-                range,
-                stored: range.len(),
-                offset: 0,
-            });
+            extents.push(Extent { range, stored: range.len(), offset: 0 });
         }
     }
     (extents, gap_pages)
@@ -231,16 +211,7 @@ impl View {
         // Without data the offset only has to be one that exists.
         let offset = (from - first).min(extent.stored << page_shift);
         let vaddr = from.wrapping_add(self.distance);
-        Some((
-            index,
-            Load {
-                paddr: from,
-                vaddr,
-                offset,
-                filesz,
-                memsz: to - from,
-            },
-        ))
+        Some((index, Load { paddr: from, vaddr, offset, filesz, memsz: to - from }))
     }
 }
 
@@ -257,13 +228,7 @@ mod tests {
     }
 
     fn recorded(paddr: u64, vaddr: u64, memsz: u64) -> source::Load {
-        source::Load {
-            paddr,
-            vaddr,
-            offset: 0,
-            filesz: memsz,
-            memsz,
-        }
+        source::Load { paddr, vaddr, offset: 0, filesz: memsz, memsz }
     }
 
     const DIRECT: u64 = 0xffff_8880_0000_0000;
@@ -285,25 +250,11 @@ mod tests {
     fn many_runs_are_joined_across_the_smallest_gaps() {
         let runs: Vec<_> = (0..10_000u64).map(|run| (run * 20, run * 20 + 19)).collect();
         let kept = plane(200_000, &runs);
-        let plan = ElfPlan::make(
-            &kept,
-            &plane(200_000, &[]),
-            &[recorded(0, DIRECT, 200_000 << 12)],
-            100,
-            12,
-        )
-        .unwrap();
+        let plan = ElfPlan::make(&kept, &plane(200_000, &[]), &[recorded(0, DIRECT, 200_000 << 12)], 100, 12).unwrap();
         assert_eq!((plan.loads.len(), plan.gap_pages), (1, 9_999));
         let sparse: Vec<_> = (0..10_000u64).map(|run| (run * 2, run * 2 + 1)).collect();
         let kept = plane(20_000, &sparse);
-        let plan = ElfPlan::make(
-            &kept,
-            &plane(20_000, &[]),
-            &[recorded(0, DIRECT, 20_000 << 12)],
-            100,
-            12,
-        )
-        .unwrap();
+        let plan = ElfPlan::make(&kept, &plane(20_000, &[]), &[recorded(0, DIRECT, 20_000 << 12)], 100, 12).unwrap();
         assert_eq!((plan.loads.len(), plan.gap_pages), (10_000, 0));
     }
 
@@ -312,11 +263,8 @@ mod tests {
         let kept = plane(200, &[(0, 100), (150, 160)]);
         let zero = plane(200, &[(2, 4), (10, 40), (90, 100), (150, 160)]);
         let plan = ElfPlan::make(&kept, &zero, &[recorded(0, DIRECT, 200 << 12)], 100, 12).unwrap();
-        let shape: Vec<_> = plan
-            .loads
-            .iter()
-            .map(|load| (load.paddr >> 12, load.filesz >> 12, load.memsz >> 12))
-            .collect();
+        let shape: Vec<_> =
+            plan.loads.iter().map(|load| (load.paddr >> 12, load.filesz >> 12, load.memsz >> 12)).collect();
         assert_eq!(shape, [(0, 10, 40), (40, 50, 60), (150, 0, 10)]);
         assert_eq!(plan.size - plan.extents[0].offset, 60 << 12);
     }

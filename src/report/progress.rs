@@ -34,11 +34,7 @@ impl Mode {
         let fast = |name: &str| name.starts_with("/dev/pts/");
         let stderr = fs::read_link("/proc/self/fd/2");
         let fast = stderr.is_ok_and(|path| path.to_str().is_some_and(fast));
-        if fast && std::io::stderr().is_terminal() {
-            Self::Bar
-        } else {
-            Self::Plain
-        }
+        if fast && std::io::stderr().is_terminal() { Self::Bar } else { Self::Plain }
     }
 }
 
@@ -68,20 +64,8 @@ impl Progress {
     #[must_use]
     pub fn new(mode: Mode, page_size: u64, stop: Arc<AtomicBool>) -> Self {
         let now = Instant::now();
-        let phase = Phase {
-            name: "",
-            total: 0,
-            started: now,
-            last_line: now,
-            bar: None,
-        };
-        Self {
-            mode,
-            page_size,
-            done: AtomicU64::new(0),
-            stop,
-            phase: Mutex::new(phase),
-        }
+        let phase = Phase { name: "", total: 0, started: now, last_line: now, bar: None };
+        Self { mode, page_size, done: AtomicU64::new(0), stop, phase: Mutex::new(phase) }
     }
 
     /// One that shows nothing and never stops.
@@ -99,13 +83,7 @@ impl Progress {
             if let Some(old) = phase.bar.take() {
                 old.finish_and_clear();
             }
-            *phase = Phase {
-                name,
-                total,
-                started: now,
-                last_line: now,
-                bar,
-            };
+            *phase = Phase { name, total, started: now, last_line: now, bar };
         }
     }
 

@@ -133,18 +133,9 @@ impl fmt::Display for Report {
         let size = human_bytes(self.bytes_written);
         let ratio = self.bytes_kept as f64 / self.bytes_written.max(1) as f64;
         let doing = if self.dry_run { "would write about" } else { "written" };
-        write!(
-            f,
-            "{doing} {size} ({} with {}, {ratio:.1} to 1)",
-            self.format, self.compress
-        )?;
+        write!(f, "{doing} {size} ({} with {}, {ratio:.1} to 1)", self.format, self.compress)?;
         let rate = self.pages.ram.saturating_mul(self.page_size) as f64 / self.seconds.total.max(0.001);
-        write!(
-            f,
-            " in {:.1} s, {}/s of RAM",
-            self.seconds.total,
-            human_bytes(rate as u64)
-        )?;
+        write!(f, " in {:.1} s, {}/s of RAM", self.seconds.total, human_bytes(rate as u64))?;
         if let Some(peak) = self.peak_resident {
             write!(f, ", peak memory {}", human_bytes(peak))?;
         }

@@ -16,11 +16,8 @@ pub(super) fn run(options: &Dmesg) -> Result<()> {
     let what = || format!("cannot find the kernel log in {}", options.input.display());
     let info = super::facts::vmcoreinfo(&source)
         .ok_or_else(|| super::facts::no_vmcoreinfo(&source).next_step("the log cannot be found without it"))?;
-    let paging = KernelLayout::paging(&source, &info).map_err(|error| {
-        Error::input(what())
-            .because(error)
-            .next_step("the dump may be damaged: copy it again")
-    })?;
+    let paging = KernelLayout::paging(&source, &info)
+        .map_err(|error| Error::input(what()).because(error).next_step("the dump may be damaged: copy it again"))?;
     let virt = VirtReader::new(&source, paging).ok_or_else(|| Error::input(what()))?;
     let log = klog::read_log(&info, &virt).map_err(|error| Error::input(what()).because(error))?;
     super::print(|out| {

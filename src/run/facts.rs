@@ -47,15 +47,11 @@ pub(super) fn utsname(source: &Source, info: Option<&VmcoreInfo>) -> [[u8; UTS_L
     let in_memory = || {
         let info = info?;
         let virt = VirtReader::new(source, KernelLayout::paging(source, info).ok()?)?;
-        let symbol = info
-            .symbol("init_uts_ns")?
-            .checked_add(info.offset("uts_namespace.name")?)?;
+        let symbol = info.symbol("init_uts_ns")?.checked_add(info.offset("uts_namespace.name")?)?;
         let mut bytes = [0u8; UTS_LEN * 6];
         virt.read_virt(symbol, &mut bytes).ok()?;
         let (fields, _) = bytes.as_chunks::<UTS_LEN>();
-        <[[u8; UTS_LEN]; 6]>::try_from(fields)
-            .ok()
-            .filter(|fields| fields[0].starts_with(b"Linux\0"))
+        <[[u8; UTS_LEN]; 6]>::try_from(fields).ok().filter(|fields| fields[0].starts_with(b"Linux\0"))
     };
     in_memory().unwrap_or_else(|| {
         let release = info.and_then(|info| info.text("OSRELEASE")).unwrap_or("");

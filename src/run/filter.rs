@@ -101,19 +101,11 @@ impl<'a> Run<'a> {
         let budget = budget(job, source, page_shift)?;
         let mut warnings = Vec::new();
         let kernel = kernel(job.level, source, info.as_ref(), &mut warnings)?;
-        let target = job
-            .output
-            .as_deref()
-            .map(|name| Target::create(name, job.force))
-            .transpose()?;
+        let target = job.output.as_deref().map(|name| Target::create(name, job.force)).transpose()?;
         let pool = ThreadPoolBuilder::new()
             .num_threads(budget.threads)
             .build()
-            .map_err(|error| {
-                Error::new(Kind::Memory, "cannot start threads")
-                    .because(error)
-                    .next_step("give -j 1")
-            })?;
+            .map_err(|error| Error::new(Kind::Memory, "cannot start threads").because(error).next_step("give -j 1"))?;
         if budget.threads < job.threads {
             warnings.push(format!(
                 "{} threads instead of {}: more do not fit the memory limit",
@@ -121,20 +113,7 @@ impl<'a> Run<'a> {
             ));
         }
         let progress = Progress::new(job.progress, 1 << page_shift, stop.flag());
-        Ok(Self {
-            job,
-            source,
-            stop,
-            info,
-            kernel,
-            page_shift,
-            budget,
-            pool,
-            progress,
-            target,
-            warnings,
-            started,
-        })
+        Ok(Self { job, source, stop, info, kernel, page_shift, budget, pool, progress, target, warnings, started })
     }
 
     fn run(mut self) -> Result<Report> {
@@ -167,17 +146,9 @@ impl<'a> Run<'a> {
         let mut counts = Counts::default();
         let mut problems = Vec::new();
         match &self.kernel {
-            Some(Kernel {
-                layout, map, protected, ..
-            }) => {
+            Some(Kernel { layout, map, protected, .. }) => {
                 problems = map.problems();
-                let classifier = Classifier {
-                    source: self.source,
-                    layout,
-                    map,
-                    protected,
-                    level: self.job.level,
-                };
+                let classifier = Classifier { source: self.source, layout, map, protected, level: self.job.level };
                 self.progress.start("classify", kept.len());
                 counts = self.pool.install(|| classifier.run(&mut kept, &self.progress));
             }
@@ -188,18 +159,11 @@ impl<'a> Run<'a> {
             && let Some(problem) = problems.first()
         {
             let PfnRange { start, end } = problem.range;
-            return Err(
-                Error::input(format!("cannot classify the page frames {start:#x} to {end:#x}"))
-                    .because(&problem.cause)
-                    .next_step("without --strict they are kept"),
-            );
+            return Err(Error::input(format!("cannot classify the page frames {start:#x} to {end:#x}"))
+                .because(&problem.cause)
+                .next_step("without --strict they are kept"));
         }
-        Ok(Classified {
-            kept,
-            counts,
-            problems,
-            seconds: begun.elapsed().as_secs_f64(),
-        })
+        Ok(Classified { kept, counts, problems, seconds: begun.elapsed().as_secs_f64() })
     }
 
     fn write_kdump(&self, target: Target, classified: &Classified) -> Result<Outcome> {
@@ -213,13 +177,7 @@ impl<'a> Run<'a> {
     fn write_elf(&self, target: Target, classified: &mut Classified) -> Result<Outcome> {
         let (zero, lost) = self.zeros(classified)?;
         let notes = self.source.notes();
-        let plan = ElfPlan::make(
-            &classified.kept,
-            &zero,
-            self.source.loads(),
-            notes.len() as u64,
-            self.page_shift,
-        )?;
+        let plan = ElfPlan::make(&classified.kept, &zero, self.source.loads(), notes.len() as u64, self.page_shift)?;
         let zero_pages = zero.count();
         let gap_pages = plan.gap_pages;
         let sink = ElfSink::create(target, plan, self.source.machine(), notes, self.page_shift)?;
@@ -239,9 +197,8 @@ impl<'a> Run<'a> {
             return Ok((PageBitmap::new(classified.kept.len()), Vec::new()));
         }
         self.progress.start("zeros", classified.kept.count());
-        let (zero, lost) = self
-            .pool
-            .install(|| find_zeros(self.source, &classified.kept, self.page_shift, &self.progress));
+        let (zero, lost) =
+            self.pool.install(|| find_zeros(self.source, &classified.kept, self.page_shift, &self.progress));
         self.check_interrupted("before anything was written")?;
         let lost: Vec<_> = lost.into_iter().map(|(pfn, cause)| LostPage { pfn, cause }).collect();
         for page in &lost {
@@ -272,11 +229,7 @@ impl<'a> Run<'a> {
             return Err(give_up(sink, error, keep, &how_far));
         }
         let written = sink.written().clone();
-        Ok(Outcome {
-            written,
-            bytes: sink.finish()?,
-            gap_pages,
-        })
+        Ok(Outcome { written, bytes: sink.finish()?, gap_pages })
     }
 
     /// Packs every `step`-th batch of `pages` on all threads and hands the batches to `commit` in order.
@@ -287,14 +240,7 @@ impl<'a> Run<'a> {
         };
         let batches = Batches::new(pages, self.budget.batch_pages).step_by(step);
         let buffers = vec![PackedBatch::default(); self.budget.buffers()];
-        in_order(
-            &self.pool,
-            batches,
-            buffers,
-            make_worker,
-            || self.progress.stopped(),
-            commit,
-        )
+        in_order(&self.pool, batches, buffers, make_worker, || self.progress.stopped(), commit)
     }
 
     /// A dry run: finds the zeros, compresses a sample, and says how large the dump would be.
@@ -308,29 +254,16 @@ impl<'a> Run<'a> {
         let (mut sampled, mut packed) = (0u64, 0u64);
         self.progress.start("sample", pages.min(SAMPLE));
         self.pack(&stored, (pages / SAMPLE + 1) as usize, |batch| {
-            let count = batch
-                .pages
-                .iter()
-                .filter(|page| matches!(page.fate, Fate::Stored { .. }))
-                .count() as u64;
+            let count = batch.pages.iter().filter(|page| matches!(page.fate, Fate::Stored { .. })).count() as u64;
             sampled += count;
             packed += batch.data.len() as u64;
             self.progress.add(count);
             Ok(())
         })?;
         self.check_interrupted("in a dry run: nothing was to be written")?;
-        let data = if sampled == 0 {
-            0
-        } else {
-            (packed as f64 / sampled as f64 * pages as f64) as u64
-        };
+        let data = if sampled == 0 { 0 } else { (packed as f64 / sampled as f64 * pages as f64) as u64 };
         let notes = self.source.notes().len() as u64;
-        let written = Written {
-            zero: zero.count(),
-            stored: pages,
-            lost: lost.len() as u64,
-            lost_pages: lost,
-        };
+        let written = Written { zero: zero.count(), stored: pages, lost: lost.len() as u64, lost_pages: lost };
         let (bytes, gap_pages) = match self.job.format {
             Format::Kdump => {
                 use crate::format::diskdump::Areas;
@@ -342,11 +275,7 @@ impl<'a> Run<'a> {
                 (plan.size, plan.gap_pages)
             }
         };
-        Ok(Outcome {
-            written,
-            bytes,
-            gap_pages,
-        })
+        Ok(Outcome { written, bytes, gap_pages })
     }
 
     fn kdump_facts(&self) -> KdumpFacts {
@@ -383,21 +312,15 @@ impl<'a> Run<'a> {
         if !self.job.strict {
             return Ok(());
         }
-        Err(Error::input(format!(
-            "cannot read page {:#x} of {}",
-            page.pfn,
-            self.source.path().display()
-        ))
-        .because(&page.cause)
-        .next_step("without --strict the page is left out"))
+        Err(Error::input(format!("cannot read page {:#x} of {}", page.pfn, self.source.path().display()))
+            .because(&page.cause)
+            .next_step("without --strict the page is left out"))
     }
 
     fn report(&self, classified: &Classified, outcome: Outcome, seconds: Seconds) -> Report {
         let page_size = 1u64 << self.page_shift;
         let Classified { counts, problems, .. } = classified;
-        let Written {
-            zero, lost, lost_pages, ..
-        } = outcome.written;
+        let Written { zero, lost, lost_pages, .. } = outcome.written;
         let level = self.job.level;
         let line = |class: PageClass, pages: u64| ClassLine {
             name: class.name(),
@@ -412,26 +335,15 @@ impl<'a> Run<'a> {
         classes[PageClass::Unreadable.index()] = line(PageClass::Unreadable, lost);
         classes.retain(|line| line.pages > 0);
         let ram = counts.classes.iter().sum::<u64>();
-        let dropped = PageClass::ALL
-            .iter()
-            .filter(|class| level.drops(**class))
-            .map(|class| counts.of(*class))
-            .sum::<u64>()
-            + lost;
-        let pages = PageTotals {
-            ram,
-            kept: ram - dropped,
-            dropped,
-        };
+        let dropped =
+            PageClass::ALL.iter().filter(|class| level.drops(**class)).map(|class| counts.of(*class)).sum::<u64>()
+                + lost;
+        let pages = PageTotals { ram, kept: ram - dropped, dropped };
         Report {
             version: env!("CARGO_PKG_VERSION"),
             input: self.job.input.display().to_string(),
             output: self.job.output.as_ref().map(|path| path.display().to_string()),
-            kernel: self
-                .info
-                .as_ref()
-                .and_then(|info| info.text("OSRELEASE"))
-                .map(str::to_owned),
+            kernel: self.info.as_ref().and_then(|info| info.text("OSRELEASE")).map(str::to_owned),
             format: match self.job.format {
                 Format::Kdump => "kdump",
                 Format::Elf => "elf",
@@ -444,19 +356,13 @@ impl<'a> Run<'a> {
             classes,
             doubts: vdump_filters::Doubt::ALL
                 .iter()
-                .map(|doubt| DoubtLine {
-                    reason: doubt.name(),
-                    pages: counts.doubts[doubt.index()],
-                })
+                .map(|doubt| DoubtLine { reason: doubt.name(), pages: counts.doubts[doubt.index()] })
                 .filter(|line| line.pages > 0)
                 .collect(),
             problems: problems.iter().map(problem_line).collect(),
             read_errors: lost_pages
                 .into_iter()
-                .map(|page| ReadErrorLine {
-                    pfn: page.pfn,
-                    cause: page.cause,
-                })
+                .map(|page| ReadErrorLine { pfn: page.pfn, cause: page.cause })
                 .collect(),
             unreadable_pages: lost,
             warnings: self.all_warnings(outcome.gap_pages),
@@ -476,9 +382,7 @@ impl<'a> Run<'a> {
             warnings.extend(kernel.layout.limits.iter().chain(kernel.protected.limits()).cloned());
         }
         if gap_pages > 0 {
-            warnings.push(format!(
-                "{gap_pages} dropped pages lie in small gaps inside ELF segments and read as zeros"
-            ));
+            warnings.push(format!("{gap_pages} dropped pages lie in small gaps inside ELF segments and read as zeros"));
         }
         warnings
     }
@@ -510,10 +414,7 @@ impl<'a> Run<'a> {
         }
         for page in report.read_errors.iter().take(10) {
             let input = &report.input;
-            text += &format!(
-                "vdump: cannot read page {:#x} of {input}: {}; it was left out\n",
-                page.pfn, page.cause
-            );
+            text += &format!("vdump: cannot read page {:#x} of {input}: {}; it was left out\n", page.pfn, page.cause);
         }
         if report.unreadable_pages > 0 {
             text += &format!(
@@ -527,20 +428,12 @@ impl<'a> Run<'a> {
 }
 
 fn problem_line(problem: &Problem) -> ProblemLine {
-    ProblemLine {
-        start_pfn: problem.range.start,
-        end_pfn: problem.range.end,
-        cause: problem.cause.clone(),
-    }
+    ProblemLine { start_pfn: problem.range.start, end_pfn: problem.range.end, cause: problem.cause.clone() }
 }
 
 fn budget(job: &Job, source: &Source, page_shift: u32) -> Result<Budget> {
     // The plane of kept frames, the sink's copy of it, and for ELF the zeros.
-    let planes = if job.format == Format::Elf || job.output.is_none() {
-        3
-    } else {
-        2
-    };
+    let planes = if job.format == Format::Elf || job.output.is_none() { 3 } else { 2 };
     let plane = PageBitmap::bytes_for(source.ram().max_pfn(page_shift));
     let segments = source.loads().len() as u64 * 3 * elf::PHDR_SIZE;
     let needs = Needs {
@@ -579,9 +472,7 @@ fn give_up(sink: Box<dyn Sink>, error: Error, keep: bool, how_far: &str) -> Erro
     match sink.abandon(keep) {
         Some(partial) => {
             let partial = partial.display();
-            error.or_next_step(format!(
-                "{how_far}: the incomplete dump {partial} opens with what it has"
-            ))
+            error.or_next_step(format!("{how_far}: the incomplete dump {partial} opens with what it has"))
         }
         None => error.or_next_step("no dump was written"),
     }

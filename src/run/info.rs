@@ -74,10 +74,7 @@ impl Facts {
         let (layout, warnings) = match layout {
             Some(Ok(layout)) => (layout.facts.iter().map(FactLine::of).collect(), layout.limits),
             Some(Err(error)) => (Vec::new(), vec![error.to_string()]),
-            None => (
-                Vec::new(),
-                vec!["without VMCOREINFO only dump levels 0 and 1 are possible".to_owned()],
-            ),
+            None => (Vec::new(), vec!["without VMCOREINFO only dump levels 0 and 1 are possible".to_owned()]),
         };
         Self {
             input: source.path().display().to_string(),
@@ -104,11 +101,7 @@ impl Facts {
 
 impl FactLine {
     fn of(fact: &Fact) -> Self {
-        Self {
-            name: fact.name,
-            value: fact.value.clone(),
-            origin: fact.origin.to_string(),
-        }
+        Self { name: fact.name, value: fact.value.clone(), origin: fact.origin.to_string() }
     }
 }
 
@@ -122,11 +115,7 @@ fn ram_lines(ram: &RamMap) -> Vec<RamLine> {
     for piece in ram.pieces() {
         match lines.last_mut() {
             Some(line) if line.end == piece.paddr => line.end = piece.end(),
-            _ => lines.push(RamLine {
-                start: piece.paddr,
-                end: piece.end(),
-                bytes: 0,
-            }),
+            _ => lines.push(RamLine { start: piece.paddr, end: piece.end(), bytes: 0 }),
         }
     }
     for line in &mut lines {
@@ -140,9 +129,7 @@ impl fmt::Display for Facts {
         let unknown = || "unknown".to_owned();
         let hex = |value: Option<u64>| value.map_or_else(unknown, |value| format!("{value:#x}"));
         let number = |value: Option<u64>| value.map_or_else(unknown, |value| value.to_string());
-        let time = self
-            .crash_time
-            .map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds.min(u32::MAX.into())));
+        let time = self.crash_time.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds.min(u32::MAX.into())));
         let time = time.map_or_else(unknown, |time| humantime::format_rfc3339_seconds(time).to_string());
         writeln!(f, "format          {}", self.format)?;
         writeln!(f, "architecture    {}", self.architecture)?;
@@ -156,25 +143,10 @@ impl fmt::Display for Facts {
         writeln!(f, "paging levels   {}", number(self.paging_levels.map(u64::from)))?;
         writeln!(f, "KASLR offset    {}", hex(self.kaslr_offset))?;
         writeln!(f, "phys_base       {}", hex(self.phys_base))?;
-        writeln!(
-            f,
-            "VMCOREINFO      {}",
-            if self.vmcoreinfo { "present" } else { "absent" }
-        )?;
-        writeln!(
-            f,
-            "RAM             {} in {} segments",
-            human_bytes(self.ram_bytes),
-            self.segments
-        )?;
+        writeln!(f, "VMCOREINFO      {}", if self.vmcoreinfo { "present" } else { "absent" })?;
+        writeln!(f, "RAM             {} in {} segments", human_bytes(self.ram_bytes), self.segments)?;
         for line in &self.ram {
-            writeln!(
-                f,
-                "  {:#014x}-{:#014x}  {:>10}",
-                line.start,
-                line.end,
-                human_bytes(line.bytes)
-            )?;
+            writeln!(f, "  {:#014x}-{:#014x}  {:>10}", line.start, line.end, human_bytes(line.bytes))?;
         }
         for warning in &self.warnings {
             writeln!(f, "note            {warning}")?;

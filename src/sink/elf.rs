@@ -29,16 +29,9 @@ impl ElfSink {
     /// # Errors
     /// The device is full or fails.
     pub fn create(target: Target, plan: ElfPlan, machine: Machine, notes: &[u8], page_shift: u32) -> Result<Self> {
-        let sink = Self {
-            target,
-            plan,
-            machine,
-            notes_len: notes.len() as u64,
-            page_shift,
-            written: Written::default(),
-        };
-        sink.target
-            .require(sink.plan.notes + sink.notes_len, "the dump's headers")?;
+        let sink =
+            Self { target, plan, machine, notes_len: notes.len() as u64, page_shift, written: Written::default() };
+        sink.target.require(sink.plan.notes + sink.notes_len, "the dump's headers")?;
         sink.target.set_len(sink.plan.size)?;
         sink.write_headers(FLAG_INCOMPLETE)?;
         sink.target.write(notes, sink.plan.notes)?;
@@ -47,8 +40,7 @@ impl ElfSink {
 
     fn write_headers(&self, flags: FileFlags) -> Result<()> {
         let notes = (self.plan.notes, self.notes_len);
-        self.target
-            .write(&encode_headers(self.machine, flags, notes, &self.plan.loads), 0)
+        self.target.write(&encode_headers(self.machine, flags, notes, &self.plan.loads), 0)
     }
 }
 

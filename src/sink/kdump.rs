@@ -90,20 +90,12 @@ impl KdumpSink {
     }
 
     fn write_front(&mut self, facts: &KdumpFacts, ram: impl Iterator<Item = PfnRange>) -> Result<()> {
-        let Areas {
-            block_size,
-            notes,
-            bitmap1,
-            bitmap2,
-            descs,
-            ..
-        } = self.areas;
+        let Areas { block_size, notes, bitmap1, bitmap2, descs, .. } = self.areas;
         // Reserved first, so that a full disk later costs data but never the way to the data before it.
         self.target.reserve(0, self.end_descs)?;
         self.target.set_len(self.end_descs)?;
         self.target.write(self.header.as_bytes(), 0)?;
-        self.target
-            .write(sub_header(facts, &self.areas, self.dumped.len()).as_bytes(), block_size)?;
+        self.target.write(sub_header(facts, &self.areas, self.dumped.len()).as_bytes(), block_size)?;
         self.target.write(&facts.notes, notes)?;
         self.write_ram_bitmap(ram, bitmap1)?;
         self.target.write(bitmap_bytes(&self.dumped), bitmap2)?;

@@ -41,10 +41,7 @@ impl Written {
     fn lose(&mut self, pfn: u64, cause: &str) {
         self.lost += 1;
         if self.lost_pages.len() < Self::LISTED {
-            self.lost_pages.push(LostPage {
-                pfn,
-                cause: cause.to_owned(),
-            });
+            self.lost_pages.push(LostPage { pfn, cause: cause.to_owned() });
         }
     }
 }

@@ -66,12 +66,7 @@ impl Target {
         {
             return Err(Error::output(&work, "replace", &error));
         }
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&work);
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&work);
         let file = file.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => taken(&work),
             io::ErrorKind::NotFound => Error::output(&work, "create", &error).next_step("create the directory first"),
@@ -82,13 +77,7 @@ impl Target {
         })?;
         // A name that the caller chose is the caller's to remove.
         let temporary = work != name;
-        Ok(Self {
-            file,
-            work,
-            name: name.to_owned(),
-            force,
-            temporary,
-        })
+        Ok(Self { file, work, name: name.to_owned(), force, temporary })
     }
 
     /// Makes sure that the device has room for `bytes` at least.
@@ -97,16 +86,15 @@ impl Target {
     /// It does not; says how much there is.
     pub fn require(&self, bytes: u64, what: &str) -> Result<()> {
         match space::free(&self.file) {
-            Some(free) if free < bytes => Err(Error::new(
-                Kind::NoSpace,
-                format!("cannot write {}", self.name.display()),
-            )
-            .because(format!(
-                "{what} take {}, but the device has {} left",
-                human_bytes(bytes),
-                human_bytes(free)
-            ))
-            .next_step("free some space or choose another device")),
+            Some(free) if free < bytes => {
+                Err(Error::new(Kind::NoSpace, format!("cannot write {}", self.name.display()))
+                    .because(format!(
+                        "{what} take {}, but the device has {} left",
+                        human_bytes(bytes),
+                        human_bytes(free)
+                    ))
+                    .next_step("free some space or choose another device"))
+            }
             _ => Ok(()),
         }
     }
@@ -127,9 +115,7 @@ impl Target {
     /// # Errors
     /// The device is full or fails.
     pub fn write(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        self.file
-            .write_all_at(bytes, offset)
-            .map_err(|error| self.failed(&error))
+        self.file.write_all_at(bytes, offset).map_err(|error| self.failed(&error))
     }
 
     /// Sets the file's length.
@@ -238,12 +224,7 @@ mod tests {
         let room = tempfile::tempdir().unwrap();
         let name = room.path().join("vmcore");
         fs::write(&name, "precious").unwrap();
-        assert!(
-            Target::create(&name, false)
-                .unwrap_err()
-                .to_string()
-                .contains("--force")
-        );
+        assert!(Target::create(&name, false).unwrap_err().to_string().contains("--force"));
         Target::create(&name, true).unwrap().finish().unwrap();
         assert_eq!(fs::read(&name).unwrap(), b"");
     }

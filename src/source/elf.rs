@@ -27,15 +27,8 @@ const MAX_LOADS: u64 = 4 << 20;
 const MAX_NOTES: u64 = 64 << 20;
 
 pub(super) fn open(path: &Path, file: File, format: InputFormat) -> Result<Source> {
-    let size = file
-        .metadata()
-        .map_err(|error| Error::io(path, "inspect", &error))?
-        .len();
-    let core = Core {
-        path,
-        file: &file,
-        size,
-    };
+    let size = file.metadata().map_err(|error| Error::io(path, "inspect", &error))?.len();
+    let core = Core { path, file: &file, size };
     let header = core.header()?;
     let mut loads = Vec::new();
     let mut notes = Vec::new();
@@ -47,23 +40,12 @@ pub(super) fn open(path: &Path, file: File, format: InputFormat) -> Result<Sourc
         }
     }
     if loads.is_empty() {
-        return Err(core
-            .damaged("it has no PT_LOAD segment")
-            .next_step("this is not a dump of a machine's memory"));
+        return Err(core.damaged("it has no PT_LOAD segment").next_step("this is not a dump of a machine's memory"));
     }
     let ram = RamMap::from_loads(&loads);
     let mapped = is_proc_file(&file);
     let machine = header.e_machine.get(LE);
-    Ok(Source {
-        path: path.to_owned(),
-        format,
-        machine,
-        ram,
-        loads,
-        notes,
-        mapped,
-        file,
-    })
+    Ok(Source { path: path.to_owned(), format, machine, ram, loads, notes, mapped, file })
 }
 
 struct Core<'a> {

@@ -143,17 +143,13 @@ impl Source {
     /// The VMCOREINFO text and its offset in [`Source::notes`], if the dump has it.
     #[must_use]
     pub fn vmcoreinfo(&self) -> Option<(usize, &[u8])> {
-        note::notes(&self.notes)
-            .find(|note| note.name == note::VMCOREINFO)
-            .map(|note| (note.desc_offset, note.desc))
+        note::notes(&self.notes).find(|note| note.name == note::VMCOREINFO).map(|note| (note.desc_offset, note.desc))
     }
 
     /// CPUs whose registers were saved.
     #[must_use]
     pub fn saved_cpus(&self) -> usize {
-        note::notes(&self.notes)
-            .filter(|note| note.name == note::CORE && note.kind == note::NT_PRSTATUS)
-            .count()
+        note::notes(&self.notes).filter(|note| note.name == note::CORE && note.kind == note::NT_PRSTATUS).count()
     }
 
     /// Whether the input is the crashed kernel's memory itself, `/proc/vmcore`.

@@ -67,11 +67,7 @@ impl RamMap {
                 let stop = barrier.map_or(end, |piece| end.min(piece.paddr.max(at)));
                 if stop > at {
                     let offset = offset.map(|offset| offset + (at - paddr));
-                    fresh.push(Piece {
-                        paddr: at,
-                        len: stop - at,
-                        offset,
-                    });
+                    fresh.push(Piece { paddr: at, len: stop - at, offset });
                 }
                 at = match barrier {
                     Some(piece) if piece.paddr < end => piece.end().max(stop),
@@ -94,9 +90,7 @@ impl RamMap {
     /// One past the highest PFN with any memory.
     #[must_use]
     pub fn max_pfn(&self, page_shift: u32) -> u64 {
-        self.pieces
-            .last()
-            .map_or(0, |piece| ((piece.end() - 1) >> page_shift) + 1)
+        self.pieces.last().map_or(0, |piece| ((piece.end() - 1) >> page_shift) + 1)
     }
 
     /// The page frames with at least one byte of memory, as merged ranges in order.
@@ -130,20 +124,11 @@ mod tests {
     use super::*;
 
     fn load(paddr: u64, offset: u64, filesz: u64, memsz: u64) -> Load {
-        Load {
-            paddr,
-            vaddr: 0,
-            offset,
-            filesz,
-            memsz,
-        }
+        Load { paddr, vaddr: 0, offset, filesz, memsz }
     }
 
     fn flat(map: &RamMap) -> Vec<(u64, u64, Option<u64>)> {
-        map.pieces()
-            .iter()
-            .map(|piece| (piece.paddr, piece.len, piece.offset))
-            .collect()
+        map.pieces().iter().map(|piece| (piece.paddr, piece.len, piece.offset)).collect()
     }
 
     #[test]
@@ -159,12 +144,7 @@ mod tests {
         let map = RamMap::from_loads(&[load(0, 0x1000, 0x1000, 0x5000), load(0x2000, 0x4000, 0x1000, 0x1000)]);
         assert_eq!(
             flat(&map),
-            [
-                (0, 0x1000, Some(0x1000)),
-                (0x1000, 0x1000, None),
-                (0x2000, 0x1000, Some(0x4000)),
-                (0x3000, 0x2000, None)
-            ]
+            [(0, 0x1000, Some(0x1000)), (0x1000, 0x1000, None), (0x2000, 0x1000, Some(0x4000)), (0x3000, 0x2000, None)]
         );
     }
 

@@ -48,13 +48,7 @@ struct Windows {
 
 impl<'a> PageReader<'a> {
     pub(super) fn new(path: &'a Path, file: &'a File, ram: &'a RamMap, mapped: bool) -> Self {
-        Self {
-            path,
-            file,
-            ram,
-            windows: mapped.then(Windows::default),
-            buffer: Vec::new(),
-        }
+        Self { path, file, ram, windows: mapped.then(Windows::default), buffer: Vec::new() }
     }
 
     /// The input's path, for messages.
@@ -71,12 +65,7 @@ impl<'a> PageReader<'a> {
     pub fn read(&mut self, paddr: u64, len: usize) -> Result<&[u8], ReadError> {
         debug_assert!(len <= MAX_READ);
         let end = paddr.checked_add(len as u64).ok_or(ReadError::Absent(paddr))?;
-        let first = self
-            .ram
-            .overlapping(paddr, end)
-            .next()
-            .copied()
-            .ok_or(ReadError::Absent(paddr))?;
+        let first = self.ram.overlapping(paddr, end).next().copied().ok_or(ReadError::Absent(paddr))?;
         let whole = first.paddr <= paddr && first.end() >= end;
         match (whole, first.offset) {
             (true, Some(offset)) => self.read_file(paddr, offset + (paddr - first.paddr), len),
@@ -88,11 +77,7 @@ impl<'a> PageReader<'a> {
         if let Some(windows) = &mut self.windows
             && windows.hold(self.file, offset, len)
         {
-            return windows
-                .current
-                .as_ref()
-                .and_then(|window| window.get(offset, len))
-                .ok_or(ReadError::Absent(paddr));
+            return windows.current.as_ref().and_then(|window| window.get(offset, len)).ok_or(ReadError::Absent(paddr));
         }
         self.buffer.resize(len.max(self.buffer.len()), 0);
         fill(self.file, paddr, offset, &mut self.buffer[..len])?;
@@ -117,11 +102,7 @@ impl<'a> PageReader<'a> {
 impl Windows {
     /// Makes sure that the current window covers the bytes; `false` where it cannot be mapped.
     fn hold(&mut self, file: &File, offset: u64, len: usize) -> bool {
-        if self
-            .current
-            .as_ref()
-            .is_some_and(|window| window.get(offset, len).is_some())
-        {
+        if self.current.as_ref().is_some_and(|window| window.get(offset, len).is_some()) {
             return true;
         }
         let start = offset & !(HOST_PAGE - 1);
@@ -129,9 +110,7 @@ impl Windows {
             return false;
         }
         let size = file.metadata().map_or(0, |meta| meta.len());
-        let wanted = (offset - start + len as u64)
-            .max(WINDOW)
-            .min(size.saturating_sub(start));
+        let wanted = (offset - start + len as u64).max(WINDOW).min(size.saturating_sub(start));
         self.current = None;
         match Window::of_proc_file(file, start, wanted as usize) {
             Ok(window) if window.get(offset, len).is_some() => {

@@ -22,11 +22,7 @@ pub(super) fn decompress_to_temporary(path: &Path, file: &File) -> Result<File> 
     };
     let full = |error: &io::Error| {
         Error::output(&room, "unpack into", error)
-            .because(format!(
-                "{} for the decompressed {}",
-                crate::error::plain_io(error),
-                path.display()
-            ))
+            .because(format!("{} for the decompressed {}", crate::error::plain_io(error), path.display()))
             .next_step("set TMPDIR to a directory with more room")
     };
     let mut plain = tempfile::tempfile_in(&room).map_err(|error| full(&error))?;
@@ -39,9 +35,7 @@ pub(super) fn decompress_to_temporary(path: &Path, file: &File) -> Result<File> 
             break;
         }
         if block[..got].iter().all(|byte| *byte == 0) {
-            plain
-                .seek(SeekFrom::Current(got as i64))
-                .map_err(|error| full(&error))?;
+            plain.seek(SeekFrom::Current(got as i64)).map_err(|error| full(&error))?;
         } else {
             plain.write_all(&block[..got]).map_err(|error| full(&error))?;
         }

@@ -68,10 +68,7 @@ impl<'a> TableReader<'a> {
     /// Makes a reader on top of a physical one.
     #[must_use]
     pub fn new(reader: PageReader<'a>) -> Self {
-        Self {
-            reader,
-            tables: vec![None; MAX_LEVELS],
-        }
+        Self { reader, tables: vec![None; MAX_LEVELS] }
     }
 
     /// Entry `index` of the table at physical address `table`, which is of `level` (1 is the lowest).

@@ -34,10 +34,7 @@ impl Arch for X86_64 {
             if large || level == 1 {
                 let size = 1u64 << shift;
                 let within = vaddr & (size - 1);
-                return Ok(Mapping {
-                    paddr: (entry & address & !(size - 1)) | within,
-                    len: size - within,
-                });
+                return Ok(Mapping { paddr: (entry & address & !(size - 1)) | within, len: size - within });
             }
             table = entry & address;
         }

@@ -107,10 +107,7 @@ impl<'m> Kallsyms<'m> {
         let names = symbol("kallsyms_names")?;
         let count = u32::from_le_bytes(read(mem, symbol("kallsyms_num_syms")?, "kallsyms_num_syms")?);
         if count == 0 || count > MAX_SYMBOLS {
-            return Err(KallsymsError::Damaged {
-                table: "kallsyms_num_syms",
-                what: "not between 1 and 4 Mi",
-            });
+            return Err(KallsymsError::Damaged { table: "kallsyms_num_syms", what: "not between 1 and 4 Mi" });
         }
         let tokens = Tokens::load(mem, symbol("kallsyms_token_table")?, symbol("kallsyms_token_index")?)?;
         let word = if info.size("atomic_long_t") == Some(4) { 4 } else { 8 };
@@ -126,17 +123,7 @@ impl<'m> Kallsyms<'m> {
             },
         };
         let addresses = Addresses::Absolute;
-        let mut this = Self {
-            mem,
-            names,
-            count,
-            tokens,
-            lengths: Lengths::Big,
-            table,
-            base,
-            word,
-            addresses,
-        };
+        let mut this = Self { mem, names, count, tokens, lengths: Lengths::Big, table, base, word, addresses };
         let mut damage = None;
         for lengths in [Lengths::Big, Lengths::Byte] {
             this.lengths = lengths;
@@ -169,10 +156,7 @@ impl<'m> Kallsyms<'m> {
     /// memory changed or reading it has become impossible.
     pub fn lookup(&self, names: &[&str]) -> Result<Vec<Option<u64>>, KallsymsError> {
         let indices = self.indices(names)?;
-        indices
-            .into_iter()
-            .map(|index| index.map(|i| self.address(i)).transpose())
-            .collect()
+        indices.into_iter().map(|index| index.map(|i| self.address(i)).transpose()).collect()
     }
 
     /// The number of symbols in the table.
@@ -211,10 +195,7 @@ impl<'m> Kallsyms<'m> {
                 slot.get_or_insert(index);
             }
         }
-        Ok(wanted
-            .iter()
-            .map(|name| found.get(name.as_bytes()).copied().flatten())
-            .collect())
+        Ok(wanted.iter().map(|name| found.get(name.as_bytes()).copied().flatten()).collect())
     }
 
     fn address(&self, index: u32) -> Result<u64, KallsymsError> {
@@ -233,11 +214,7 @@ impl<'m> Kallsyms<'m> {
             Addresses::AbsolutePercpu => self.base.wrapping_sub(1).wrapping_sub(signed.cast_unsigned()),
             Addresses::PlaceRelative => place.wrapping_add_signed(signed),
         };
-        Ok(if self.word == 4 {
-            address & u64::from(u32::MAX)
-        } else {
-            address
-        })
+        Ok(if self.word == 4 { address & u64::from(u32::MAX) } else { address })
     }
 }
 
@@ -250,11 +227,7 @@ struct Tokens {
 impl Tokens {
     fn load(mem: &dyn ReadVirt, table: u64, index: u64) -> Result<Self, KallsymsError> {
         let raw: [u8; TOKENS * 2] = read(mem, index, "kallsyms_token_index")?;
-        let starts = raw
-            .as_chunks()
-            .0
-            .iter()
-            .map(|&pair| usize::from(u16::from_le_bytes(pair)));
+        let starts = raw.as_chunks().0.iter().map(|&pair| usize::from(u16::from_le_bytes(pair)));
         // The table's length is stored nowhere: it ends with the string that begins last.
         let last = starts.clone().max().unwrap_or(0);
         let mut window = Window::new(mem, table, (usize::from(u16::MAX) + MAX_NAME) as u64);
@@ -266,9 +239,7 @@ impl Tokens {
                     what: "the last token does not end",
                 });
             }
-            let byte = window
-                .get(bytes.len() as u64, 1)
-                .map_err(|e| failed("kallsyms_token_table", e))?;
+            let byte = window.get(bytes.len() as u64, 1).map_err(|e| failed("kallsyms_token_table", e))?;
             bytes.extend_from_slice(byte);
         }
         // No token is longer than a name; the bound also keeps a damaged table from being scanned for every byte.
@@ -278,10 +249,7 @@ impl Tokens {
     }
 
     fn token(&self, byte: u8) -> &[u8] {
-        self.ranges
-            .get(usize::from(byte))
-            .and_then(|range| self.table.get(range.clone()))
-            .unwrap_or_default()
+        self.ranges.get(usize::from(byte)).and_then(|range| self.table.get(range.clone())).unwrap_or_default()
     }
 
     /// Expands a name into `out`, which stays empty for a name longer than any the kernel allows; gives the type letter.
@@ -314,10 +282,7 @@ struct Stream<'m> {
 
 impl<'m> Stream<'m> {
     fn new(mem: &'m dyn ReadVirt, names: u64) -> Self {
-        Self {
-            window: Window::new(mem, names, MAX_NAMES),
-            at: 0,
-        }
+        Self { window: Window::new(mem, names, MAX_NAMES), at: 0 }
     }
 
     /// The next `len` bytes; a name is at most 2^14 long, less than a piece.
@@ -333,26 +298,19 @@ impl<'m> Stream<'m> {
 }
 
 fn damaged_names(what: &'static str) -> KallsymsError {
-    KallsymsError::Damaged {
-        table: "kallsyms_names",
-        what,
-    }
+    KallsymsError::Damaged { table: "kallsyms_names", what }
 }
 
 fn failed(table: &'static str, error: WindowError) -> KallsymsError {
     match error {
-        WindowError::Outside { .. } => KallsymsError::Damaged {
-            table,
-            what: "it does not end",
-        },
+        WindowError::Outside { .. } => KallsymsError::Damaged { table, what: "it does not end" },
         WindowError::Read(cause) => KallsymsError::Read { table, cause },
     }
 }
 
 fn read<const N: usize>(mem: &dyn ReadVirt, vaddr: u64, table: &'static str) -> Result<[u8; N], KallsymsError> {
     let mut bytes = [0; N];
-    mem.read_virt(vaddr, &mut bytes)
-        .map_err(|cause| KallsymsError::Read { table, cause })?;
+    mem.read_virt(vaddr, &mut bytes).map_err(|cause| KallsymsError::Read { table, cause })?;
     Ok(bytes)
 }
 

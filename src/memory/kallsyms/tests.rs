@@ -17,10 +17,7 @@ impl ReadVirt for Fake {
                 return Ok(());
             }
         }
-        Err(ReadVirtError::Unreadable {
-            vaddr,
-            cause: "a hole".into(),
-        })
+        Err(ReadVirtError::Unreadable { vaddr, cause: "a hole".into() })
     }
 }
 
@@ -100,11 +97,7 @@ fn image(symbols: &[(String, u64)], arrangement: Addresses, big: bool) -> (Vmcor
         "SYMBOL(_stext)={STEXT:x}\nSYMBOL(kallsyms_names)={NAMES:x}\nSYMBOL(kallsyms_num_syms)={NUM:x}\n\
          SYMBOL(kallsyms_token_table)={TABLE:x}\nSYMBOL(kallsyms_token_index)={INDEX:x}\n"
     );
-    let table = if arrangement == Addresses::Absolute {
-        "addresses"
-    } else {
-        "offsets"
-    };
+    let table = if arrangement == Addresses::Absolute { "addresses" } else { "offsets" };
     keys.push_str(&format!("SYMBOL(kallsyms_{table})={ADDRESSES:x}\n"));
     if matches!(arrangement, Addresses::Relative | Addresses::AbsolutePercpu) {
         keys.push_str(&format!("SYMBOL(kallsyms_relative_base)={BASE:x}\n"));
@@ -127,12 +120,8 @@ fn symbols(percpu: bool) -> Vec<(String, u64)> {
     all
 }
 
-const ARRANGEMENTS: [Addresses; 4] = [
-    Addresses::Absolute,
-    Addresses::Relative,
-    Addresses::AbsolutePercpu,
-    Addresses::PlaceRelative,
-];
+const ARRANGEMENTS: [Addresses; 4] =
+    [Addresses::Absolute, Addresses::Relative, Addresses::AbsolutePercpu, Addresses::PlaceRelative];
 
 #[test]
 fn every_arrangement_is_recognised() {
@@ -150,42 +139,15 @@ fn every_arrangement_is_recognised() {
             assert_eq!(kallsyms.lengths, if big { Lengths::Big } else { Lengths::Byte });
             assert_eq!(kallsyms.len(), all.len());
             let long = "z".repeat(199);
-            let wanted = [
-                "_end",
-                "_stext",
-                "nowhere",
-                "function_2999_ext",
-                "twice",
-                "last",
-                &long,
-                "_end",
-                "T_stext",
-                "",
-            ];
+            let wanted =
+                ["_end", "_stext", "nowhere", "function_2999_ext", "twice", "last", &long, "_end", "T_stext", ""];
             let at = |offset| Some(STEXT + offset);
             let found = kallsyms.lookup(&wanted).unwrap();
-            let want = [
-                at(0x100_0000),
-                at(0),
-                None,
-                at(16 * 2999),
-                at(0x10_0000),
-                at(3),
-                at(2),
-                at(0x100_0000),
-                None,
-                None,
-            ];
+            let want =
+                [at(0x100_0000), at(0), None, at(16 * 2999), at(0x10_0000), at(3), at(2), at(0x100_0000), None, None];
             assert_eq!(found, want, "{arrangement:?} big {big}");
             let cpu = kallsyms.lookup(&["__per_cpu_start", "runqueues"]).unwrap();
-            assert_eq!(
-                cpu,
-                if percpu {
-                    [Some(0), Some(0x2_1000)]
-                } else {
-                    [None, None]
-                }
-            );
+            assert_eq!(cpu, if percpu { [Some(0), Some(0x2_1000)] } else { [None, None] });
         }
     }
 }
@@ -208,32 +170,21 @@ fn what_does_not_verify_is_not_used() {
         let mut all = symbols(false);
         all[0].1 += 8;
         let (info, mem) = image(&all, arrangement, true);
-        assert!(matches!(
-            Kallsyms::load(&info, &mem),
-            Err(KallsymsError::Unverified { expected: STEXT })
-        ));
+        assert!(matches!(Kallsyms::load(&info, &mem), Err(KallsymsError::Unverified { expected: STEXT })));
         let (info, mem) = image(&symbols(false)[1..], arrangement, true);
-        assert!(
-            matches!(Kallsyms::load(&info, &mem), Err(KallsymsError::Unverified { .. })),
-            "no _stext at all"
-        );
+        assert!(matches!(Kallsyms::load(&info, &mem), Err(KallsymsError::Unverified { .. })), "no _stext at all");
     }
 }
 
 #[test]
 fn missing_tables_are_named() {
     let (info, mem) = image(&symbols(false), Addresses::Relative, true);
-    let error = Kallsyms::load(&VmcoreInfo::parse(b"SYMBOL(_stext)=ffffffff81000000\n"), &mem)
-        .err()
-        .unwrap();
+    let error = Kallsyms::load(&VmcoreInfo::parse(b"SYMBOL(_stext)=ffffffff81000000\n"), &mem).err().unwrap();
     assert!(error.to_string().contains("SYMBOL(kallsyms_names)"), "{error}");
     for hole in 0..mem.0.len() {
         let mut mem = mem.clone();
         mem.0.remove(hole);
-        assert!(
-            matches!(Kallsyms::load(&info, &mem), Err(KallsymsError::Read { .. })),
-            "segment {hole}"
-        );
+        assert!(matches!(Kallsyms::load(&info, &mem), Err(KallsymsError::Read { .. })), "segment {hole}");
     }
 }
 
@@ -246,10 +197,7 @@ fn hostile_tables_are_refused() {
         Kallsyms::load(&info, &mem).err().unwrap()
     };
     for count in [0, (4 << 20) + 1, u32::MAX] {
-        assert!(matches!(
-            with(0, count.to_le_bytes().to_vec()),
-            KallsymsError::Damaged { .. }
-        ));
+        assert!(matches!(with(0, count.to_le_bytes().to_vec()), KallsymsError::Damaged { .. }));
     }
     let endless = with(3, vec![b'a'; 1 << 18]);
     assert!(endless.to_string().contains("does not end"), "{endless}");
@@ -271,10 +219,7 @@ fn a_table_without_end_is_bounded() {
             // Each name is two bytes of length and 2^14 - 1 tokens.
             buf.fill(b'T');
             let (into, len) = ((vaddr - NAMES) % ((1 << 14) + 1), buf.len() as u64);
-            for start in (0..)
-                .map(|name| name * ((1 << 14) + 1))
-                .take_while(|&at| at < into + len)
-            {
+            for start in (0..).map(|name| name * ((1 << 14) + 1)).take_while(|&at| at < into + len) {
                 for (at, byte) in [(start, 0xff), (start + 1, 0x7f)] {
                     if let Some(slot) = at.checked_sub(into).and_then(|at| buf.get_mut(at as usize)) {
                         *slot = byte;
@@ -287,10 +232,7 @@ fn a_table_without_end_is_bounded() {
     let (info, mut mem) = image(&symbols(false), Addresses::Relative, true);
     mem.0[0].1 = (4u32 << 20).to_le_bytes().to_vec();
     let error = Kallsyms::load(&info, &Endless(mem)).err().unwrap();
-    assert!(
-        error.to_string().contains("kallsyms_names is damaged: it does not end"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("kallsyms_names is damaged: it does not end"), "{error}");
 }
 
 #[test]

@@ -86,11 +86,7 @@ impl FromStr for Compression {
         let within = |range: std::ops::RangeInclusive<i32>, default: i32| match level {
             None => Ok(default),
             Some(level) => level.parse().ok().filter(|level| range.contains(level)).ok_or_else(|| {
-                format!(
-                    "'{level}' is not a level of {name}: give {} to {}",
-                    range.start(),
-                    range.end()
-                )
+                format!("'{level}' is not a level of {name}: give {} to {}", range.start(), range.end())
             }),
         };
         match (name, level) {
@@ -116,15 +112,8 @@ mod tests {
 
     /// What real pages look like to a codec: repeated structures with pointers, text, and noise.
     fn pages() -> Vec<Vec<u8>> {
-        let structs = (0..4096u32)
-            .map(|at| if at % 8 < 5 { (at / 64) as u8 } else { 0xff })
-            .collect();
-        let text = b"kernel: page allocation failure "
-            .iter()
-            .copied()
-            .cycle()
-            .take(4096)
-            .collect();
+        let structs = (0..4096u32).map(|at| if at % 8 < 5 { (at / 64) as u8 } else { 0xff }).collect();
+        let text = b"kernel: page allocation failure ".iter().copied().cycle().take(4096).collect();
         let mut state = 1u64;
         let noise = (0..4096)
             .map(|_| {
@@ -139,9 +128,7 @@ mod tests {
         use crate::format::diskdump::flags as f;
         let mut page = vec![0u8; 4096];
         let len = match flags {
-            f::ZLIB => libdeflater::Decompressor::new()
-                .zlib_decompress(data, &mut page)
-                .unwrap(),
+            f::ZLIB => libdeflater::Decompressor::new().zlib_decompress(data, &mut page).unwrap(),
             f::SNAPPY => snap::raw::Decoder::new().decompress(data, &mut page).unwrap(),
             f::ZSTD => ::zstd::bulk::decompress_to_buffer(data, &mut page).unwrap(),
             f::LZO => lzo::decompress(data, &mut page).unwrap(),
@@ -156,10 +143,8 @@ mod tests {
         for name in ["zlib", "zlib:12", "lzo", "snappy", "zstd", "zstd:-7", "zstd:19"] {
             let mut codec = name.parse::<Compression>().unwrap().codec();
             let mut out = vec![0; 4095];
-            let made: Vec<_> = pages()
-                .iter()
-                .map(|page| codec.compress(page, &mut out).map(|len| out[..len].to_vec()))
-                .collect();
+            let made: Vec<_> =
+                pages().iter().map(|page| codec.compress(page, &mut out).map(|len| out[..len].to_vec())).collect();
             assert_eq!(made[2], None, "{name}: noise does not shrink");
             for (page, data) in pages().iter().zip(&made).take(2) {
                 assert_eq!(&decode(codec.flags(), data.as_ref().unwrap()), page, "{name}");
@@ -169,10 +154,7 @@ mod tests {
                 .rev()
                 .map(|page| codec.compress(page, &mut out).map(|len| out[..len].to_vec()))
                 .collect();
-            assert!(
-                made.iter().eq(again.iter().rev()),
-                "{name}: depends on the pages before"
-            );
+            assert!(made.iter().eq(again.iter().rev()), "{name}: depends on the pages before");
         }
     }
 

@@ -15,10 +15,7 @@ pub(super) struct Snappy {
 
 impl Snappy {
     pub(super) fn new() -> Self {
-        Self {
-            encoder: Encoder::new(),
-            worst: Vec::new(),
-        }
+        Self { encoder: Encoder::new(), worst: Vec::new() }
     }
 }
 

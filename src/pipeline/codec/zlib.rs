@@ -11,9 +11,7 @@ pub(super) struct Zlib(Compressor);
 
 impl Zlib {
     pub(super) fn new(level: i32) -> Self {
-        Self(Compressor::new(
-            CompressionLvl::new(level).unwrap_or_else(|_| CompressionLvl::fastest()),
-        ))
+        Self(Compressor::new(CompressionLvl::new(level).unwrap_or_else(|_| CompressionLvl::fastest())))
     }
 }
 

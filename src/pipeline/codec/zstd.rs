@@ -14,9 +14,7 @@ pub(super) struct Zstd {
 
 impl Zstd {
     pub(super) fn new(level: i32) -> Self {
-        Self {
-            context: Compressor::new(level).ok(),
-        }
+        Self { context: Compressor::new(level).ok() }
     }
 }
 

@@ -65,11 +65,7 @@ pub fn decompress(src: &[u8], dst: &mut [u8]) -> Result<usize, LzoError> {
                 let (d, trailing) = input.distance()?;
                 let d = d + ((t & 8) << 11);
                 if d == 0 {
-                    return if input.rest.is_empty() {
-                        Ok(op)
-                    } else {
-                        Err(LzoError::TrailingInput)
-                    };
+                    return if input.rest.is_empty() { Ok(op) } else { Err(LzoError::TrailingInput) };
                 }
                 (MID_DISTANCE + d, len, trailing)
             }
@@ -78,11 +74,7 @@ pub fn decompress(src: &[u8], dst: &mut [u8]) -> Result<usize, LzoError> {
                 let (d, trailing) = input.distance()?;
                 (d + 1, len, trailing)
             }
-            64.. => (
-                (usize::from(input.byte()?) << 3) + ((t >> 2) & 7) + 1,
-                (t >> 5) + 1,
-                code & 3,
-            ),
+            64.. => ((usize::from(input.byte()?) << 3) + ((t >> 2) & 7) + 1, (t >> 5) + 1, code & 3),
         };
         op = copy_match(dst, op, distance, len)?;
         op = input.literals(dst, op, usize::from(trailing))?;
@@ -150,18 +142,12 @@ fn copy_match(dst: &mut [u8], op: usize, distance: usize, len: usize) -> Result<
     let from = op.checked_sub(distance).ok_or(LzoError::LookbehindOverrun)?;
     let (done, room) = dst.split_at_mut_checked(op).ok_or(LzoError::OutputOverrun)?;
     if len <= 16
-        && let (Some(chunk), Some(to)) = (
-            done.get(from..).and_then(<[u8]>::first_chunk),
-            room.first_chunk_mut::<16>(),
-        )
+        && let (Some(chunk), Some(to)) = (done.get(from..).and_then(<[u8]>::first_chunk), room.first_chunk_mut::<16>())
     {
         *to = *chunk;
         return Ok(op + len);
     }
-    let end = op
-        .checked_add(len)
-        .filter(|&end| end <= dst.len())
-        .ok_or(LzoError::OutputOverrun)?;
+    let end = op.checked_add(len).filter(|&end| end <= dst.len()).ok_or(LzoError::OutputOverrun)?;
     // A match may run into its own output; each round doubles what can be copied at once.
     let mut at = op;
     while at < end {

@@ -61,9 +61,7 @@ impl Default for Lzo1x1 {
 impl Lzo1x1 {
     /// Allocates the table.
     pub fn new() -> Self {
-        Self {
-            table: Box::new([0; 1 << FULL_BITS]),
-        }
+        Self { table: Box::new([0; 1 << FULL_BITS]) }
     }
 
     /// Compresses `src`, of any length, to the start of `dst` and returns the stream's length in bytes.
@@ -149,9 +147,7 @@ fn common(src: &[u8], a: usize, b: usize) -> usize {
         }
         n += 8;
     }
-    n + (n..src.len() - b)
-        .take_while(|n| src.get(a + n) == src.get(b + n))
-        .count()
+    n + (n..src.len() - b).take_while(|n| src.get(a + n) == src.get(b + n)).count()
 }
 
 #[inline(always)]
@@ -186,10 +182,7 @@ fn put_literals(dst: &mut [u8], mut op: usize, src: &[u8], from: usize, n: usize
         op = put(dst, op, [0])?;
         op = put_length(dst, op, n - SHORT_RUN)?;
     }
-    let (chunk, room) = (
-        src.get(from..)?.first_chunk::<CHUNK>(),
-        dst.get_mut(op..)?.first_chunk_mut::<CHUNK>(),
-    );
+    let (chunk, room) = (src.get(from..)?.first_chunk::<CHUNK>(), dst.get_mut(op..)?.first_chunk_mut::<CHUNK>());
     match (chunk, room) {
         (Some(chunk), Some(room)) if n <= CHUNK => *room = *chunk,
         _ => dst.get_mut(op..op + n)?.copy_from_slice(src.get(from..from + n)?),

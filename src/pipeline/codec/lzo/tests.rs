@@ -57,18 +57,7 @@ fn samples(rng: &mut Rng, n: usize) -> Vec<Vec<u8>> {
 #[test]
 fn round_trips_of_every_small_length_and_of_large_ones() {
     let mut rng = Rng(1);
-    let large = [
-        4095,
-        4096,
-        4097,
-        16384,
-        BLOCK - 1,
-        BLOCK,
-        BLOCK + 1,
-        BLOCK + 9,
-        65536,
-        262_144,
-    ];
+    let large = [4095, 4096, 4097, 16384, BLOCK - 1, BLOCK, BLOCK + 1, BLOCK + 9, 65536, 262_144];
     for n in (0..=300).chain(large) {
         samples(&mut rng, n).iter().for_each(|s| _ = round_trip(s));
     }
@@ -96,10 +85,7 @@ fn distances_around_the_limits_of_each_match_form() {
             (0..len).for_each(|i| src.push(src[i]));
             src.extend(rng.bytes(8));
             let packed = round_trip(&src);
-            assert!(
-                distance >= BLOCK || packed < 90 + distance / 255,
-                "{distance} {len}: {packed}"
-            );
+            assert!(distance >= BLOCK || packed < 90 + distance / 255, "{distance} {len}: {packed}");
         }
     }
 }
@@ -125,10 +111,7 @@ fn known_streams() {
 #[test]
 fn output_depends_on_the_input_alone_and_misfits_are_refused() {
     let (mut rng, mut used) = (Rng(4), Lzo1x1::new());
-    for src in [4096, 300, 65536, 4096, 9000, 4096]
-        .map(|n| samples(&mut rng, n))
-        .concat()
-    {
+    for src in [4096, 300, 65536, 4096, 9000, 4096].map(|n| samples(&mut rng, n)).concat() {
         let fresh = compressed(&src);
         let mut dst = vec![0; fresh.len()];
         assert_eq!(used.compress(&src, &mut dst), Some(fresh.len()));
@@ -163,10 +146,7 @@ fn hostile_streams_end_in_an_error_or_a_bounded_result() {
             let _ = decompress(&bad, &mut out);
         }
     }
-    assert_eq!(
-        decompress(b"\x12a\x40\x01\x11\0\0", &mut out),
-        Err(LzoError::LookbehindOverrun)
-    );
+    assert_eq!(decompress(b"\x12a\x40\x01\x11\0\0", &mut out), Err(LzoError::LookbehindOverrun));
     // 60 KB of zero bytes as a length: refused, not counted on.
     assert_eq!(decompress(&vec![0; 60_000], &mut out), Err(LzoError::InputOverrun));
 }
