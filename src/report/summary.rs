@@ -5,6 +5,7 @@
 use std::fmt;
 
 use serde::Serialize;
+use vdump_filters::PageClass;
 
 /// Pages of one class.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -124,12 +125,17 @@ pub struct Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:<14} {:>12} {:>11} {:>7}", "class", "pages", "size", "share")?;
-        for line in &self.classes {
+        // Zero pages are found by content: they belong to the classes that are kept, and are shown below as a part of them.
+        let is_zero = |line: &&ClassLine| line.name == PageClass::Zero.name();
+        for line in self.classes.iter().filter(|line| !is_zero(line)) {
             let fate = if line.dropped { "dropped" } else { "kept" };
             self.row(f, line.name, line.pages, fate)?;
         }
         self.row(f, "RAM", self.pages.ram, "")?;
         self.row(f, "kept", self.pages.kept, "")?;
+        if let Some(zero) = self.classes.iter().find(is_zero) {
+            self.row(f, "  of it zero", zero.pages, if zero.dropped { "not stored" } else { "" })?;
+        }
         let size = human_bytes(self.bytes_written);
         let ratio = self.bytes_kept as f64 / self.bytes_written.max(1) as f64;
         let doing = if self.dry_run { "would write about" } else { "written" };
