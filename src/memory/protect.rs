@@ -4,7 +4,7 @@
 
 use vdump_filters::PfnRange;
 
-use super::{Kallsyms, VirtReader};
+use super::{Kallsyms, KallsymsError, VirtReader};
 use crate::{
     layout::{Fact, KernelLayout, Origin, VmcoreInfo},
     source::Source,
@@ -20,11 +20,11 @@ pub struct Protected {
 
 /// Parts of the kernel image by their bounding symbols (arch/x86/kernel/vmlinux.lds.S). What lies between them is the
 /// init range and the gaps around the read-only data, which the kernel frees for ordinary use.
-const IMAGE_PARTS: [(&str, &str, &str); 4] = [
-    ("kernel text", "_text", "_etext"),
-    ("kernel rodata", "__start_rodata", "__end_rodata"),
-    ("kernel data", "_sdata", "__init_begin"),
-    ("kernel bss", "__bss_start", "__bss_stop"),
+const IMAGE_PARTS: [(&str, (&str, &str)); 4] = [
+    ("kernel text", ("_text", "_etext")),
+    ("kernel rodata", ("__start_rodata", "__end_rodata")),
+    ("kernel data", ("_sdata", "__init_begin")),
+    ("kernel bss", ("__bss_start", "__bss_stop")),
 ];
 /// The rest of the bss's last 2 MiB, freed too unless memory is encrypted (`mem_encrypt_free_decrypted_mem`, arch/x86).
 const FREED_HOLE: (&str, &str) = ("__start_bss_decrypted_unused", "__end_bss_decrypted");
@@ -32,6 +32,9 @@ const FREED_HOLE: (&str, &str) = ("__start_bss_decrypted_unused", "__end_bss_dec
 /// Variables that point to the pages of the VMCOREINFO note (kernel/vmcore_info.c), two pages at most each.
 const NOTE_POINTERS: [&str; 2] = ["vmcoreinfo_data", "vmcoreinfo_note"];
 const NOTE_PAGES: u64 = 2;
+/// The variable that points to the per-CPU notes with registers (kernel/crash_core.c), and the offsets of each CPU's area.
+const CRASH_NOTES: &str = "crash_notes";
+const CPU_OFFSETS: &str = "__per_cpu_offset";
 /// A CPU's note with its registers is smaller than this, bytes (include/linux/crash_core.h, `CRASH_CORE_NOTE_BYTES`).
 const CRASH_NOTE_BYTES: u64 = 1024;
 /// More than any kernel image: a segment this large maps all of the text window and says nothing.
@@ -44,16 +47,14 @@ impl Protected {
     #[must_use]
     pub fn find(source: &Source, info: &VmcoreInfo, layout: &KernelLayout, virt: &VirtReader<'_>) -> Self {
         let mut found = Self::default();
-        match Kallsyms::load(info, virt) {
+        match Symbols::read(info, virt) {
             Ok(symbols) => {
                 found.image_by_symbols(&symbols, layout);
                 found.notes(&symbols, source, layout, virt);
             }
-            Err(error) => {
-                found.limits.push(format!(
-                    "the kernel image's bounds come from the dump's segments, not from symbols: {error}"
-                ));
-            }
+            Err(error) => found
+                .limits
+                .push(format!("the kernel image's bounds come from the dump's segments, not from symbols: {error}")),
         }
         if found.ranges.is_empty() {
             found.image_by_segment(source, layout);
@@ -91,38 +92,33 @@ impl Protected {
         self.facts.push(Fact { name, value: format!("{paddr:#x}..{:#x}", last.saturating_add(1)), origin });
     }
 
-    fn image_by_symbols(&mut self, symbols: &Kallsyms<'_>, layout: &KernelLayout) {
-        for (name, start, end) in IMAGE_PARTS {
-            match symbols.lookup(&[start, end, FREED_HOLE.0, FREED_HOLE.1]).as_deref() {
-                Ok([Some(start), Some(end), hole_start, hole_end]) if end > start && end - start <= MAX_IMAGE => {
-                    let hole = hole_start.zip(*hole_end).filter(|(from, to)| start <= from && from < to && to <= end);
-                    let (before, after) = hole.unwrap_or((*end, *end));
-                    for (from, to) in [(*start, before), (after, *end)] {
-                        if from < to {
-                            self.add(name, layout.paging.image_paddr(from), to - from, layout, Origin::Kallsyms);
-                        }
-                    }
+    fn image_by_symbols(&mut self, symbols: &Symbols, layout: &KernelLayout) {
+        let hole = symbols.pair(FREED_HOLE);
+        for (name, bounds) in IMAGE_PARTS {
+            let Some((start, end)) = symbols.pair(bounds).filter(|(start, end)| end - start <= MAX_IMAGE) else {
+                self.limits.push(format!("kallsyms does not bound the {name} ({} to {})", bounds.0, bounds.1));
+                continue;
+            };
+            let (before, after) = hole.filter(|(from, to)| start <= *from && *to <= end).unwrap_or((end, end));
+            for (from, to) in [(start, before), (after, end)] {
+                if from < to {
+                    self.add(name, layout.paging.image_paddr(from), to - from, layout, Origin::Kallsyms);
                 }
-                _ => self.limits.push(format!("kallsyms does not bound the {name} ({start} to {end})")),
             }
         }
     }
 
-    fn notes(&mut self, symbols: &Kallsyms<'_>, source: &Source, layout: &KernelLayout, virt: &VirtReader<'_>) {
-        let names = [NOTE_POINTERS[0], NOTE_POINTERS[1], "crash_notes", "__per_cpu_offset"];
-        let Ok(found) = symbols.lookup(&names) else { return };
-        let pointer = |symbol: Option<u64>| symbol.and_then(|at| virt.read_u64(at).ok()).filter(|value| *value != 0);
-        let page_size = 1 << layout.page_shift;
-        for symbol in found.iter().take(NOTE_POINTERS.len()) {
-            if let Some(at) = pointer(*symbol) {
-                self.add_virtual("vmcoreinfo", at, NOTE_PAGES * page_size, layout, virt);
+    fn notes(&mut self, symbols: &Symbols, source: &Source, layout: &KernelLayout, virt: &VirtReader<'_>) {
+        let read = |at: u64| virt.read_u64(at).ok().filter(|value| *value != 0);
+        let pointer = |name: &str| symbols.get(name).and_then(read);
+        for name in NOTE_POINTERS {
+            if let Some(at) = pointer(name) {
+                self.add_virtual("vmcoreinfo", at, NOTE_PAGES << layout.page_shift, layout, virt);
             }
         }
-        if let [_, _, notes, Some(offsets)] = found[..]
-            && let Some(notes) = pointer(notes)
-        {
+        if let (Some(notes), Some(offsets)) = (pointer(CRASH_NOTES), symbols.get(CPU_OFFSETS)) {
             for cpu in 0..source.saved_cpus().min(MAX_CPUS) as u64 {
-                if let Some(offset) = pointer(Some(offsets.wrapping_add(cpu * 8))) {
+                if let Some(offset) = read(offsets.wrapping_add(cpu * 8)) {
                     self.add_virtual("crash notes", notes.wrapping_add(offset), CRASH_NOTE_BYTES, layout, virt);
                 }
             }
@@ -161,6 +157,28 @@ impl Protected {
             }
         }
         self.ranges = merged;
+    }
+}
+
+/// The symbols that bound something, looked up in one pass.
+struct Symbols(Vec<(&'static str, Option<u64>)>);
+
+impl Symbols {
+    fn read(info: &VmcoreInfo, virt: &VirtReader<'_>) -> Result<Self, KallsymsError> {
+        let bounds = IMAGE_PARTS.iter().map(|(_, bounds)| *bounds).chain([FREED_HOLE]);
+        let mut names: Vec<&str> = bounds.flat_map(|(start, end)| [start, end]).collect();
+        names.extend(NOTE_POINTERS);
+        names.extend([CRASH_NOTES, CPU_OFFSETS]);
+        let found = Kallsyms::load(info, virt)?.lookup(&names)?;
+        Ok(Self(names.into_iter().zip(found).collect()))
+    }
+
+    fn get(&self, name: &str) -> Option<u64> {
+        self.0.iter().find(|(known, _)| *known == name)?.1
+    }
+
+    fn pair(&self, (start, end): (&str, &str)) -> Option<(u64, u64)> {
+        self.get(start).zip(self.get(end)).filter(|(start, end)| start < end)
     }
 }
 
