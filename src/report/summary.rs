@@ -145,11 +145,47 @@ impl fmt::Display for Report {
         if let Some(peak) = self.peak_resident {
             write!(f, ", peak memory {}", human_bytes(peak))?;
         }
-        writeln!(f)
+        writeln!(f)?;
+        self.notes(f)
     }
 }
 
+/// As many items of one kind as a console can bear.
+const LISTED: usize = 10;
+
 impl Report {
+    /// What is missing in the dump and should not be; empty if nothing is.
+    #[must_use]
+    pub fn losses(&self) -> String {
+        let mut text = String::new();
+        for page in self.read_errors.iter().take(LISTED) {
+            let ReadErrorLine { pfn, cause } = page;
+            text += &format!("vdump: cannot read page {pfn:#x} of {}: {cause}; it was left out\n", self.input);
+        }
+        if self.unreadable_pages > 0 {
+            let count = self.unreadable_pages;
+            text += &format!("vdump: {count} pages could not be read and are missing; --strict stops instead\n");
+        }
+        text
+    }
+
+    /// What the user should know about the pages that were kept.
+    fn notes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for warning in &self.warnings {
+            writeln!(f, "vdump: note: {warning}")?;
+        }
+        for ProblemLine { start_pfn, end_pfn, cause } in self.problems.iter().take(LISTED) {
+            writeln!(f, "vdump: kept page frames {start_pfn:#x} to {end_pfn:#x}: {cause}")?;
+        }
+        if let Some(more @ 1..) = self.problems.len().checked_sub(LISTED) {
+            writeln!(f, "vdump: kept {more} more ranges for such reasons")?;
+        }
+        for DoubtLine { reason, pages } in &self.doubts {
+            writeln!(f, "vdump: kept {pages} pages in doubt: {reason}")?;
+        }
+        Ok(())
+    }
+
     fn row(&self, f: &mut fmt::Formatter<'_>, name: &str, pages: u64, fate: &str) -> fmt::Result {
         let share = pages as f64 * 100.0 / self.pages.ram.max(1) as f64;
         let size = human_bytes(pages.saturating_mul(self.page_size));

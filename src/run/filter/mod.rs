@@ -1,9 +1,8 @@
 //! `vdump filter`: source, layout, memory, classify, plan, pipeline, sink.
 
-use std::{
-    io::{self, Write as _},
-    time::Instant,
-};
+mod report;
+
+use std::time::Instant;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use vdump_filters::{DumpLevel, PageClass, PfnRange};
@@ -19,7 +18,7 @@ use crate::{
     memory::{MemMap, Problem, Protected, VirtReader},
     pipeline::{Fate, PackedBatch, Packer, codec::Compression, find_zeros, in_order},
     plan::{Batches, Budget, ElfPlan, Needs},
-    report::{ClassLine, DoubtLine, PageTotals, ProblemLine, Progress, ReadErrorLine, Report, Seconds},
+    report::{Progress, Report, Seconds},
     sink::{ElfSink, KdumpFacts, KdumpSink, LostPage, Sink, Target, Written},
     source::Source,
     sys::host,
@@ -316,119 +315,6 @@ impl<'a> Run<'a> {
             .because(&page.cause)
             .next_step("without --strict the page is left out"))
     }
-
-    fn report(&self, classified: &Classified, outcome: Outcome, seconds: Seconds) -> Report {
-        let page_size = 1u64 << self.page_shift;
-        let Classified { counts, problems, .. } = classified;
-        let Written { zero, lost, lost_pages, .. } = outcome.written;
-        let level = self.job.level;
-        let line = |class: PageClass, pages: u64| ClassLine {
-            name: class.name(),
-            pages,
-            bytes: pages.saturating_mul(page_size),
-            dropped: level.drops(class),
-        };
-        let mut classes: Vec<_> = PageClass::ALL.map(|class| line(class, counts.of(class))).into();
-        // These two are found by content, among the pages that their class keeps.
-        classes[PageClass::Zero.index()].pages = zero;
-        classes[PageClass::Zero.index()].bytes = zero.saturating_mul(page_size);
-        classes[PageClass::Unreadable.index()] = line(PageClass::Unreadable, lost);
-        classes.retain(|line| line.pages > 0);
-        let ram = counts.classes.iter().sum::<u64>();
-        let dropped =
-            PageClass::ALL.iter().filter(|class| level.drops(**class)).map(|class| counts.of(*class)).sum::<u64>()
-                + lost;
-        let pages = PageTotals { ram, kept: ram - dropped, dropped };
-        Report {
-            version: env!("CARGO_PKG_VERSION"),
-            input: self.job.input.display().to_string(),
-            output: self.job.output.as_ref().map(|path| path.display().to_string()),
-            kernel: self.info.as_ref().and_then(|info| info.text("OSRELEASE")).map(str::to_owned),
-            format: match self.job.format {
-                Format::Kdump => "kdump",
-                Format::Elf => "elf",
-            },
-            compress: self.job.compression.to_string(),
-            dump_level: level.bits(),
-            dry_run: self.job.output.is_none(),
-            complete: lost == 0,
-            pages,
-            classes,
-            doubts: vdump_filters::Doubt::ALL
-                .iter()
-                .map(|doubt| DoubtLine { reason: doubt.name(), pages: counts.doubts[doubt.index()] })
-                .filter(|line| line.pages > 0)
-                .collect(),
-            problems: problems.iter().map(problem_line).collect(),
-            read_errors: lost_pages
-                .into_iter()
-                .map(|page| ReadErrorLine { pfn: page.pfn, cause: page.cause })
-                .collect(),
-            unreadable_pages: lost,
-            warnings: self.all_warnings(outcome.gap_pages),
-            bytes_kept: pages.kept.saturating_mul(page_size),
-            bytes_written: outcome.bytes,
-            page_size,
-            threads: self.budget.threads,
-            memory_limit: self.budget.limit,
-            peak_resident: host::peak_resident(),
-            seconds,
-        }
-    }
-
-    fn all_warnings(&self, gap_pages: u64) -> Vec<String> {
-        let mut warnings = self.warnings.clone();
-        if let Some(kernel) = &self.kernel {
-            warnings.extend(kernel.layout.limits.iter().chain(kernel.protected.limits()).cloned());
-        }
-        if gap_pages > 0 {
-            warnings.push(format!("{gap_pages} dropped pages lie in small gaps inside ELF segments and read as zeros"));
-        }
-        warnings
-    }
-
-    /// The summary for people, on standard error.
-    fn show(&self, report: &Report) {
-        let mut text = String::new();
-        if self.job.verbose
-            && let Some(kernel) = &self.kernel
-        {
-            for fact in kernel.facts() {
-                text += &format!("vdump: {} = {} ({})\n", fact.name, fact.value, fact.origin);
-            }
-        }
-        if self.job.progress != crate::report::Mode::None {
-            text += &report.to_string();
-        }
-        for warning in &report.warnings {
-            text += &format!("vdump: note: {warning}\n");
-        }
-        for problem in report.problems.iter().take(10) {
-            text += &format!(
-                "vdump: kept page frames {:#x} to {:#x}: {}\n",
-                problem.start_pfn, problem.end_pfn, problem.cause
-            );
-        }
-        for line in &report.doubts {
-            text += &format!("vdump: kept {} pages in doubt: {}\n", line.pages, line.reason);
-        }
-        for page in report.read_errors.iter().take(10) {
-            let input = &report.input;
-            text += &format!("vdump: cannot read page {:#x} of {input}: {}; it was left out\n", page.pfn, page.cause);
-        }
-        if report.unreadable_pages > 0 {
-            text += &format!(
-                "vdump: {} pages could not be read and are missing (--strict stops instead)\n",
-                report.unreadable_pages
-            );
-        }
-        // A console that is gone is no reason to call the dump failed.
-        let _ = io::stderr().write_all(text.as_bytes());
-    }
-}
-
-fn problem_line(problem: &Problem) -> ProblemLine {
-    ProblemLine { start_pfn: problem.range.start, end_pfn: problem.range.end, cause: problem.cause.clone() }
 }
 
 fn budget(job: &Job, source: &Source, page_shift: u32) -> Result<Budget> {

@@ -1,0 +1,111 @@
+//! The report of a run: what every room found, in one value.
+
+use std::io::{self, Write as _};
+
+use vdump_filters::{Doubt, PageClass};
+
+use super::{Classified, Outcome, Run};
+use crate::{
+    cli::Format,
+    report::{ClassLine, DoubtLine, Mode, PageTotals, ProblemLine, ReadErrorLine, Report, Seconds},
+    sink::Written,
+    sys::host,
+};
+
+impl Run<'_> {
+    /// Everything about the run, after it.
+    pub(super) fn report(&self, classified: &Classified, outcome: Outcome, seconds: Seconds) -> Report {
+        let page_size = 1u64 << self.page_shift;
+        let Classified { counts, problems, .. } = classified;
+        let Written { zero, lost, lost_pages, .. } = outcome.written;
+        let level = self.job.level;
+        let line = |class: PageClass, pages: u64| ClassLine {
+            name: class.name(),
+            pages,
+            bytes: pages.saturating_mul(page_size),
+            dropped: level.drops(class),
+        };
+        let mut classes: Vec<_> = PageClass::ALL.map(|class| line(class, counts.of(class))).into();
+        // These two are found by content, among the pages that their class keeps.
+        classes[PageClass::Zero.index()].pages = zero;
+        classes[PageClass::Zero.index()].bytes = zero.saturating_mul(page_size);
+        classes[PageClass::Unreadable.index()] = line(PageClass::Unreadable, lost);
+        classes.retain(|line| line.pages > 0);
+        let ram = counts.classes.iter().sum::<u64>();
+        let dropped =
+            PageClass::ALL.iter().filter(|class| level.drops(**class)).map(|class| counts.of(*class)).sum::<u64>()
+                + lost;
+        let pages = PageTotals { ram, kept: ram - dropped, dropped };
+        Report {
+            version: env!("CARGO_PKG_VERSION"),
+            input: self.job.input.display().to_string(),
+            output: self.job.output.as_ref().map(|path| path.display().to_string()),
+            kernel: self.info.as_ref().and_then(|info| info.text("OSRELEASE")).map(str::to_owned),
+            format: match self.job.format {
+                Format::Kdump => "kdump",
+                Format::Elf => "elf",
+            },
+            compress: self.job.compression.to_string(),
+            dump_level: level.bits(),
+            dry_run: self.job.output.is_none(),
+            complete: lost == 0,
+            pages,
+            classes,
+            doubts: Doubt::ALL
+                .iter()
+                .map(|doubt| DoubtLine { reason: doubt.name(), pages: counts.doubts[doubt.index()] })
+                .filter(|line| line.pages > 0)
+                .collect(),
+            problems: problems
+                .iter()
+                .map(|problem| ProblemLine {
+                    start_pfn: problem.range.start,
+                    end_pfn: problem.range.end,
+                    cause: problem.cause.clone(),
+                })
+                .collect(),
+            read_errors: lost_pages
+                .into_iter()
+                .map(|page| ReadErrorLine { pfn: page.pfn, cause: page.cause })
+                .collect(),
+            unreadable_pages: lost,
+            warnings: self.all_warnings(outcome.gap_pages),
+            bytes_kept: pages.kept.saturating_mul(page_size),
+            bytes_written: outcome.bytes,
+            page_size,
+            threads: self.budget.threads,
+            memory_limit: self.budget.limit,
+            peak_resident: host::peak_resident(),
+            seconds,
+        }
+    }
+
+    fn all_warnings(&self, gap_pages: u64) -> Vec<String> {
+        let mut warnings = self.warnings.clone();
+        if let Some(kernel) = &self.kernel {
+            warnings.extend(kernel.layout.limits.iter().chain(kernel.protected.limits()).cloned());
+        }
+        if gap_pages > 0 {
+            warnings.push(format!("{gap_pages} dropped pages lie in small gaps inside ELF segments and read as zeros"));
+        }
+        warnings
+    }
+
+    /// Shows the report on standard error: losses always, the rest unless all but errors is to be quiet.
+    pub(super) fn show(&self, report: &Report) {
+        let mut text = String::new();
+        if self.job.verbose
+            && let Some(kernel) = &self.kernel
+        {
+            for fact in kernel.facts() {
+                text += &format!("vdump: {} = {} ({})\n", fact.name, fact.value, fact.origin);
+            }
+        }
+        if self.job.progress != Mode::None {
+            text += &report.to_string();
+        }
+        text += &report.losses();
+        // A console that is gone is no reason to call the dump failed.
+        let _ = io::stderr().write_all(text.as_bytes());
+    }
+}
