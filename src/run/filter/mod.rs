@@ -21,7 +21,6 @@ use crate::{
     report::{Progress, Report, Seconds},
     sink::{ElfSink, KdumpFacts, KdumpSink, LostPage, Sink, Target, Written},
     source::Source,
-    sys::host,
 };
 
 pub(super) fn run(filter: &Filter) -> Result<()> {
