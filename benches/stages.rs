@@ -55,8 +55,8 @@ impl Sample {
     fn classified(&self) -> PageBitmap {
         let Self { source, layout, map, protected } = self;
         let mut kept = self.ram();
-        let _ =
-            Classifier { source, layout, map, protected, level: DumpLevel::MAX }.run(&mut kept, &Progress::silent());
+        let _ = Classifier { source, layout, map, protected, level: DumpLevel::MAX }
+            .run(kept.as_bytes_mut(), &Progress::silent());
         kept
     }
 

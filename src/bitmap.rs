@@ -85,13 +85,13 @@ impl PageBitmap {
     /// The runs of set bits, in order.
     #[must_use]
     pub fn runs(&self) -> Runs<'_> {
-        self.runs_from(0)
+        self.runs_in(PfnRange::new(0, self.len))
     }
 
-    /// The runs of set bits from `pfn` on.
+    /// The runs of set bits within `range`, cut at its ends. Looks no further than the range.
     #[must_use]
-    pub fn runs_from(&self, pfn: u64) -> Runs<'_> {
-        Runs { words: self.as_bytes().as_chunks::<8>().0, at: pfn }
+    pub fn runs_in(&self, range: PfnRange) -> Runs<'_> {
+        Runs { words: self.as_bytes().as_chunks::<8>().0, at: range.start, end: range.end.min(self.len) }
     }
 }
 
@@ -100,22 +100,25 @@ impl PageBitmap {
 pub struct Runs<'a> {
     words: &'a [[u8; 8]],
     at: u64,
+    end: u64,
 }
 
 impl Runs<'_> {
-    /// The next position from `at` on whose bit is `value`; the end of the plane if there is none.
+    /// The next position from `at` on whose bit is `value`; the end if there is none.
     fn seek(&self, value: bool) -> u64 {
         let mut index = (self.at / 64) as usize;
         let mut mask = u64::MAX << (self.at % 64);
-        while let Some(word) = self.words.get(index) {
+        while (index as u64) < self.end.div_ceil(64)
+            && let Some(word) = self.words.get(index)
+        {
             let word = u64::from_le_bytes(*word);
             let hits = if value { word } else { !word } & mask;
             if hits != 0 {
-                return index as u64 * 64 + u64::from(hits.trailing_zeros());
+                return self.end.min(index as u64 * 64 + u64::from(hits.trailing_zeros()));
             }
             (index, mask) = (index + 1, u64::MAX);
         }
-        self.words.len() as u64 * 64
+        self.end
     }
 }
 
@@ -123,14 +126,15 @@ impl Iterator for Runs<'_> {
     type Item = PfnRange;
 
     fn next(&mut self) -> Option<PfnRange> {
+        self.at = self.at.min(self.end);
         let start = self.seek(true);
-        self.at = start;
-        if start == self.words.len() as u64 * 64 {
+        if start >= self.end {
+            self.at = self.end;
             return None;
         }
-        let end = self.seek(false);
-        self.at = end;
-        Some(PfnRange::new(start, end))
+        self.at = start;
+        self.at = self.seek(false);
+        Some(PfnRange::new(start, self.at))
     }
 }
 
@@ -167,6 +171,21 @@ mod tests {
         assert_eq!(bitmap.count(), 10);
         assert!(!bitmap.get(70));
         assert_eq!(bitmap.runs().last(), Some(PfnRange::new(60, 70)));
+    }
+
+    #[test]
+    fn runs_in_a_range_are_cut_at_its_ends() {
+        let bitmap = with(1000, &[(0, 100), (120, 130), (200, 300)]);
+        for (start, end, expected) in [
+            (50, 250, &[(50, 100), (120, 130), (200, 250)][..]),
+            (100, 120, &[]),
+            (125, 126, &[(125, 126)]),
+            (300, 2000, &[]),
+            (2000, 3000, &[]),
+        ] {
+            let found: Vec<_> = bitmap.runs_in(PfnRange::new(start, end)).map(|run| (run.start, run.end)).collect();
+            assert_eq!(found, expected, "{start}..{end}");
+        }
     }
 
     #[test]

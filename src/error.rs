@@ -94,15 +94,28 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)?;
+        write_line(f, &self.what)?;
         if let Some(cause) = &self.cause {
-            write!(f, ": {cause}")?;
+            f.write_str(": ")?;
+            write_line(f, cause)?;
         }
         if let Some(next) = &self.next {
-            write!(f, "; {next}")?;
+            f.write_str("; ")?;
+            write_line(f, next)?;
         }
         Ok(())
     }
+}
+
+/// Keeps an error on its line and the terminal safe: file names and dumps may hold any character.
+fn write_line(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    for piece in text.split_inclusive(char::is_control) {
+        match piece.char_indices().next_back() {
+            Some((at, last)) if last.is_control() => write!(f, "{}{}", &piece[..at], last.escape_default())?,
+            _ => f.write_str(piece)?,
+        }
+    }
+    Ok(())
 }
 
 /// An I/O error without Rust's "(os error 28)" tail, which helps nobody at a console.
@@ -129,6 +142,12 @@ mod tests {
             "cannot read page 0x1a2b3 of /proc/vmcore: Input/output error; the page was left out"
         );
         assert_eq!(error.exit_code(), 1);
+    }
+
+    #[test]
+    fn stays_on_one_line_whatever_a_file_is_called() {
+        let error = Error::input("cannot read a\nb\u{1b}[31m").because("\t");
+        assert_eq!(error.to_string(), "cannot read a\\nb\\u{1b}[31m: \\t");
     }
 
     #[test]

@@ -10,7 +10,6 @@ use rayon::prelude::{IndexedParallelIterator as _, ParallelIterator as _, Parall
 use vdump_filters::{Doubt, DumpLevel, PageClass, PfnRange};
 
 use crate::{
-    bitmap::PageBitmap,
     layout::KernelLayout,
     memory::{MemMap, Protected, StructPages, VirtReader},
     report::Progress,
@@ -79,12 +78,11 @@ pub struct Classifier<'a> {
 }
 
 impl Classifier<'_> {
-    /// Clears in `kept` (all of RAM) the frames that the level drops. Runs on the current rayon pool; `progress` counts
+    /// Clears in `kept` (a bit for each frame, at first all of RAM) the frames that the level drops. Runs on the current rayon pool; `progress` counts
     /// frames. Stops early, with partial counts, when the progress says that the user wants to.
     #[must_use]
-    pub fn run(&self, kept: &mut PageBitmap, progress: &Progress) -> Counts {
-        kept.as_bytes_mut()
-            .par_chunks_mut(BLOCK_PAGES as usize / 8)
+    pub fn run(&self, kept: &mut [u8], progress: &Progress) -> Counts {
+        kept.par_chunks_mut(BLOCK_PAGES as usize / 8)
             .enumerate()
             .map_init(
                 || self.block(),

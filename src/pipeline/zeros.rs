@@ -35,11 +35,10 @@ pub fn find_zeros(
                 let start = index as u64 * PART;
                 let part = PfnRange::new(start, start + PART);
                 let mut lost = Vec::new();
-                for run in kept.runs_from(start).take_while(|run| run.start < part.end) {
+                for run in kept.runs_in(part) {
                     if progress.stopped() {
                         break;
                     }
-                    let run = run.intersect(part);
                     look(reader, run, page_shift, |pfn, found| match found {
                         Ok(true) => bits[((pfn - start) / 8) as usize] |= 1 << (pfn % 8),
                         Ok(false) => {}

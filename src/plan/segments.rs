@@ -155,8 +155,7 @@ fn extents(kept: &PageBitmap, zero: &PageBitmap, gap: u64) -> (Vec<Extent>, u64)
     let mut extents = Vec::new();
     for range in joined {
         let mut start = range.start;
-        for zeros in zero.runs_from(range.start).take_while(|zeros| zeros.start < range.end) {
-            let zeros = zeros.intersect(range);
+        for zeros in zero.runs_in(range) {
             if zeros.len() >= LONG_ZERO_RUN || zeros.end == range.end {
                 let range = PfnRange::new(start, zeros.end);
                 extents.push(Extent { range, stored: zeros.start - start, offset: 0 });

@@ -11,7 +11,7 @@ use crate::{
     bitmap::PageBitmap,
     error::{Error, Kind, Result},
     format::diskdump::{Areas, DESC_SIZE, Header, PageDesc, SIGNATURE, STATUS_INCOMPLETE, SubHeader, UTS_LEN, VERSION},
-    pipeline::{Fate, PackedBatch},
+    pipeline::{Fate, PackedBatch, is_zero},
 };
 
 /// What goes into the headers.
@@ -41,7 +41,6 @@ pub struct KdumpSink {
     target: Target,
     areas: Areas,
     header: Header,
-    dumped: PageBitmap,
     /// Where the next descriptor goes.
     next_desc: u64,
     /// One past the descriptors' area.
@@ -54,6 +53,8 @@ pub struct KdumpSink {
 
 /// Written at a time where the file is made from something smaller.
 const CHUNK_PFNS: u64 = 8 << 20;
+/// Zeros of this length at least are not written, bytes.
+const HOLE: usize = 64 << 10;
 
 impl KdumpSink {
     /// Writes everything in front of the page data. `ram` are the frames that exist, `dumped` those that will be committed.
@@ -65,7 +66,7 @@ impl KdumpSink {
         facts: &KdumpFacts,
         page_size: u64,
         ram: impl Iterator<Item = PfnRange>,
-        dumped: PageBitmap,
+        dumped: &PageBitmap,
     ) -> Result<Self> {
         let areas = Areas::place(page_size, facts.notes.len() as u64, dumped.len(), dumped.count());
         let areas = areas.ok_or_else(|| {
@@ -78,27 +79,31 @@ impl KdumpSink {
             target,
             areas,
             header,
-            dumped,
             next_desc: areas.descs,
             end_descs: areas.data,
             next_data: areas.data,
             descs: Vec::new(),
             written: Written::default(),
         };
-        sink.write_front(facts, ram)?;
+        sink.write_front(facts, ram, dumped)?;
         Ok(sink)
     }
 
-    fn write_front(&mut self, facts: &KdumpFacts, ram: impl Iterator<Item = PfnRange>) -> Result<()> {
+    fn write_front(
+        &mut self,
+        facts: &KdumpFacts,
+        ram: impl Iterator<Item = PfnRange>,
+        dumped: &PageBitmap,
+    ) -> Result<()> {
         let Areas { block_size, notes, bitmap1, bitmap2, descs, .. } = self.areas;
         // Reserved first, so that a full disk later costs data but never the way to the data before it.
         self.target.reserve(0, self.end_descs)?;
         self.target.set_len(self.end_descs)?;
         self.target.write(self.header.as_bytes(), 0)?;
-        self.target.write(sub_header(facts, &self.areas, self.dumped.len()).as_bytes(), block_size)?;
+        self.target.write(sub_header(facts, &self.areas, dumped.len()).as_bytes(), block_size)?;
         self.target.write(&facts.notes, notes)?;
-        self.write_ram_bitmap(ram, bitmap1)?;
-        self.target.write(bitmap_bytes(&self.dumped), bitmap2)?;
+        self.write_ram_bitmap(ram, dumped.len(), bitmap1)?;
+        self.write_bits(dumped, dumped.len(), bitmap2)?;
         debug_assert_eq!(descs, self.next_desc);
         // All zero pages share this one.
         let zero = vec![0; block_size as usize];
@@ -108,19 +113,14 @@ impl KdumpSink {
     }
 
     /// The plane of existing frames, written in parts: it is never held as a whole.
-    fn write_ram_bitmap(&self, ram: impl Iterator<Item = PfnRange>, offset: u64) -> Result<()> {
-        let mut part = PageBitmap::new(CHUNK_PFNS.min(self.dumped.len()));
+    fn write_ram_bitmap(&self, ram: impl Iterator<Item = PfnRange>, frames: u64, offset: u64) -> Result<()> {
+        let mut part = PageBitmap::new(CHUNK_PFNS.min(frames));
         let mut start = 0;
-        let flush = |part: &PageBitmap, start: u64| {
-            let left = (self.dumped.len() - start).div_ceil(8) as usize;
-            let bytes = part.as_bytes();
-            self.target.write(&bytes[..left.min(bytes.len())], offset + start / 8)
-        };
         for mut range in ram {
             while !range.is_empty() {
                 let here = range.intersect(PfnRange::new(start, start + part.len()));
                 if here.is_empty() {
-                    flush(&part, start)?;
+                    self.write_bits(&part, frames - start, offset + start / 8)?;
                     part.fill(PfnRange::new(0, part.len()), false);
                     start += part.len();
                     continue;
@@ -129,16 +129,29 @@ impl KdumpSink {
                 range.start = here.end;
             }
         }
-        flush(&part, start)
+        self.write_bits(&part, frames - start, offset + start / 8)
+    }
+
+    /// Writes the first `frames` bits of a plane. What is all zeros stays a hole: most of a sparse machine's planes is.
+    fn write_bits(&self, plane: &PageBitmap, frames: u64, offset: u64) -> Result<()> {
+        let bytes = plane.as_bytes();
+        let bytes = &bytes[..bytes.len().min(frames.div_ceil(8) as usize)];
+        for (block, at) in bytes.chunks(HOLE).zip((offset..).step_by(HOLE)) {
+            if !is_zero(block) {
+                self.target.write(block, at)?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes a page out of the dump: the descriptors are packed, so a lost page must lose its bit too, and at once, or every
     /// later descriptor of a dump that ends early would stand for the wrong page.
     fn drop_page(&mut self, pfn: u64) -> Result<()> {
-        self.dumped.fill(PfnRange::new(pfn, pfn + 1), false);
-        let byte = (pfn / 8) as usize;
-        let bytes = self.dumped.as_bytes();
-        self.target.write(&bytes[byte..=byte], self.areas.bitmap2 + pfn / 8)
+        let at = self.areas.bitmap2 + pfn / 8;
+        let mut byte = [0];
+        self.target.read(&mut byte, at)?;
+        byte[0] &= !(1 << (pfn % 8));
+        self.target.write(&byte, at)
     }
 
     fn collect_descs(&mut self, batch: &PackedBatch) -> Result<()> {
@@ -205,11 +218,6 @@ impl Sink for KdumpSink {
     fn abandon(self: Box<Self>, keep: bool) -> Option<std::path::PathBuf> {
         self.target.abandon(keep)
     }
-}
-
-/// The bitmap without the padding to whole words.
-fn bitmap_bytes(bitmap: &PageBitmap) -> &[u8] {
-    &bitmap.as_bytes()[..bitmap.len().div_ceil(8) as usize]
 }
 
 fn header(facts: &KdumpFacts, areas: &Areas, max_pfn: u64) -> Header {

@@ -118,6 +118,14 @@ impl Target {
         self.file.write_all_at(bytes, offset).map_err(|error| self.failed(&error))
     }
 
+    /// Reads back what was written.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn read(&self, bytes: &mut [u8], offset: u64) -> Result<()> {
+        self.file.read_exact_at(bytes, offset).map_err(|error| Error::output(&self.work, "read back", &error))
+    }
+
     /// Sets the file's length.
     ///
     /// # Errors

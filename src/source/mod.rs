@@ -9,9 +9,9 @@ mod reader;
 mod zstd;
 
 use std::{
-    fs::File,
+    fs::{File, OpenOptions},
     io,
-    os::unix::fs::FileExt as _,
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -82,12 +82,20 @@ impl Source {
     /// # Errors
     /// The file cannot be opened, is not a dump, is damaged, or is of a kind that is not read.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|error| open_error(path, &error))?;
+        // Without O_NONBLOCK opening a FIFO waits for a writer that may never come.
+        let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+        let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path);
+        let file = file.map_err(|error| open_error(path, &error))?;
         let meta = file.metadata().map_err(|error| Error::io(path, "inspect", &error))?;
         if meta.is_dir() {
             return Err(Error::input(format!("cannot read {}", path.display()))
                 .because("it is a directory")
                 .next_step("name the dump file in it, usually 'vmcore'"));
+        }
+        if !meta.is_file() {
+            return Err(Error::input(format!("cannot read {}", path.display()))
+                .because("it is a device, a pipe or a socket, and pages must be read in any order")
+                .next_step("write the dump to a file and give that"));
         }
         let mut magic = [0u8; 16];
         let got = read_some_at(&file, &mut magic, 0).map_err(|error| Error::io(path, "read", &error))?;

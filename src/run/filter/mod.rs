@@ -29,10 +29,14 @@ pub(super) fn run(filter: &Filter) -> Result<()> {
     let stop = Stop::on_signals()?;
     let report = Run::prepare(&job, &source, &stop)?.run()?;
     if job.json {
-        super::print(|out| {
+        let printed = super::print(|out| {
             serde_json::to_writer_pretty(&mut *out, &report)?;
             writeln!(out)
-        })?;
+        });
+        // The dump is there all the same, and that is what the exit code says.
+        if let Err(error) = printed {
+            super::complain(&error);
+        }
     }
     Ok(())
 }
@@ -148,7 +152,7 @@ impl<'a> Run<'a> {
                 problems = map.problems();
                 let classifier = Classifier { source: self.source, layout, map, protected, level: self.job.level };
                 self.progress.start("classify", kept.len());
-                counts = self.pool.install(|| classifier.run(&mut kept, &self.progress));
+                counts = self.pool.install(|| classifier.run(kept.as_bytes_mut(), &self.progress));
             }
             None => counts.add(PageClass::Unmapped, kept.count()),
         }
@@ -167,8 +171,7 @@ impl<'a> Run<'a> {
     fn write_kdump(&self, target: Target, classified: &Classified) -> Result<Outcome> {
         let facts = self.kdump_facts();
         let ram = self.source.ram().pfn_ranges(self.page_shift);
-        let dumped = classified.kept.clone();
-        let sink = KdumpSink::create(target, &facts, 1 << self.page_shift, ram, dumped)?;
+        let sink = KdumpSink::create(target, &facts, 1 << self.page_shift, ram, &classified.kept)?;
         self.write(Box::new(sink), &classified.kept, 0)
     }
 
@@ -179,10 +182,9 @@ impl<'a> Run<'a> {
         let zero_pages = zero.count();
         let gap_pages = plan.gap_pages;
         let sink = ElfSink::create(target, plan, self.source.machine(), notes, self.page_shift)?;
-        let mut stored = classified.kept.clone();
-        stored.subtract(&zero);
+        classified.kept.subtract(&zero);
         drop(zero);
-        let mut outcome = self.write(Box::new(sink), &stored, gap_pages)?;
+        let mut outcome = self.write(Box::new(sink), &classified.kept, gap_pages)?;
         outcome.written.zero += zero_pages;
         outcome.written.lost += lost.len() as u64;
         outcome.written.lost_pages.splice(0..0, lost.into_iter().take(100));
@@ -191,7 +193,7 @@ impl<'a> Run<'a> {
 
     /// Finds zero pages beforehand where the level asks for it; pages that cannot be read leave the plane of kept ones.
     fn zeros(&self, classified: &mut Classified) -> Result<(PageBitmap, Vec<LostPage>)> {
-        if !self.job.level.drops_zero() {
+        if !self.job.level.drops_zero() && self.job.output.is_some() {
             return Ok((PageBitmap::new(classified.kept.len()), Vec::new()));
         }
         self.progress.start("zeros", classified.kept.count());
@@ -269,7 +271,9 @@ impl<'a> Run<'a> {
                 (areas.map_or(0, |areas| areas.data) + data, 0)
             }
             Format::Elf => {
-                let plan = ElfPlan::make(&classified.kept, &zero, self.source.loads(), notes, self.page_shift)?;
+                // Without the level's bit zeros take room in the file, as holes.
+                let tails = if self.job.level.drops_zero() { zero } else { PageBitmap::new(zero.len()) };
+                let plan = ElfPlan::make(&classified.kept, &tails, self.source.loads(), notes, self.page_shift)?;
                 (plan.size, plan.gap_pages)
             }
         };
@@ -317,8 +321,12 @@ impl<'a> Run<'a> {
 }
 
 fn budget(job: &Job, source: &Source, page_shift: u32) -> Result<Budget> {
-    // The plane of kept frames, the sink's copy of it, and for ELF the zeros.
-    let planes = if job.format == Format::Elf || job.output.is_none() { 3 } else { 2 };
+    // The plane of kept frames, and where zeros are found beforehand a plane of those (a dry run subtracts in a third).
+    let planes = match (&job.output, job.format) {
+        (None, _) => 3,
+        (Some(_), Format::Elf) => 2,
+        (Some(_), Format::Kdump) => 1,
+    };
     let plane = PageBitmap::bytes_for(source.ram().max_pfn(page_shift));
     let segments = source.loads().len() as u64 * 3 * elf::PHDR_SIZE;
     let needs = Needs {

@@ -1,0 +1,203 @@
+//! The command line: what is accepted, what is refused, what is printed where.
+
+use std::fs;
+use std::io::Read;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::harness::{Run, filter, run, temp_dir, vdump, vdump_with};
+use crate::synth::elf::Style;
+use crate::synth::kernels::era;
+use crate::synth::{Fixture, Machine};
+
+fn small(dir: &std::path::Path) -> Fixture {
+    Machine::small(era("6.12")).build(dir)
+}
+
+#[test]
+fn help_and_version_succeed_on_stdout() {
+    for args in [&["--help"][..], &["--version"], &["filter", "--help"], &["info", "--help"], &["dmesg", "--help"]] {
+        let run = vdump_with(args).ok();
+        assert!(!run.stdout.is_empty() && run.stderr.is_empty(), "{args:?}: {run:?}");
+    }
+    let help = vdump_with(["filter", "--help"]).ok().stdout;
+    for word in ["--dump-level", "--format", "--compress", "--threads", "--memory-limit", "--dry-run", "--json"] {
+        assert!(help.contains(word), "the help does not name {word}");
+    }
+}
+
+#[test]
+fn what_cannot_be_meant_is_a_usage_error() {
+    let dir = temp_dir();
+    let fixture = small(dir.path());
+    let refused: [&[&str]; 16] = [
+        &["-d", "32"],
+        &["-d", "-1"],
+        &["-d", "all"],
+        &["-f", "raw"],
+        &["-c", "lz4"],
+        &["-c", "zstd:99"],
+        &["-c", "zstd:fast"],
+        &["-c", "none:1"],
+        &["-c", "zlib:13"],
+        &["-c", ""],
+        &["-j", "0"],
+        &["-j", "many"],
+        &["--memory-limit", "lots"],
+        &["--progress", "loud"],
+        &["--no-such-option"],
+        &["-d"],
+    ];
+    for options in refused {
+        let out = dir.path().join("out");
+        let run = filter(options, &fixture.path, &out);
+        assert_eq!(run.code(), Some(2), "{options:?}: {}", run.stderr);
+        assert!(!run.stderr.is_empty() && !run.stderr.contains("panicked"), "{options:?}: {}", run.stderr);
+        assert!(run.stdout.is_empty(), "{options:?}: usage errors belong on stderr");
+        assert!(!out.exists(), "{options:?}: an output was made");
+    }
+    for args in [&[][..], &["filter"], &["filter", "only-one"], &["filter", "a", "b", "c"], &["frobnicate"]] {
+        assert_eq!(vdump_with(args).code(), Some(2), "{args:?}");
+    }
+}
+
+#[test]
+fn elf_output_takes_no_compression() {
+    let dir = temp_dir();
+    let fixture = small(dir.path());
+    let out = dir.path().join("out");
+    let run = filter(&["-f", "elf", "-c", "zstd"], &fixture.path, &out);
+    assert!(matches!(run.code(), Some(1 | 2)), "{run:?}");
+    assert!(run.stderr.contains("elf") || run.stderr.contains("ELF"), "{}", run.stderr);
+    assert!(!out.exists());
+}
+
+#[test]
+fn the_format_follows_the_output_name() {
+    let dir = temp_dir();
+    let fixture = small(dir.path());
+    for (name, options, magic) in [
+        ("vmcore.elf", &[][..], b"\x7fELF"),
+        ("vmcore", &[], b"KDUM"),
+        ("vmcore.kdump", &[], b"KDUM"),
+        ("forced.elf", &["-f", "kdump"], b"KDUM"),
+    ] {
+        let out = dir.path().join("into-".to_owned() + name);
+        filter(options, &fixture.path, &out).ok();
+        assert_eq!(&fs::read(&out).unwrap()[..4], magic, "{name} {options:?}");
+    }
+}
+
+fn stderr_is_one_error(run: &Run) {
+    let lines: Vec<&str> = run.stderr.lines().collect();
+    assert!(lines.len() == 1 && lines[0].starts_with("vdump: "), "not one line: {:?}", run.stderr);
+}
+
+#[test]
+fn an_existing_output_needs_force() {
+    let dir = temp_dir();
+    let fixture = small(dir.path());
+    let out = dir.path().join("out");
+    fs::write(&out, "precious").unwrap();
+    let run = filter(&[], &fixture.path, &out);
+    assert_eq!(run.code(), Some(1), "{run:?}");
+    stderr_is_one_error(&run);
+    assert!(run.stderr.contains("--force"), "no next step: {}", run.stderr);
+    assert_eq!(fs::read(&out).unwrap(), b"precious");
+    filter(&["--force"], &fixture.path, &out).ok();
+    assert_eq!(&fs::read(&out).unwrap()[..5], b"KDUMP");
+}
+
+#[test]
+fn the_input_is_never_the_output() {
+    let dir = temp_dir();
+    let fixture = small(dir.path());
+    let before = fs::read(&fixture.path).unwrap();
+    let run = filter(&["--force"], &fixture.path, &fixture.path);
+    assert!(matches!(run.code(), Some(1 | 2)), "{run:?}");
+    stderr_is_one_error(&run);
+    assert!(fs::read(&fixture.path).unwrap() == before, "the input was destroyed");
+}
+
+#[test]
+fn a_name_that_says_incomplete_is_taken_as_it_is() {
+    let dir = temp_dir();
+    let fixture = small(dir.path());
+    let out = dir.path().join("vmcore-incomplete");
+    filter(&[], &fixture.path, &out).ok();
+    assert!(out.exists() && !dir.path().join("vmcore-incomplete-incomplete").exists());
+}
+
+#[test]
+fn info_names_what_it_found() {
+    let dir = temp_dir();
+    let machine = Machine { style: Style::Qemu, ..Machine::new(era("6.12")).five_levels().kaslr() };
+    let fixture = machine.build(dir.path());
+    let path = fixture.path.to_str().unwrap();
+    let text = vdump_with(["info", path]).ok().stdout;
+    for word in ["6.12.30+deb13-amd64", "x86_64", "4096", "1a000000"] {
+        assert!(text.contains(word), "info does not say {word}:\n{text}");
+    }
+    assert!(text.contains("2025-07-01"), "the crash time is not shown as a date:\n{text}");
+    let json = vdump_with(["info", "--json", path]).ok().stdout;
+    let parsed: Value = serde_json::from_str(&json).unwrap();
+    assert!(parsed.is_object() && json.contains("6.12.30+deb13-amd64"), "{json}");
+}
+
+#[test]
+fn info_works_on_a_core_without_vmcoreinfo() {
+    let dir = temp_dir();
+    let machine = Machine { vmcoreinfo: false, ..Machine::small(era("6.12")) };
+    let fixture = machine.build(dir.path());
+    let text = vdump_with(["info", fixture.path.to_str().unwrap()]).ok().stdout;
+    assert!(text.contains("x86_64"), "{text}");
+}
+
+#[test]
+fn json_goes_alone_to_stdout() {
+    let dir = temp_dir();
+    let fixture = small(dir.path());
+    let run = filter(&["--json", "-v", "--progress", "plain"], &fixture.path, &dir.path().join("out")).ok();
+    serde_json::from_str::<Value>(&run.stdout).unwrap_or_else(|e| panic!("{e}: {}", run.stdout));
+}
+
+#[test]
+fn without_progress_a_success_is_quiet_on_stderr() {
+    let dir = temp_dir();
+    let fixture = small(dir.path());
+    let run = filter(&["--json", "--progress", "none"], &fixture.path, &dir.path().join("out")).ok();
+    assert!(run.stderr.is_empty(), "{}", run.stderr);
+}
+
+/// `vdump info | head` must end, and without a fuss.
+#[test]
+fn a_closed_pipe_is_no_crash() {
+    let dir = temp_dir();
+    let fixture = Machine::new(era("6.12")).with_many_loads().build(dir.path());
+    for arg in ["info", "--help"] {
+        let mut command = vdump();
+        command.arg(arg);
+        if arg == "info" {
+            command.arg(&fixture.path);
+        }
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut byte = [0u8; 1];
+        let mut pipe = child.stdout.take().unwrap();
+        pipe.read_exact(&mut byte).unwrap();
+        drop(pipe);
+        let out = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&out.stderr);
+        assert!(!stderr.contains("panicked"), "{arg}: {stderr}");
+        assert_ne!(out.status.code(), Some(101), "{arg}: {stderr}");
+    }
+}
+
+#[test]
+fn dmesg_says_so_when_there_is_no_log() {
+    let dir = temp_dir();
+    let fixture = small(dir.path());
+    let run = run(vdump().arg("dmesg").arg(&fixture.path));
+    assert_eq!(run.code(), Some(1), "{run:?}");
+    stderr_is_one_error(&run);
+}

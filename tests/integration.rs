@@ -1,0 +1,24 @@
+//! The one integration-test crate: runs the `vdump` binary on machines that `synth` builds and
+//! judges what it writes with the readers in `read`. No test here uses code of the product.
+
+// A test that cannot go on should say so and stop.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// A machine with one range of memory is a list of one range.
+#![allow(clippy::single_range_in_vec_init)]
+
+mod check;
+mod harness;
+mod read;
+mod refusal;
+mod synth;
+
+mod cli;
+mod dmesg;
+mod eras;
+mod faults;
+mod judge;
+mod lies;
+mod outputs;
+mod places;
+mod protected;
+mod tidy;

@@ -1,0 +1,154 @@
+//! Reads ELF64 cores and lists which writer rules they break.
+//!
+//! Knows ELF as crash, gdb and libelf read it. Must not know levels or classes.
+
+use std::path::Path;
+
+use super::{PAGE, int};
+
+pub const PT_LOAD: u64 = 1;
+pub const PT_NOTE: u64 = 4;
+const PN_XNUM: u64 = 0xffff;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Phdr {
+    pub kind: u64,
+    pub offset: u64,
+    pub vaddr: u64,
+    pub paddr: u64,
+    pub filesz: u64,
+    pub memsz: u64,
+    pub align: u64,
+}
+
+pub struct Elf {
+    pub bytes: Vec<u8>,
+    pub phdrs: Vec<Phdr>,
+}
+
+/// How a page appears in an ELF core.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Found {
+    /// In no PT_LOAD: a reader gets an error.
+    Absent,
+    /// In a PT_LOAD beyond its file bytes: a reader gets zeros.
+    Unstored,
+    Stored(Vec<u8>),
+}
+
+impl Elf {
+    pub fn open(path: &Path) -> Elf {
+        let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        assert_eq!(&bytes[..6], b"\x7fELF\x02\x01", "magic, class and byte order");
+        let phoff = int(&bytes, 32, 8) as usize;
+        let shoff = int(&bytes, 40, 8) as usize;
+        let phnum = match int(&bytes, 56, 2) {
+            PN_XNUM => int(&bytes, shoff + 44, 4),
+            n => n,
+        };
+        let phdr = |n: u64| {
+            let at = phoff + n as usize * 56;
+            let word = |from, width| int(&bytes, at + from, width);
+            Phdr {
+                kind: word(0, 4),
+                offset: word(8, 8),
+                vaddr: word(16, 8),
+                paddr: word(24, 8),
+                filesz: word(32, 8),
+                memsz: word(40, 8),
+                align: word(48, 8),
+            }
+        };
+        let phdrs = (0..phnum).map(phdr).collect();
+        Elf { bytes, phdrs }
+    }
+
+    pub fn loads(&self) -> impl Iterator<Item = &Phdr> {
+        self.phdrs.iter().filter(|p| p.kind == PT_LOAD)
+    }
+
+    pub fn notes(&self) -> &[u8] {
+        let note = &self.phdrs[0];
+        &self.bytes[note.offset as usize..(note.offset + note.filesz) as usize]
+    }
+
+    /// How a reader finds a page. Of several PT_LOADs with it, some readers take the first and some
+    /// the last: they must agree.
+    pub fn page(&self, pfn: u64) -> Found {
+        let pa = pfn * PAGE as u64;
+        let mut found = self.loads().filter(|l| l.paddr <= pa && pa < l.paddr + l.memsz).map(|l| self.in_load(l, pa));
+        let first = found.next().unwrap_or(Found::Absent);
+        assert!(found.all(|other| other == first), "page {pfn:#x} depends on the PT_LOAD that a reader takes");
+        first
+    }
+
+    fn in_load(&self, load: &Phdr, pa: u64) -> Found {
+        let into = pa - load.paddr;
+        if into >= load.filesz {
+            return Found::Unstored;
+        }
+        let n = PAGE.min((load.filesz - into) as usize);
+        let at = (load.offset + into) as usize;
+        let mut page = self.bytes[at..at + n].to_vec();
+        page.resize(PAGE, 0);
+        Found::Stored(page)
+    }
+
+    /// What readers of this format would refuse or misread; empty if the file is sound.
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut must = |holds: bool, what: &str| {
+            if !holds {
+                faults.push(what.to_owned());
+            }
+        };
+        let half = |at| int(&self.bytes, at, 2);
+        must(half(16) == 4 && half(18) == 62, "not an x86_64 core");
+        must(int(&self.bytes, 32, 8) <= 192, "program headers start beyond what crash reads");
+        must(self.phdrs.len() >= 2, "fewer than two program headers");
+        must(self.phdrs[0].kind == PT_NOTE, "the first program header is no PT_NOTE");
+        must(self.phdrs[1..].iter().all(|p| p.kind == PT_LOAD), "something else than PT_LOAD after the notes");
+        must([0, 4].contains(&self.phdrs[0].align), "PT_NOTE with an alignment that libelf takes for 8-byte notes");
+        let loads: Vec<&Phdr> = self.loads().collect();
+        must(
+            loads[0].align == 0 || !loads[0].offset.is_multiple_of(PAGE as u64),
+            "crash would take the file for a netdump",
+        );
+        must(loads[0].offset != 0, "the first PT_LOAD has offset 0");
+        let lowest = loads.iter().map(|l| l.offset).min().unwrap_or(0);
+        must(self.phdrs[0].offset + self.phdrs[0].filesz <= lowest, "notes after data");
+        for load in &loads {
+            must(load.filesz <= load.memsz, &format!("{load:x?}: filesz above memsz"));
+            must(load.offset + load.filesz <= self.bytes.len() as u64, &format!("{load:x?}: outside the file"));
+            let page = PAGE as u64;
+            must(
+                load.paddr.is_multiple_of(page) && load.vaddr.is_multiple_of(page),
+                &format!("{load:x?}: address not page-aligned"),
+            );
+            must(load.memsz > 0, &format!("{load:x?}: empty"));
+        }
+        // The same memory or the same file bytes twice (a view for the kernel's text) must be the same.
+        let page_at = |l: &Phdr| l.offset.wrapping_sub(l.paddr);
+        let mut sorted = loads.clone();
+        sorted.sort_by_key(|l| l.paddr);
+        for pair in sorted.windows(2) {
+            let apart = pair[0].paddr + pair[0].memsz <= pair[1].paddr;
+            let unstored = pair[0].paddr + pair[0].filesz <= pair[1].paddr && pair[1].filesz == 0;
+            let same = page_at(pair[0]) == page_at(pair[1]);
+            must(apart || same || unstored, &format!("{:x?} contradicts {:x?}", pair[0], pair[1]));
+        }
+        sorted.sort_by_key(|l| l.offset);
+        for pair in sorted.windows(2) {
+            let apart = pair[0].offset + pair[0].filesz <= pair[1].offset;
+            must(apart || page_at(pair[0]) == page_at(pair[1]), "one file byte is two places in memory");
+        }
+        if half(56) == PN_XNUM {
+            let shoff = int(&self.bytes, 40, 8) as usize;
+            must(half(60) == 1 && half(58) == 64, "PN_XNUM without exactly one section header of 64 bytes");
+            must(int(&self.bytes, shoff + 44, 4) == self.phdrs.len() as u64, "PN_XNUM: sh_info is not the count");
+        } else {
+            must((self.phdrs.len() as u64) < PN_XNUM, "too many program headers for e_phnum");
+        }
+        faults
+    }
+}
