@@ -95,6 +95,13 @@ impl PageBitmap {
     }
 }
 
+/// The runs of set bits in a part of a plane, counted from its start. The part's length is a multiple of 8 bytes.
+#[must_use]
+pub fn runs_of(part: &[u8]) -> Runs<'_> {
+    let words = part.as_chunks::<8>().0;
+    Runs { words, at: 0, end: words.len() as u64 * 64 }
+}
+
 /// Iterator over runs of set bits.
 #[derive(Clone, Debug)]
 pub struct Runs<'a> {

@@ -107,6 +107,18 @@ impl fmt::Display for Error {
     }
 }
 
+/// Text from a dump or a file name without characters that would drive the terminal or break the line.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    struct Line<'a>(&'a str);
+    impl fmt::Display for Line<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write_line(f, self.0)
+        }
+    }
+    Line(text).to_string()
+}
+
 /// Keeps an error on its line and the terminal safe: file names and dumps may hold any character.
 fn write_line(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     for piece in text.split_inclusive(char::is_control) {

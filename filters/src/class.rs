@@ -11,8 +11,8 @@ pub enum Doubt {
     BuddyOrder,
     /// A free block does not start at a multiple of its own size.
     BuddyAlignment,
-    /// A page that the free list claims still has users (`_refcount` is not zero).
-    FreeButReferenced,
+    /// A page that a free block claims, but whose own `struct page` says that it is in use.
+    FreeButUsed,
     /// A compound head whose order is missing, impossible or does not fit its alignment.
     CompoundOrder,
     /// A tail page that no head in reach claims.
@@ -21,8 +21,9 @@ pub enum Doubt {
     TailElsewhere,
     /// The `struct page` was never initialised (all ones).
     Uninitialised,
-    /// Looks anonymous, but the kernel does not say how it marks slab pages, whose fields could look the same.
-    MaybeSlab,
+    /// `mapping` looks anonymous, but no flag that every anonymous page has confirms it: other owners of the word (zsmalloc
+    /// before 4.7, a partial slab's counters) can look the same.
+    LoneMapping,
 }
 
 impl Doubt {
@@ -30,12 +31,12 @@ impl Doubt {
     pub const ALL: [Self; 8] = [
         Self::BuddyOrder,
         Self::BuddyAlignment,
-        Self::FreeButReferenced,
+        Self::FreeButUsed,
         Self::CompoundOrder,
         Self::OrphanTail,
         Self::TailElsewhere,
         Self::Uninitialised,
-        Self::MaybeSlab,
+        Self::LoneMapping,
     ];
 
     /// Position in [`Doubt::ALL`], for counters.
@@ -50,12 +51,12 @@ impl Doubt {
         match self {
             Self::BuddyOrder => "buddy-order",
             Self::BuddyAlignment => "buddy-alignment",
-            Self::FreeButReferenced => "free-but-referenced",
+            Self::FreeButUsed => "free-but-used",
             Self::CompoundOrder => "compound-order",
             Self::OrphanTail => "orphan-tail",
             Self::TailElsewhere => "tail-elsewhere",
             Self::Uninitialised => "uninitialised",
-            Self::MaybeSlab => "maybe-slab",
+            Self::LoneMapping => "lone-mapping",
         }
     }
 }

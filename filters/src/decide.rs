@@ -27,14 +27,17 @@ const RULES: &[Rule] = &[
     rule(PageFacts::HWPOISON, NONE, PageClass::HwPoison),
     rule(PageFacts::SLAB, NONE, PageClass::Slab),
     rule(PageFacts::OFFLINE, NONE, PageClass::Offline),
-    rule(PageFacts::BUDDY.and(PageFacts::REFERENCED), NONE, PageClass::Doubtful(Doubt::FreeButReferenced)),
+    rule(PageFacts::BUDDY.and(PageFacts::REFERENCED), NONE, PageClass::Doubtful(Doubt::FreeButUsed)),
     rule(PageFacts::BUDDY, NONE, PageClass::Free),
+    rule(PageFacts::UNACCEPTED.and(PageFacts::REFERENCED), NONE, PageClass::Doubtful(Doubt::FreeButUsed)),
     rule(PageFacts::UNACCEPTED, NONE, PageClass::Unaccepted),
     rule(PageFacts::HUGETLB, NONE, PageClass::Hugetlb),
     rule(PageFacts::TYPED, NONE, PageClass::Kernel),
-    // A partial slab's counters lie over `mapping`: without a slab mark only PG_swapbacked tells them from user pages.
-    rule(PageFacts::ANON.and(PageFacts::SLAB_UNKNOWN), PageFacts::SWAPBACKED, PageClass::Doubtful(Doubt::MaybeSlab)),
-    rule(PageFacts::ANON, NONE, PageClass::User),
+    // Every anonymous page is swap-backed, or on an LRU list once MADV_FREE took that flag. `mapping` alone is not enough: zsmalloc
+    // kept numbers there until 4.7, and a partial slab's counters lie over it, which matters where slab has no known mark.
+    rule(PageFacts::ANON.and(PageFacts::SWAPBACKED), NONE, PageClass::User),
+    rule(PageFacts::ANON.and(PageFacts::LRU), PageFacts::SLAB_UNKNOWN, PageClass::User),
+    rule(PageFacts::ANON, NONE, PageClass::Doubtful(Doubt::LoneMapping)),
     rule(PageFacts::LRU, PageFacts::PRIVATE, PageClass::Cache),
     rule(PageFacts::LRU, NONE, PageClass::CachePrivate),
     rule(PageFacts::SWAPBACKED.and(PageFacts::SWAPCACHE), PageFacts::PRIVATE, PageClass::Cache),
@@ -68,7 +71,8 @@ mod tests {
         assert_eq!(of(&[PageFacts::LRU]), PageClass::Cache);
         assert_eq!(of(&[PageFacts::LRU, PageFacts::PRIVATE]), PageClass::CachePrivate);
         assert_eq!(of(&[PageFacts::LRU, PageFacts::ANON, PageFacts::SWAPBACKED]), PageClass::User);
-        assert_eq!(of(&[PageFacts::ANON]), PageClass::User);
+        assert_eq!(of(&[PageFacts::LRU, PageFacts::ANON]), PageClass::User);
+        assert_eq!(of(&[PageFacts::ANON]), PageClass::Doubtful(Doubt::LoneMapping));
         assert_eq!(of(&[PageFacts::HUGETLB, PageFacts::TYPED, PageFacts::HEAD]), PageClass::Hugetlb);
         assert_eq!(of(&[PageFacts::SWAPBACKED, PageFacts::SWAPCACHE]), PageClass::Cache);
         assert_eq!(of(&[PageFacts::SWAPCACHE]), PageClass::Kernel);
@@ -83,7 +87,7 @@ mod tests {
     #[test]
     fn without_a_slab_mark_only_swap_backed_pages_are_surely_anonymous() {
         let unknown = PageFacts::SLAB_UNKNOWN;
-        assert_eq!(of(&[unknown, PageFacts::ANON]), PageClass::Doubtful(Doubt::MaybeSlab));
+        assert_eq!(of(&[unknown, PageFacts::ANON, PageFacts::LRU]), PageClass::Doubtful(Doubt::LoneMapping));
         assert_eq!(of(&[unknown, PageFacts::ANON, PageFacts::SWAPBACKED]), PageClass::User);
     }
 
@@ -91,7 +95,7 @@ mod tests {
     fn poison_and_doubt_come_first() {
         assert_eq!(of(&[PageFacts::HWPOISON, PageFacts::SLAB]), PageClass::HwPoison);
         assert_eq!(of(&[PageFacts::UNINITIALISED, PageFacts::HWPOISON]), PageClass::Doubtful(Doubt::Uninitialised));
-        assert_eq!(of(&[PageFacts::BUDDY, PageFacts::REFERENCED]), PageClass::Doubtful(Doubt::FreeButReferenced));
+        assert_eq!(of(&[PageFacts::BUDDY, PageFacts::REFERENCED]), PageClass::Doubtful(Doubt::FreeButUsed));
     }
 
     #[test]

@@ -9,7 +9,7 @@
 /// |---|---|---|
 /// | up to 4.17 | -128 (`PAGE_BUDDY_MAPCOUNT_VALUE`) | equal |
 /// | 4.18 to 6.10 | `~PG_buddy`, bits 7 to 12 (6e292b9be7f4, 4.18) | bit clear under base 0xf0000000 |
-/// | 6.11 | `~PG_buddy`, bits 24 to 30 (4ffca5a96678, 6.11) | bit clear under base 0x80000000 |
+/// | 6.11 | `~PG_buddy`, bits 24 to 30 (8db00ad56461, 6.11) | bit clear under base 0x80000000 |
 /// | 6.12 and later | `PGTY_buddy << 24` (4ffca5a96678, 6.12) | top byte equal; the owner may use the low 24 bits |
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TypeTest {
@@ -66,7 +66,7 @@ impl TypeTest {
     /// by a process nor in the page cache.
     ///
     /// The limits are the kernel's own `page_has_type()`: below -128 before 6.11 (`PAGE_MAPCOUNT_RESERVE`), and below
-    /// 0xff000000 since 6.12 (`PGTY_mapcount_underflow << 24`). 6.11's is in between; the later one serves both.
+    /// 0xff000000 since 6.12 (`PGTY_mapcount_underflow << 24`). 6.11's lies a little higher; none of its types is between.
     #[must_use]
     #[inline]
     pub fn is_typed(self, word: u32) -> bool {

@@ -139,7 +139,8 @@ impl PageFacts {
             .with(any_type, Self::TYPED)
             .with(raw.mapping & MAPPING_ANON != 0, Self::ANON)
             .with(flag(encodings.flags.lru), Self::LRU)
-            .with(flag(encodings.flags.private), Self::PRIVATE)
+            // Not knowing which cache pages have private data, all may.
+            .with(encodings.flags.private.is_none_or(|bit| flag(Some(bit))), Self::PRIVATE)
             .with(flag(encodings.flags.swapbacked), Self::SWAPBACKED)
             .with(flag(encodings.flags.swapcache), Self::SWAPCACHE)
             .with(raw.flags & encodings.flags.head_mask != 0, Self::HEAD)
@@ -148,6 +149,30 @@ impl PageFacts {
 }
 
 impl Encodings {
+    /// Whether a `struct page` inside a free block looks as the allocator leaves it: no user, no type, no owner's flags.
+    /// The refcount alone proves little: the tails of a kernel compound have none either.
+    #[must_use]
+    #[inline]
+    pub fn is_at_rest(&self, raw: RawPage) -> bool {
+        const NO_TYPE: u32 = u32::MAX;
+        raw.refcount.is_none_or(|count| count == 0)
+            && raw.type_word.is_none_or(|word| word == NO_TYPE)
+            && raw.mapping & MAPPING_ANON == 0
+            && raw.flags & self.owner_flags() == 0
+    }
+
+    /// The flags that the allocator clears when it takes a page back (`PAGE_FLAGS_CHECK_AT_PREP`), as far as they are known.
+    #[inline]
+    fn owner_flags(&self) -> u64 {
+        let mask = |bit: Option<u32>| bit.map_or(0, |bit| 1u64 << bit);
+        let slab = match self.slab {
+            SlabEncoding::Flag(bit) => Some(bit),
+            SlabEncoding::Type(_) | SlabEncoding::Unknown => None,
+        };
+        let flags = self.flags;
+        mask(flags.lru) | mask(flags.swapbacked) | mask(flags.private) | mask(slab) | flags.head_mask
+    }
+
     /// Whether the second page of a compound marks it as hugetlb: the encodings before 6.9.
     ///
     /// `flags`, `dtor` are the second page's flags word and destructor field (pointer or number).

@@ -28,8 +28,8 @@ pub(super) struct Block<'a> {
 /// A head that speaks for the frames of `span`.
 #[derive(Clone, Copy, Debug)]
 enum Head {
-    /// A free block.
-    Free,
+    /// A free block, or one of memory that was never accepted.
+    Free(PageClass),
     /// A compound page of this class, whose head has these flags and whose first `struct page` lies at this address.
     Compound { class: PageClass, flags: u64, address: Option<u64> },
 }
@@ -95,9 +95,10 @@ impl<'a> Block<'a> {
             return None;
         }
         let facts = PageFacts::read(pages.raw(0), &self.layout.encodings);
-        if decide(facts) == PageClass::Free {
+        let class = decide(facts.without(PageFacts::HWPOISON));
+        if class == PageClass::Free {
             let order = free_order(&pages, 0, pfn, &self.layout.encodings).ok()?;
-            return Some(Span { head: Head::Free, range: PfnRange::new(pfn, pfn + (1 << order)) });
+            return Some(Span { head: Head::Free(class), range: PfnRange::new(pfn, pfn + (1 << order)) });
         }
         let compound = facts.has(PageFacts::HEAD).then(|| compound_at(&pages, 0, pfn, facts, address))?;
         compound.ok()
@@ -108,7 +109,7 @@ impl<'a> Block<'a> {
         for kept in self.protected.within(range) {
             for class in &mut self.classes[(kept.start - range.start) as usize..(kept.end - range.start) as usize] {
                 // Poison stays dropped: reading it may end the capture.
-                if !matches!(class, PageClass::HwPoison | PageClass::Offline) && DumpLevel::MAX.drops(*class) {
+                if *class != PageClass::HwPoison && DumpLevel::MAX.drops(*class) {
                     *class = PageClass::Protected;
                 }
             }
@@ -155,42 +156,49 @@ impl Scan<'_> {
     fn page(&mut self, index: usize) -> usize {
         let pfn = self.range.start + index as u64;
         let facts = PageFacts::read(self.pages.raw(index), &self.layout.encodings);
-        if self.pages.tail_word(index).is_some() && !facts.has(PageFacts::UNINITIALISED) {
-            let poisoned = facts.has(PageFacts::HWPOISON);
-            self.classes[index] = if poisoned { PageClass::HwPoison } else { PageClass::Doubtful(Doubt::OrphanTail) };
-            return index + 1;
-        }
-        let class = decide(facts);
-        let span = match class {
-            PageClass::Free => free_order(&self.pages, index, pfn, &self.layout.encodings)
-                .map(|order| Span { head: Head::Free, range: PfnRange::new(pfn, pfn + (1 << order)) }),
-            PageClass::Unaccepted => Ok(self.unaccepted(pfn)),
-            PageClass::Doubtful(doubt) => Err(doubt),
-            _ if facts.has(PageFacts::HEAD) => {
-                let address = self.map.address(pfn);
-                let second = self.valid.get(index + 1).is_some_and(|valid| *valid);
-                if second { compound_at(&self.pages, index, pfn, facts, address) } else { Err(Doubt::CompoundOrder) }
-            }
-            _ => {
+        let poisoned = facts.has(PageFacts::HWPOISON) && !facts.has(PageFacts::UNINITIALISED);
+        // Poison is the page's own; what it speaks for is decided without.
+        let class = decide(facts.without(PageFacts::HWPOISON));
+        let next = match self.span_of(index, pfn, facts, class) {
+            Ok(Some(span)) => self.spread(span),
+            Ok(None) => {
                 self.classes[index] = class;
-                return index + 1;
-            }
-        };
-        match span {
-            Ok(span) => {
-                let next = self.spread(span);
-                // The head speaks for its tails' class; poison is its own.
-                if facts.has(PageFacts::HWPOISON) {
-                    self.classes[index] = PageClass::HwPoison;
-                }
-                next
-            }
-            Err(doubt) => {
-                let droppable = DumpLevel::MAX.drops(class) && class != PageClass::HwPoison;
-                let doubtful = droppable || matches!(class, PageClass::Doubtful(_));
-                self.classes[index] = if doubtful { PageClass::Doubtful(doubt) } else { class };
                 index + 1
             }
+            Err(doubt) => {
+                let doubtful = DumpLevel::MAX.drops(class) || matches!(class, PageClass::Doubtful(_));
+                let tail = doubt == Doubt::OrphanTail;
+                self.classes[index] = if doubtful || tail { PageClass::Doubtful(doubt) } else { class };
+                index + 1
+            }
+        };
+        if poisoned {
+            self.classes[index] = PageClass::HwPoison;
+        }
+        next
+    }
+
+    /// The frames that the page at `index` speaks for; `None`: only itself.
+    fn span_of(&self, index: usize, pfn: u64, facts: PageFacts, class: PageClass) -> Result<Option<Span>, Doubt> {
+        if facts.has(PageFacts::UNINITIALISED) {
+            return Err(Doubt::Uninitialised);
+        }
+        if self.pages.tail_word(index).is_some() {
+            return Err(Doubt::OrphanTail);
+        }
+        match class {
+            PageClass::Free => free_order(&self.pages, index, pfn, &self.layout.encodings)
+                .map(|order| Some(Span { head: Head::Free(class), range: PfnRange::new(pfn, pfn + (1 << order)) })),
+            PageClass::Unaccepted => Ok(Some(self.unaccepted(pfn))),
+            // Before 6.9 only the second page tells a hugetlb page, so a head's doubt is not the last word.
+            _ if facts.has(PageFacts::HEAD) => {
+                if !self.valid.get(index + 1).is_some_and(|valid| *valid) {
+                    return Err(Doubt::CompoundOrder);
+                }
+                compound_at(&self.pages, index, pfn, facts, self.map.address(pfn)).map(Some)
+            }
+            PageClass::Doubtful(doubt) => Err(doubt),
+            _ => Ok(None),
         }
     }
 
@@ -199,8 +207,7 @@ impl Scan<'_> {
     fn unaccepted(&self, pfn: u64) -> Span {
         let pages = 1u64 << (self.layout.encodings.free_orders - 1);
         let len = if pfn.is_multiple_of(pages) { pages } else { 1 };
-        let head = Head::Compound { class: PageClass::Unaccepted, flags: 0, address: None };
-        Span { head, range: PfnRange::new(pfn, pfn + len) }
+        Span { head: Head::Free(PageClass::Unaccepted), range: PfnRange::new(pfn, pfn + len) }
     }
 
     /// Gives every frame of the span that lies in this block its class; returns the first index after it.
@@ -217,13 +224,25 @@ impl Scan<'_> {
 
     fn member(&self, span: &Span, pfn: u64, index: usize) -> PageClass {
         match span.head {
-            Head::Free => match self.pages.refcount(index) {
-                Some(count) if count != 0 => PageClass::Doubtful(Doubt::FreeButReferenced),
-                _ => PageClass::Free,
-            },
-            Head::Compound { class, .. } if class == PageClass::Unaccepted || pfn == span.range.start => class,
+            // The head has been decided; its marks are not those of a page inside.
+            Head::Free(class) if pfn == span.range.start => class,
+            Head::Free(class) => {
+                let raw = self.pages.raw(index);
+                if self.is_poisoned(raw.flags) {
+                    PageClass::HwPoison
+                } else if self.layout.encodings.is_at_rest(raw) && self.pages.tail_word(index).is_none() {
+                    class
+                } else {
+                    PageClass::Doubtful(Doubt::FreeButUsed)
+                }
+            }
+            Head::Compound { class, .. } if pfn == span.range.start => class,
             Head::Compound { class, flags, address } => self.tail(span.range.start, pfn, index, class, flags, address),
         }
+    }
+
+    fn is_poisoned(&self, flags: u64) -> bool {
+        self.layout.encodings.flags.hwpoison.is_some_and(|bit| flags >> bit & 1 == 1)
     }
 
     /// A tail goes with its head, except that a poisoned tail is itself and that one which does not point to this head
@@ -239,10 +258,9 @@ impl Scan<'_> {
     ) -> PageClass {
         let flags = self.pages.flags(index);
         let offset = (pfn - head) as usize * self.layout.size;
-        // HVO: this struct page is the head's own, mapped a second time (f41f2ed43ca5, 5.14; gone in 7.1).
-        let alias = offset.is_multiple_of(VMEMMAP_PAGE) && flags == head_flags;
-        let poison = self.layout.encodings.flags.hwpoison.is_some_and(|bit| flags >> bit & 1 == 1);
-        if poison && !alias {
+        // HVO: this struct page is the head's own, mapped a second time (e7d324850bfc, 5.18; gone since 757128806237, 7.1).
+        let alias = class == PageClass::Hugetlb && offset.is_multiple_of(VMEMMAP_PAGE) && flags == head_flags;
+        if self.is_poisoned(flags) && !alias {
             return PageClass::HwPoison;
         }
         let (Some(_), Some(address)) = (self.layout.compound, head_address) else {
@@ -292,7 +310,12 @@ fn compound_at(
     }
     let hugetlb = pages.hugetlb_by_second(second);
     let facts = if hugetlb { facts.and(PageFacts::HUGETLB) } else { facts };
-    let class = decide(facts.without(PageFacts::HWPOISON));
+    let class = match decide(facts.without(PageFacts::HWPOISON)) {
+        // A hugetlb head bears the mark for all of its page; which part is bad is on a list elsewhere (mm/memory-failure.c,
+        // `hugetlb_update_hwpoison`).
+        PageClass::Hugetlb if facts.has(PageFacts::HWPOISON) => PageClass::HwPoison,
+        class => class,
+    };
     let head = Head::Compound { class, flags: pages.flags(index), address };
     Ok(Span { head, range: PfnRange::new(pfn, pfn + (1 << order)) })
 }

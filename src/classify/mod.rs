@@ -51,6 +51,12 @@ impl Counts {
         self.classes[class.index()]
     }
 
+    /// Pages of all classes.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.classes.iter().sum()
+    }
+
     fn merge(mut self, other: &Self) -> Self {
         for (own, theirs) in self.classes.iter_mut().zip(other.classes) {
             *own += theirs;
@@ -94,7 +100,7 @@ impl Classifier<'_> {
                     {
                         let range = PfnRange::new(start, start + bits.len() as u64 * 8);
                         block.classify(range, bits, self.level, &mut counts);
-                        progress.add(range.len());
+                        progress.add(counts.total());
                     }
                     counts
                 },

@@ -43,18 +43,13 @@ impl<'a> Pages<'a> {
             flags: self.flags(index),
             mapping: self.u64(index, self.layout.mapping),
             type_word: self.layout.type_word.map(|at| self.u32(index, at)),
-            refcount: self.refcount(index),
+            refcount: self.layout.refcount.map(|at| self.u32(index, at)),
         }
     }
 
     #[inline]
     pub(super) fn flags(&self, index: usize) -> u64 {
         self.u64(index, self.layout.flags)
-    }
-
-    #[inline]
-    pub(super) fn refcount(&self, index: usize) -> Option<u32> {
-        self.layout.refcount.map(|at| self.u32(index, at))
     }
 
     /// `private`: a free block's order. `None` where the layout does not give its place.

@@ -64,10 +64,6 @@ impl Job {
                 .because("readers know no compression inside ELF")
                 .next_step("use -f kdump, or compress the finished file"));
         }
-        if output.is_some() && output.as_deref() == Some(filter.input.as_path()) {
-            return Err(Error::new(Kind::Usage, format!("{} is both input and output", filter.input.display()))
-                .next_step("name another output"));
-        }
         let progress = match filter.progress {
             ProgressStyle::Auto => Mode::detect(),
             ProgressStyle::Bar => Mode::Bar,
@@ -81,7 +77,7 @@ impl Job {
             level: filter.dump_level,
             format,
             compression,
-            threads: filter.threads.map_or_else(host::usable_cpus, usize::from),
+            threads: threads(filter.threads.map(usize::from)),
             memory_limit: filter.memory_limit.unwrap_or_else(available),
             progress,
             force: filter.force,
@@ -92,8 +88,20 @@ impl Job {
     }
 }
 
+/// More threads than this on each CPU only wait for one another and take memory.
+const THREADS_PER_CPU: usize = 4;
+/// So many are always allowed: to see whether the output depends on it.
+const ALWAYS_ALLOWED: usize = 16;
+
+fn threads(wanted: Option<usize>) -> usize {
+    let cpus = host::usable_cpus();
+    wanted.map_or(cpus, |wanted| wanted.min((cpus * THREADS_PER_CPU).max(ALWAYS_ALLOWED)))
+}
+
+/// kdump scripts add `-incomplete` to the name that the dump is to have in the end.
 fn by_extension(output: Option<&Path>) -> Format {
-    let extension = output.and_then(Path::extension);
+    let name = output.and_then(Path::to_str).map(|name| name.strip_suffix("-incomplete").unwrap_or(name));
+    let extension = name.map(Path::new).and_then(Path::extension);
     if extension.is_some_and(|extension| extension.eq_ignore_ascii_case("elf")) { Format::Elf } else { Format::Kdump }
 }
 
@@ -139,5 +147,6 @@ mod tests {
         assert_eq!(by_extension(Some(Path::new("a/vmcore.elf"))), Format::Elf);
         assert_eq!(by_extension(Some(Path::new("a/vmcore"))), Format::Kdump);
         assert_eq!(by_extension(Some(Path::new("a/vmcore-incomplete"))), Format::Kdump);
+        assert_eq!(by_extension(Some(Path::new("a/vmcore.elf-incomplete"))), Format::Elf);
     }
 }

@@ -20,6 +20,8 @@ pub struct Note<'a> {
     pub desc: &'a [u8],
     /// Where the contents start.
     pub desc_offset: usize,
+    /// Where the next note starts: past the padding.
+    pub end: usize,
 }
 
 /// Walks little-endian notes with 4-byte padding (what kernels write in 64-bit cores too). Ends quietly at the first
@@ -40,9 +42,9 @@ pub fn notes(bytes: &[u8]) -> impl Iterator<Item = Note<'_>> {
         let desc_offset = padded(name_at, name_len)?;
         let name = bytes.get(name_at..name_at.checked_add(name_len)?)?;
         let desc = bytes.get(desc_offset..desc_offset.checked_add(desc_len)?)?;
-        at = padded(desc_offset, desc_len)?;
+        at = padded(desc_offset, desc_len)?.min(bytes.len());
         let name = name.strip_suffix(&[0]).unwrap_or(name);
-        Some(Note { name, kind: kind as u32, desc, desc_offset })
+        Some(Note { name, kind: kind as u32, desc, desc_offset, end: at })
     })
 }
 

@@ -65,6 +65,9 @@ impl PageLayout {
         let encodings = encodings(resolver, hugetlb, order)?;
         let layout = Self { size, flags, mapping, refcount, type_word, private, compound, second, encodings };
         layout.check()?;
+        if layout.type_word.is_none() || layout.private.is_none() {
+            resolver.limit("the kernel does not export where _mapcount and private are: free pages are kept");
+        }
         Ok(layout)
     }
 
@@ -77,7 +80,7 @@ impl PageLayout {
         let mut ends = (words.into_iter().flatten().map(|at| at + 8))
             .chain(halves.into_iter().flatten().map(|at| at + 4))
             .chain(bytes.into_iter().flatten().map(|at| at + dtor_width));
-        if !(24..=4096).contains(&self.size) || ends.any(|end| end > self.size) {
+        if !(24..=256).contains(&self.size) || ends.any(|end| end > self.size) {
             return Err(Error::input("VMCOREINFO describes a struct page whose fields lie outside it")
                 .because(format!("SIZE(page)={}", self.size))
                 .next_step("the dump is damaged: dump with -d 0 or -d 1, which need no knowledge of the kernel"));
@@ -95,15 +98,21 @@ fn encodings(resolver: &mut Resolver<'_>, hugetlb: HugetlbEncoding, order: Order
         hwpoison: resolver.bit("PG_hwpoison", "NUMBER(PG_hwpoison)")?,
         head_mask: resolver.first("PG_head_mask", &["NUMBER(PG_head_mask)"]).unwrap_or(0).cast_unsigned(),
     };
-    if flags.lru.is_none() || flags.private.is_none() {
-        resolver.limit("the kernel does not export PG_lru and PG_private: page cache may be kept");
+    if flags.lru.is_none() {
+        resolver.limit("the kernel does not export PG_lru: page cache is kept");
+    }
+    if flags.private.is_none() {
+        resolver.limit("the kernel does not export PG_private: all page cache counts as private");
+    }
+    if flags.head_mask == 0 {
+        resolver.limit("the kernel does not export PG_head_mask: the tails of huge pages are kept");
     }
     let [buddy, offline, unaccepted] = PAGE_TYPE_KEYS.map(|key| resolver.int(key, &[key]).map(TypeTest::from_exported));
     if buddy.is_none() {
         resolver.limit("the kernel does not export PAGE_BUDDY_MAPCOUNT_VALUE: free pages are kept");
     }
     let free_orders = match resolver.first("free orders", &["LENGTH(zone.free_area)"]) {
-        Some(orders @ 1..=32) => orders as u32,
+        Some(orders @ 1..=20) => orders as u32,
         _ => {
             // MAX_ORDER of every x86_64 kernel (include/linux/mmzone.h).
             resolver.note("free orders", 11, Origin::Default("the kernel's default"));
@@ -160,7 +169,8 @@ fn order(
         return Ok((OrderEncoding::SecondPageByte, Some(at)));
     }
     Ok(match (compound, lru) {
-        // `compound_order` came with `compound_head` (4.4) and went when the order moved into the flags (6.6: ebc1baf5c9b4).
+        // `compound_order` was exported together with `compound_head` and went when the order moved into the flags (6.6:
+        // ebc1baf5c9b4).
         (Some(_), _) => (OrderEncoding::SecondPageFlags, None),
         (None, Some(_)) => (OrderEncoding::SecondPageLruPrev, None),
         (None, None) => (OrderEncoding::Unknown, None),

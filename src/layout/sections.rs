@@ -55,7 +55,8 @@ impl SparseLayout {
         let table_len = resolver.required("mem_section length", &["LENGTH(mem_section)"])?;
         let section_size = resolver.required("mem_section size", &["SIZE(mem_section)"])?;
         let offset = resolver.required("section_mem_map offset", &["OFFSET(mem_section.section_mem_map)"])?;
-        // x86_64's constants, exported since 5.13 (4f5aecdff25f); they never changed before (arch/x86/include/asm/sparsemem.h).
+        // x86_64's constants, exported since 5.13 (4f5aecdff25f) and 5.8 (1d50e5d0c505); they never changed before
+        // (arch/x86/include/asm/sparsemem.h).
         let bits = (resolver.first("SECTION_SIZE_BITS", &["NUMBER(SECTION_SIZE_BITS)"])).unwrap_or_else(|| {
             resolver.note("SECTION_SIZE_BITS", 27, Origin::Default("x86_64's constant"));
             27
@@ -70,7 +71,7 @@ impl SparseLayout {
                 .next_step("the dump is damaged: dump with -d 0 or -d 1, which need no knowledge of the kernel")
         };
         let page_shift = i64::from(page_shift);
-        if !(page_shift + 6..=40).contains(&bits) || !(bits..=52).contains(&max_bits) {
+        if !(24..=40).contains(&bits) || !(bits..=52).contains(&max_bits) {
             return Err(bad("SECTION_SIZE_BITS or MAX_PHYSMEM_BITS"));
         }
         if !(8..=4096).contains(&section_size) || !(0..=section_size - 8).contains(&offset) || table_len <= 0 {

@@ -2,7 +2,7 @@
 //!
 //! Knows SPARSEMEM and FLATMEM. Must not know what a `struct page` holds. Goes to the reader of struct pages.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use vdump_filters::PfnRange;
 
@@ -36,7 +36,7 @@ enum Kind {
 }
 
 /// One section: the virtual address of its first struct page, or why it has none.
-type Section = std::result::Result<u64, String>;
+type Section = std::result::Result<u64, Cow<'static, str>>;
 
 /// `SECTION_MARKED_PRESENT | SECTION_HAS_MEM_MAP` (include/linux/mmzone.h).
 const HAS_MEM_MAP: u64 = 3;
@@ -57,11 +57,21 @@ impl MemMap {
                 Kind::Flat { base }
             }
             MemMapLayout::Sparse(sparse) => {
-                let mut table = SectionTable { virt, sparse, page_size, last_root: None };
-                let page_shift = layout.page_shift;
-                let sections = table.sections_of(ram, page_shift);
-                if let Some((_, Err(cause))) = sections.first()
-                    && sections.iter().all(|(_, section)| section.is_err())
+                let read = |sparse| {
+                    SectionTable { virt, sparse, page_size, last_root: None }.sections_of(ram, layout.page_shift)
+                };
+                let none_is_good = |sections: &[(u64, Section)]| sections.iter().all(|(_, section)| section.is_err());
+                let mut sections = read(sparse);
+                if none_is_good(&sections)
+                    && sparse.extreme
+                    && let Ok(table) = virt.read_u64(sparse.table)
+                {
+                    // Kernels between 83e3c48729d9 (4.15) and a0b1280368d1 (4.15) and their stable backports export the
+                    // address of the pointer to the table.
+                    sections = read(SparseLayout { table, ..sparse });
+                }
+                if none_is_good(&sections)
+                    && let Some((_, Err(cause))) = sections.first()
                 {
                     return Err(unreadable("mem_section", cause));
                 }
@@ -83,7 +93,7 @@ impl MemMap {
                 Kind::Sparse { pfn_shift, sections } => {
                     let number = at >> pfn_shift;
                     let place = match sections.binary_search_by_key(&number, |(number, _)| *number) {
-                        Ok(found) => sections[found].1.as_ref().map_err(String::as_str).map(|base| {
+                        Ok(found) => sections[found].1.as_ref().map_err(|cause| &**cause).map(|base| {
                             let within = at - (number << pfn_shift);
                             base.wrapping_add(within.wrapping_mul(self.page_size))
                         }),
@@ -109,13 +119,20 @@ impl MemMap {
     pub fn problems(&self) -> Vec<Problem> {
         match &self.kind {
             Kind::Flat { .. } => Vec::new(),
-            Kind::Sparse { pfn_shift, sections } => sections
-                .iter()
-                .filter_map(|(number, section)| {
+            Kind::Sparse { pfn_shift, sections } => {
+                let mut problems: Vec<Problem> = Vec::new();
+                for (number, section) in sections {
+                    let Err(cause) = section else { continue };
                     let range = PfnRange::new(number << pfn_shift, (number + 1) << pfn_shift);
-                    section.as_ref().err().map(|cause| Problem { range, cause: cause.clone() })
-                })
-                .collect(),
+                    match problems.last_mut() {
+                        Some(last) if last.range.end == range.start && last.cause == *cause => {
+                            last.range.end = range.end;
+                        }
+                        _ => problems.push(Problem { range, cause: cause.to_string() }),
+                    }
+                }
+                problems
+            }
         }
     }
 }
@@ -150,13 +167,13 @@ impl SectionTable<'_, '_> {
             .read_u64(entry.wrapping_add(self.sparse.map_offset))
             .map_err(|error| format!("its mem_section cannot be read: {error}"))?;
         if word & HAS_MEM_MAP != HAS_MEM_MAP {
-            return Err("the kernel has no memory map for it".to_owned());
+            return Err("the kernel has no memory map for it".into());
         }
         let encoded = word & !(self.alignment() - 1);
         let first_pfn = number << self.sparse.pfn_shift;
         let base = encoded.wrapping_add(first_pfn.wrapping_mul(self.page_size));
         if !is_kernel_address(base) {
-            return Err(format!("its section_mem_map {word:#x} is not a kernel address"));
+            return Err(format!("its section_mem_map {word:#x} is not a kernel address").into());
         }
         self.virt.translate(base).map_err(|error| format!("its struct pages at {base:#x} are {error}"))?;
         Ok(base)
@@ -174,7 +191,7 @@ impl SectionTable<'_, '_> {
         let SparseLayout { table, extreme, table_len, sections_per_root, section_size, .. } = self.sparse;
         let root = number / sections_per_root;
         if root >= table_len {
-            return Err("it lies beyond the kernel's section table".to_owned());
+            return Err("it lies beyond the kernel's section table".into());
         }
         if !extreme {
             return Ok(table.wrapping_add(number * section_size));
@@ -183,9 +200,9 @@ impl SectionTable<'_, '_> {
             Some((last, part)) if *last == root => part.clone(),
             _ => {
                 let part = match self.virt.read_u64(table.wrapping_add(root * 8)) {
-                    Ok(0) => Err("the kernel has no section there".to_owned()),
+                    Ok(0) => Err("the kernel has no section there".into()),
                     Ok(part) => Ok(part),
-                    Err(error) => Err(format!("the section table cannot be read: {error}")),
+                    Err(error) => Err(format!("the section table cannot be read: {error}").into()),
                 };
                 self.last_root = Some((root, part.clone()));
                 part

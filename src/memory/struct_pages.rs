@@ -68,14 +68,20 @@ impl<'a> StructPages<'a> {
         while done < count * self.page_size {
             let at = vaddr.wrapping_add(done as u64);
             let left = count * self.page_size - done;
+            // To the end of the smallest page of any kernel: holes and bad spots are passed in steps of this.
+            let small = left.min(4096 - (at & 4095) as usize);
             let (len, copied) = match self.virt.translate(at) {
                 Ok(mapping) => {
                     let len = left.min(MAX_READ).min(usize::try_from(mapping.len).unwrap_or(MAX_READ));
                     let out = &mut self.bytes[offset + done..offset + done + len];
-                    (len, self.virt.read_phys(mapping.paddr, out).is_ok())
+                    match self.virt.read_phys(mapping.paddr, out) {
+                        Ok(()) => (len, true),
+                        // One bad page must not cost its neighbours.
+                        Err(_) if len > small => (small, self.virt.read_phys(mapping.paddr, &mut out[..small]).is_ok()),
+                        Err(_) => (len, false),
+                    }
                 }
-                // The smallest page of any kernel: a hole in the map is skipped without guessing its size.
-                Err(_) => (left.min(4096 - (at & 4095) as usize), false),
+                Err(_) => (small, false),
             };
             if !copied {
                 let lost = done / self.page_size..(done + len).div_ceil(self.page_size);

@@ -64,7 +64,7 @@ impl<'a> VirtReader<'a> {
     /// # Errors
     /// It cannot be read.
     pub fn read_phys(&self, paddr: u64, out: &mut [u8]) -> Result<(), ReadError> {
-        self.pages.borrow_mut().read(paddr, out.len()).map(|bytes| out.copy_from_slice(bytes))
+        self.pages.borrow_mut().read_whole(paddr, out.len()).map(|bytes| out.copy_from_slice(bytes))
     }
 
     /// Little-endian 64-bit word at `vaddr`.

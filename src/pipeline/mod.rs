@@ -9,7 +9,7 @@ mod zeros;
 
 pub use ordered::in_order;
 pub use pack::{Fate, PackedBatch, PackedPage, Packer};
-pub use zeros::find_zeros;
+pub use zeros::{Lost, find_zeros};
 
 /// Whether a page is nothing but zeros.
 #[must_use]

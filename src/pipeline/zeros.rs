@@ -7,7 +7,7 @@ use vdump_filters::{Pfn, PfnRange};
 
 use super::is_zero;
 use crate::{
-    bitmap::PageBitmap,
+    bitmap::{PageBitmap, runs_of},
     report::Progress,
     source::{MAX_READ, PageReader, Source},
 };
@@ -15,44 +15,70 @@ use crate::{
 /// Frames looked at as one piece of work; a multiple of 8.
 const PART: u64 = 4096;
 
-/// The frames of `kept` whose pages are all zeros, and those that cannot be read, with the reason. Runs on the current
-/// rayon pool; stops early when the progress says that the user wants to.
+/// Pages that could not be read.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Lost {
+    /// How many.
+    pub count: u64,
+    /// The first of them with the reason, at most [`Lost::LISTED`].
+    pub pages: Vec<(u64, String)>,
+}
+
+impl Lost {
+    /// As many as are remembered one by one: a broken device must not fill the memory.
+    pub const LISTED: usize = 100;
+
+    fn add(&mut self, pfn: u64, cause: String) {
+        self.count += 1;
+        if self.pages.len() < Self::LISTED {
+            self.pages.push((pfn, cause));
+        }
+    }
+
+    fn merge(mut self, later: Self) -> Self {
+        self.count += later.count;
+        self.pages.extend(later.pages);
+        self.pages.truncate(Self::LISTED);
+        self
+    }
+}
+
+/// The frames of `kept` whose pages are all zeros. Pages that cannot be read leave `kept`. Runs on the current rayon pool;
+/// stops early when the progress says that the user wants to.
 #[must_use]
-pub fn find_zeros(
-    source: &Source,
-    kept: &PageBitmap,
-    page_shift: u32,
-    progress: &Progress,
-) -> (PageBitmap, Vec<(u64, String)>) {
+pub fn find_zeros(source: &Source, kept: &mut PageBitmap, page_shift: u32, progress: &Progress) -> (PageBitmap, Lost) {
     let mut zero = PageBitmap::new(kept.len());
+    let part = PART as usize / 8;
     let lost = zero
         .as_bytes_mut()
-        .par_chunks_mut(PART as usize / 8)
+        .par_chunks_mut(part)
+        .zip(kept.as_bytes_mut().par_chunks_mut(part))
         .enumerate()
         .map_init(
             || source.reader(),
-            |reader, (index, bits)| {
+            |reader, (index, (zero, kept))| {
                 let start = index as u64 * PART;
-                let part = PfnRange::new(start, start + PART);
-                let mut lost = Vec::new();
-                for run in kept.runs_in(part) {
-                    if progress.stopped() {
-                        break;
-                    }
-                    look(reader, run, page_shift, |pfn, found| match found {
-                        Ok(true) => bits[((pfn - start) / 8) as usize] |= 1 << (pfn % 8),
-                        Ok(false) => {}
-                        Err(cause) => lost.push((pfn, cause)),
+                let mut lost = Lost::default();
+                let runs: Vec<PfnRange> = runs_of(kept).collect();
+                for run in runs.into_iter().take_while(|_| !progress.stopped()) {
+                    let frames = PfnRange::new(start + run.start, start + run.end);
+                    look(reader, frames, page_shift, |pfn, found| {
+                        let (byte, bit) = (((pfn - start) / 8) as usize, 1u8 << (pfn % 8));
+                        match found {
+                            Ok(true) => zero[byte] |= bit,
+                            Ok(false) => {}
+                            Err(cause) => {
+                                kept[byte] &= !bit;
+                                lost.add(pfn, cause);
+                            }
+                        }
                     });
                     progress.add(run.len());
                 }
                 lost
             },
         )
-        .reduce(Vec::new, |mut all, more| {
-            all.extend(more);
-            all
-        });
+        .reduce(Lost::default, Lost::merge);
     (zero, lost)
 }
 

@@ -62,8 +62,8 @@ impl Budget {
         Err(Error::new(Kind::Memory, format!("not enough memory: {} are needed", human_bytes(least)))
             .because(format!("the limit is {}", human_bytes(limit)))
             .next_step(format!(
-                "give --memory-limit {} or more, or reserve more with crashkernel=",
-                least.div_ceil(1 << 20) << 20
+                "give --memory-limit {}M or more, or reserve more with crashkernel=",
+                least.div_ceil(1 << 20)
             )))
     }
 

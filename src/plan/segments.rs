@@ -52,7 +52,8 @@ const MANY_LOADS: u64 = 4096;
 const MAX_LOADS: usize = 4 << 20;
 /// The longest gap that two runs may share a segment across, frames.
 const MAX_GAP: usize = 64;
-/// At least this many zero frames in a row end a segment; fewer become a hole in the file.
+/// At least this many zero frames in a row end a segment, more where that would make too many; fewer become a hole in the
+/// file.
 const LONG_ZERO_RUN: u64 = 16;
 /// Data starts at a multiple of this, for mapping and reflinks.
 const DATA_ALIGNMENT: u64 = 4096;
@@ -70,8 +71,9 @@ impl ElfPlan {
         page_shift: u32,
     ) -> Result<Self> {
         let gap = best_gap(kept);
-        let (mut extents, gap_pages) = extents(kept, zero, gap);
-        let views = views(recorded);
+        let (joined, gap_pages) = join(kept, gap);
+        let mut extents = extents(&joined, zero);
+        let views = views(recorded, page_shift);
         let mut loads = Vec::new();
         for view in &views {
             let first = extents.partition_point(|extent| extent.range.end << page_shift <= view.start);
@@ -80,7 +82,6 @@ impl ElfPlan {
                 loads.extend(view.show(extent, index, page_shift));
                 if loads.len() > MAX_LOADS {
                     return Err(Error::new(Kind::Output, "the ELF dump would have millions of segments")
-                        .because("the input's segments overlap each other too often")
                         .next_step("write the kdump format instead: -f kdump"));
                 }
             }
@@ -98,6 +99,19 @@ impl ElfPlan {
             .map(|(index, load): (usize, Load)| Load { offset: extents[index].offset + load.offset, ..load })
             .collect();
         Ok(Self { loads, extents, notes, size: at, gap_pages })
+    }
+
+    /// Takes everything from frame `end` on out of the headers; returns where the file may end now, bytes.
+    pub fn cut(&mut self, end: u64, page_shift: u32) -> u64 {
+        let end = end << page_shift;
+        self.loads.retain(|load| load.paddr < end);
+        let mut size = self.notes;
+        for load in &mut self.loads {
+            load.memsz = load.memsz.min(end - load.paddr);
+            load.filesz = load.filesz.min(load.memsz);
+            size = size.max(load.offset + load.filesz);
+        }
+        size
     }
 
     /// The file offset of a stored frame.
@@ -139,8 +153,8 @@ fn best_gap(kept: &PageBitmap) -> u64 {
     MAX_GAP as u64
 }
 
-/// Joins runs across gaps of up to `gap` frames, then ends each extent at every long run of zeros.
-fn extents(kept: &PageBitmap, zero: &PageBitmap, gap: u64) -> (Vec<Extent>, u64) {
+/// Joins runs across gaps of up to `gap` frames; also returns the frames in those gaps.
+fn join(kept: &PageBitmap, gap: u64) -> (Vec<PfnRange>, u64) {
     let mut joined: Vec<PfnRange> = Vec::new();
     let mut gap_pages = 0;
     for run in kept.runs() {
@@ -152,11 +166,27 @@ fn extents(kept: &PageBitmap, zero: &PageBitmap, gap: u64) -> (Vec<Extent>, u64)
             _ => joined.push(run),
         }
     }
-    let mut extents = Vec::new();
-    for range in joined {
+    (joined, gap_pages)
+}
+
+/// Ends extents at long runs of zeros, and calls runs long only as far as that leaves few segments.
+fn extents(joined: &[PfnRange], zero: &PageBitmap) -> Vec<Extent> {
+    let mut long = LONG_ZERO_RUN;
+    loop {
+        let extents = split_at_zeros(joined, zero, long);
+        if extents.len() as u64 <= MANY_LOADS.max(joined.len() as u64) || long > zero.len() {
+            return extents;
+        }
+        long *= 4;
+    }
+}
+
+fn split_at_zeros(joined: &[PfnRange], zero: &PageBitmap, long: u64) -> Vec<Extent> {
+    let mut extents = Vec::with_capacity(joined.len());
+    for range in joined.iter().copied() {
         let mut start = range.start;
         for zeros in zero.runs_in(range) {
-            if zeros.len() >= LONG_ZERO_RUN || zeros.end == range.end {
+            if zeros.len() >= long || zeros.end == range.end {
                 let range = PfnRange::new(start, zeros.end);
                 extents.push(Extent { range, stored: zeros.start - start, offset: 0 });
                 start = zeros.end;
@@ -167,7 +197,7 @@ fn extents(kept: &PageBitmap, zero: &PageBitmap, gap: u64) -> (Vec<Extent>, u64)
             extents.push(Extent { range, stored: range.len(), offset: 0 });
         }
     }
-    (extents, gap_pages)
+    extents
 }
 
 /// A stretch of physical memory at one distance from its virtual addresses.
@@ -179,29 +209,40 @@ struct View {
     distance: u64,
 }
 
-/// The input's segments as views; neighbours with one distance are joined, so that a gap between them costs no segment.
-/// A segment that repeats memory at another distance (the kernel's text) stays a view of its own.
-fn views(recorded: &[source::Load]) -> Vec<View> {
-    let mut by_distance: BTreeMap<u64, View> = BTreeMap::new();
+/// The input's segments as views. Neighbours that touch, at one distance, are one view; nothing is assumed about what lies
+/// between others. Memory may be in several views (the kernel's text is). The distance that shows most memory comes first:
+/// of two segments over the same memory crash takes the first.
+fn views(recorded: &[source::Load], page_shift: u32) -> Vec<View> {
+    let page = 1u64 << page_shift;
+    let mut by_distance: BTreeMap<u64, Vec<View>> = BTreeMap::new();
     for load in recorded {
-        let (start, end) = (load.paddr, load.paddr.saturating_add(load.memsz));
+        let (start, end) = (load.paddr & !(page - 1), load.paddr.saturating_add(load.memsz));
+        let end = align_up(end, page).unwrap_or(end);
         let distance = load.vaddr.wrapping_sub(load.paddr);
-        let view = by_distance.entry(distance).or_insert(View { start, end, distance });
-        (view.start, view.end) = (view.start.min(start), view.end.max(end));
+        by_distance.entry(distance).or_default().push(View { start, end, distance });
     }
-    let mut views: Vec<View> = by_distance.into_values().collect();
-    // The widest first: of two segments over the same memory crash takes the first.
-    views.sort_by_key(|view| std::cmp::Reverse(view.end - view.start));
-    views
+    let mut groups: Vec<Vec<View>> = by_distance.into_values().map(join_touching).collect();
+    groups.sort_by_key(|group| std::cmp::Reverse(group.iter().map(|view| view.end - view.start).sum::<u64>()));
+    groups.into_iter().flatten().collect()
+}
+
+fn join_touching(mut views: Vec<View>) -> Vec<View> {
+    views.sort_by_key(|view| view.start);
+    let mut joined: Vec<View> = Vec::with_capacity(views.len());
+    for view in views {
+        match joined.last_mut() {
+            Some(last) if view.start <= last.end => last.end = last.end.max(view.end),
+            _ => joined.push(view),
+        }
+    }
+    joined
 }
 
 impl View {
     /// The part of `extent` that this view shows, with a file offset relative to the extent.
     fn show(&self, extent: &Extent, index: usize, page_shift: u32) -> Option<(usize, Load)> {
-        let page = 1u64 << page_shift;
         let (first, end) = (extent.range.start << page_shift, extent.range.end << page_shift);
-        let from = first.max(self.start & !(page - 1));
-        let to = end.min(align_up(self.end, page)?);
+        let (from, to) = (first.max(self.start), end.min(self.end));
         if from >= to {
             return None;
         }
@@ -266,6 +307,40 @@ mod tests {
             plan.loads.iter().map(|load| (load.paddr >> 12, load.filesz >> 12, load.memsz >> 12)).collect();
         assert_eq!(shape, [(0, 10, 40), (40, 50, 60), (150, 0, 10)]);
         assert_eq!(plan.size - plan.extents[0].offset, 60 << 12);
+    }
+
+    #[test]
+    fn many_zero_runs_do_not_make_many_segments() {
+        let zeros: Vec<_> = (0..20_000u64).map(|run| (run * 17 + 1, run * 17 + 17)).collect();
+        let (kept, zero) = (plane(340_000, &[(0, 340_000)]), plane(340_000, &zeros));
+        let plan = ElfPlan::make(&kept, &zero, &[recorded(0, DIRECT, 340_000 << 12)], 100, 12).unwrap();
+        assert_eq!(plan.loads.len(), 1);
+    }
+
+    #[test]
+    fn no_virtual_address_is_invented() {
+        // Two pages of one mapping with a page of another one between them, as in a dump of virtual memory.
+        let loads = [
+            recorded(0x10_0000, TEXT, 0x1000),
+            recorded(0x10_2000, TEXT + 0x2000, 0x1000),
+            recorded(0x10_1000, DIRECT, 0x1000),
+        ];
+        let kept = plane(0x200, &[(0x100, 0x103)]);
+        let plan = ElfPlan::make(&kept, &plane(0x200, &[]), &loads, 100, 12).unwrap();
+        let mut shown: Vec<_> = plan.loads.iter().map(|load| (load.paddr, load.vaddr, load.memsz)).collect();
+        shown.sort_unstable();
+        assert_eq!(shown, [(0x10_0000, TEXT, 0x1000), (0x10_1000, DIRECT, 0x1000), (0x10_2000, TEXT + 0x2000, 0x1000)]);
+    }
+
+    #[test]
+    fn a_cut_plan_promises_nothing_past_the_cut() {
+        let kept = plane(100, &[(0, 50), (60, 70)]);
+        let mut plan = ElfPlan::make(&kept, &plane(100, &[]), &[recorded(0, DIRECT, 100 << 12)], 100, 12).unwrap();
+        let end = plan.cut(20, 12);
+        assert_eq!(plan.loads.len(), 1);
+        assert_eq!((plan.loads[0].filesz, plan.loads[0].memsz), (20 << 12, 20 << 12));
+        assert_eq!(end, plan.loads[0].offset + (20 << 12));
+        assert_eq!(plan.cut(0, 12), plan.notes);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::facts;
 use crate::{
     cli::Info,
-    error::Result,
+    error::{Result, printable},
     layout::{Fact, KernelLayout, VmcoreInfo},
     report::human_bytes,
     source::{RamMap, Source},
@@ -68,7 +68,7 @@ pub(super) fn run(options: &Info) -> Result<()> {
 impl Facts {
     fn of(source: &Source) -> Self {
         let info = facts::vmcoreinfo(source);
-        let text = |key: &str| info.as_ref().and_then(|info| info.text(key)).map(str::to_owned);
+        let text = |key: &str| info.as_ref().and_then(|info| info.text(key)).map(printable);
         let layout = info.as_ref().map(|info| KernelLayout::resolve(source, info));
         let paging = info.as_ref().and_then(|info| KernelLayout::paging(source, info).ok());
         let (layout, warnings) = match layout {

@@ -21,6 +21,8 @@ pub struct ElfSink {
     notes_len: u64,
     page_shift: u32,
     written: Written,
+    /// One past the last frame that was committed.
+    next_pfn: u64,
 }
 
 impl ElfSink {
@@ -29,12 +31,20 @@ impl ElfSink {
     /// # Errors
     /// The device is full or fails.
     pub fn create(target: Target, plan: ElfPlan, machine: Machine, notes: &[u8], page_shift: u32) -> Result<Self> {
-        let sink =
-            Self { target, plan, machine, notes_len: notes.len() as u64, page_shift, written: Written::default() };
+        let mut sink = Self {
+            target,
+            plan,
+            machine,
+            notes_len: notes.len() as u64,
+            page_shift,
+            written: Written::default(),
+            next_pfn: 0,
+        };
         sink.target.require(sink.plan.notes + sink.notes_len, "the dump's headers")?;
         sink.target.set_len(sink.plan.size)?;
         sink.write_headers(FLAG_INCOMPLETE)?;
         sink.target.write(notes, sink.plan.notes)?;
+        sink.target.settle();
         Ok(sink)
     }
 
@@ -77,22 +87,32 @@ impl Sink for ElfSink {
                 }
             };
         }
-        match run {
-            Some((start, from, to)) => self.target.write(&batch.data[from..to], start),
-            None => Ok(()),
+        if let Some((start, from, to)) = run {
+            self.target.write(&batch.data[from..to], start)?;
         }
+        self.next_pfn = batch.pages.last().map_or(self.next_pfn, |page| page.pfn + 1);
+        Ok(())
     }
 
     fn written(&self) -> &Written {
         &self.written
     }
 
-    fn finish(self: Box<Self>) -> Result<u64> {
+    fn finish(&mut self) -> Result<u64> {
+        // The mark goes only when everything else is on the disk.
+        self.target.sync()?;
         self.write_headers(FLAG_NONE)?;
-        self.target.finish().map(|()| self.plan.size)
+        self.target.finish()?;
+        Ok(self.plan.size)
     }
 
-    fn abandon(self: Box<Self>, keep: bool) -> Option<std::path::PathBuf> {
+    /// What stays shows the pages that were written, and no others: headers that promised more would show zeros for them.
+    fn abandon(&mut self, keep: bool) -> Option<std::path::PathBuf> {
+        if keep {
+            let end = self.plan.cut(self.next_pfn, self.page_shift);
+            let _ = self.write_headers(FLAG_INCOMPLETE);
+            let _ = self.target.set_len(end);
+        }
         self.target.abandon(keep)
     }
 }

@@ -109,6 +109,7 @@ impl KdumpSink {
         let zero = vec![0; block_size as usize];
         self.target.write(&zero, self.next_data)?;
         self.next_data += block_size;
+        self.target.settle();
         Ok(())
     }
 
@@ -206,16 +207,22 @@ impl Sink for KdumpSink {
         &self.written
     }
 
-    fn finish(mut self: Box<Self>) -> Result<u64> {
-        self.header.status = (self.header.status.get() & !STATUS_INCOMPLETE).into();
-        let result = self.target.write(self.header.as_bytes(), 0);
+    fn finish(&mut self) -> Result<u64> {
         // At least as long as the largest page of an analysing host, which reads that much as the header.
         let size = self.next_data.max(crate::format::diskdump::BITMAP_ALIGNMENT);
-        result.and_then(|()| self.target.set_len(size))?;
-        self.target.finish().map(|()| size)
+        self.target.set_len(size)?;
+        // The mark goes only when everything else is on the disk.
+        self.target.sync()?;
+        self.header.status = (self.header.status.get() & !STATUS_INCOMPLETE).into();
+        self.target.write(self.header.as_bytes(), 0)?;
+        self.target.finish()?;
+        Ok(size)
     }
 
-    fn abandon(self: Box<Self>, keep: bool) -> Option<std::path::PathBuf> {
+    fn abandon(&mut self, keep: bool) -> Option<std::path::PathBuf> {
+        // It may have gone already, in a `finish` that failed.
+        self.header.status = (self.header.status.get() | STATUS_INCOMPLETE).into();
+        let _ = self.target.write(self.header.as_bytes(), 0);
         self.target.abandon(keep)
     }
 }

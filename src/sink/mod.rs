@@ -38,6 +38,17 @@ impl Written {
     /// As many lost pages as are listed one by one.
     const LISTED: usize = 100;
 
+    /// This, followed by what came `later`.
+    #[must_use]
+    pub fn and(mut self, later: Self) -> Self {
+        self.zero += later.zero;
+        self.stored += later.stored;
+        self.lost += later.lost;
+        self.lost_pages.extend(later.lost_pages);
+        self.lost_pages.truncate(Self::LISTED);
+        self
+    }
+
     fn lose(&mut self, pfn: u64, cause: &str) {
         self.lost += 1;
         if self.lost_pages.len() < Self::LISTED {
@@ -61,8 +72,8 @@ pub trait Sink {
     ///
     /// # Errors
     /// As [`Sink::commit`].
-    fn finish(self: Box<Self>) -> Result<u64>;
+    fn finish(&mut self) -> Result<u64>;
 
     /// Gives up. `keep`: leave what was written under its `-incomplete` name, marked as such. Returns that name.
-    fn abandon(self: Box<Self>, keep: bool) -> Option<std::path::PathBuf>;
+    fn abandon(&mut self, keep: bool) -> Option<std::path::PathBuf>;
 }

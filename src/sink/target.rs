@@ -3,9 +3,9 @@
 //! Knows files and directories. Must not know formats. Used by every sink.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     io,
-    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -31,7 +31,7 @@ pub struct Target {
 
 impl Drop for Target {
     fn drop(&mut self) {
-        if self.temporary {
+        if self.temporary && self.is_ours() {
             let _ = fs::remove_file(&self.work);
         }
     }
@@ -39,32 +39,24 @@ impl Drop for Target {
 
 impl Target {
     /// Creates the file beside `name` with `-incomplete` added, mode 0600. A name that ends so already is used as it is: kdump
-    /// scripts rename it themselves.
+    /// scripts rename it themselves. Until [`Target::settle`] the file disappears with the value.
+    ///
+    /// `input` is the file that is being read: whatever the names, it is never overwritten.
     ///
     /// # Errors
-    /// The name or its working name is taken and `force` is not set, or the directory does not allow it.
-    pub fn create(name: &Path, force: bool) -> Result<Self> {
+    /// The name or its working name is taken and `force` is not set, or is the input, or the directory does not allow it.
+    pub fn create(name: &Path, force: bool, input: Option<&File>) -> Result<Self> {
         let work = work_name(name)?;
-        let what = || format!("cannot create {}", name.display());
-        match fs::symlink_metadata(name) {
-            Ok(meta) if meta.is_dir() => {
-                return Err(Error::new(Kind::Output, what())
-                    .because("it is a directory")
-                    .next_step("name a file in it, for example vmcore"));
+        check_name(name, force)?;
+        for path in [name, &work] {
+            if input.is_some_and(|input| is_same(input, path)) {
+                return Err(Error::new(Kind::Usage, format!("cannot create {}", name.display()))
+                    .because(format!("{} is the input", path.display()))
+                    .next_step("choose another name"));
             }
-            Ok(meta) if !meta.is_file() => {
-                return Err(Error::new(Kind::Output, what())
-                    .because("it is not a regular file")
-                    .next_step("name a file that does not exist yet, or use --dry-run"));
-            }
-            Ok(_) if !force => return Err(taken(name)),
-            _ => {}
         }
-        if force
-            && let Err(error) = fs::remove_file(&work)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            return Err(Error::output(&work, "replace", &error));
+        if force {
+            remove_unused(&work)?;
         }
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&work);
         let file = file.map_err(|error| match error.kind() {
@@ -73,11 +65,16 @@ impl Target {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 Error::output(&work, "create", &error).next_step("choose a directory that can be written to")
             }
-            _ => Error::output(&work, "create", &error),
+            _ => Error::output(&work, "create", &error).next_step("choose another name or directory"),
         })?;
-        // A name that the caller chose is the caller's to remove.
-        let temporary = work != name;
-        Ok(Self { file, work, name: name.to_owned(), force, temporary })
+        // A file system without locks goes without: then two runs with --force to one name are the user's affair.
+        let _ = file.try_lock();
+        Ok(Self { file, work, name: name.to_owned(), force, temporary: true })
+    }
+
+    /// From here on the file is worth something: under a name that the caller chose it stays whatever happens.
+    pub fn settle(&mut self) {
+        self.temporary = self.work != self.name;
     }
 
     /// Makes sure that the device has room for `bytes` at least.
@@ -134,17 +131,29 @@ impl Target {
         self.file.set_len(len).map_err(|error| self.failed(&error))
     }
 
+    /// Brings what was written to the disk.
+    ///
+    /// # Errors
+    /// The device is full or fails: some file systems say so only now.
+    pub fn sync(&self) -> Result<()> {
+        self.file.sync_all().map_err(|error| self.failed(&error))
+    }
+
     /// Brings the file to the disk, then gives it its name: after a power cut the name never stands for half a dump.
     ///
     /// # Errors
-    /// The device fails, or somebody took the name meanwhile.
-    pub fn finish(mut self) -> Result<()> {
-        self.file.sync_all().map_err(|error| self.failed(&error))?;
-        // From here on the file is whole, under whichever name.
-        let rename = std::mem::replace(&mut self.temporary, false);
-        if rename {
+    /// The device fails, or somebody took the name meanwhile. The file is still there then, under its working name.
+    pub fn finish(&mut self) -> Result<()> {
+        self.sync()?;
+        if self.work != self.name {
+            if !self.is_ours() {
+                return Err(Error::new(Kind::Output, format!("cannot give {} its name", self.work.display()))
+                    .because("another process has replaced it")
+                    .next_step("give each run its own output"));
+            }
             self.rename()?;
         }
+        self.temporary = false;
         let parent = match self.name.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -157,7 +166,7 @@ impl Target {
     }
 
     /// Gives up; returns the working name if the file stays.
-    pub fn abandon(mut self, keep: bool) -> Option<PathBuf> {
+    pub fn abandon(&mut self, keep: bool) -> Option<PathBuf> {
         if keep {
             self.temporary = false;
         }
@@ -168,15 +177,16 @@ impl Target {
         Some(self.work.clone())
     }
 
+    fn is_ours(&self) -> bool {
+        is_same(&self.file, &self.work)
+    }
+
     fn rename(&self) -> Result<()> {
         use rustix::{
             fs::{CWD, RenameFlags, renameat_with},
             io::Errno,
         };
-        let failed = |error: io::Error| {
-            Error::output(&self.name, "give the dump its name", &error)
-                .next_step(format!("the whole dump is in {}", self.work.display()))
-        };
+        let failed = |error: io::Error| Error::output(&self.name, "give the whole dump the name", &error);
         if !self.force {
             match renameat_with(CWD, &self.work, CWD, &self.name, RenameFlags::NOREPLACE) {
                 // Not every file system knows the flag.
@@ -190,6 +200,45 @@ impl Target {
     fn failed(&self, error: &io::Error) -> Error {
         Error::output(&self.work, "write", error)
     }
+}
+
+/// Whether `path` leads to `file`, whatever it is called.
+fn is_same(file: &File, path: &Path) -> bool {
+    let identity = |meta: fs::Metadata| (meta.dev(), meta.ino());
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(file), Ok(path)) => identity(file) == identity(path),
+        _ => false,
+    }
+}
+
+fn check_name(name: &Path, force: bool) -> Result<()> {
+    let refused = |cause: &str, next: &str| {
+        Err(Error::new(Kind::Output, format!("cannot create {}", name.display())).because(cause).next_step(next))
+    };
+    match fs::symlink_metadata(name) {
+        Ok(meta) if meta.is_dir() => refused("it is a directory", "name a file in it, for example vmcore"),
+        Ok(meta) if !meta.is_file() => {
+            refused("it is not a regular file", "name a file that does not exist yet, or use --dry-run")
+        }
+        Ok(_) if !force => Err(taken(name)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes what an earlier run left, unless a run is still writing to it.
+fn remove_unused(work: &Path) -> Result<()> {
+    let failed =
+        |error: &io::Error| Error::output(work, "replace", error).next_step("remove it or choose another name");
+    let left = match File::open(work) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(|error| failed(&error))?,
+    };
+    if matches!(left.try_lock(), Err(TryLockError::WouldBlock)) {
+        return Err(Error::new(Kind::Output, format!("cannot replace {}", work.display()))
+            .because("another vdump is writing to it")
+            .next_step("give each run its own output"));
+    }
+    fs::remove_file(work).map_err(|error| failed(&error))
 }
 
 fn taken(name: &Path) -> Error {
@@ -219,7 +268,7 @@ mod tests {
     fn the_name_appears_only_when_the_dump_is_whole() {
         let room = tempfile::tempdir().unwrap();
         let name = room.path().join("vmcore");
-        let target = Target::create(&name, false).unwrap();
+        let mut target = Target::create(&name, false, None).unwrap();
         target.write(b"dump", 0).unwrap();
         assert!(!name.exists() && room.path().join("vmcore-incomplete").exists());
         target.finish().unwrap();
@@ -232,8 +281,8 @@ mod tests {
         let room = tempfile::tempdir().unwrap();
         let name = room.path().join("vmcore");
         fs::write(&name, "precious").unwrap();
-        assert!(Target::create(&name, false).unwrap_err().to_string().contains("--force"));
-        Target::create(&name, true).unwrap().finish().unwrap();
+        assert!(Target::create(&name, false, None).unwrap_err().to_string().contains("--force"));
+        Target::create(&name, true, None).unwrap().finish().unwrap();
         assert_eq!(fs::read(&name).unwrap(), b"");
     }
 
@@ -241,7 +290,7 @@ mod tests {
     fn a_name_taken_meanwhile_is_respected() {
         let room = tempfile::tempdir().unwrap();
         let name = room.path().join("vmcore");
-        let target = Target::create(&name, false).unwrap();
+        let mut target = Target::create(&name, false, None).unwrap();
         fs::write(&name, "precious").unwrap();
         assert!(target.finish().is_err());
         assert_eq!(fs::read(&name).unwrap(), b"precious");
@@ -251,18 +300,47 @@ mod tests {
     fn giving_up_leaves_nothing_unless_asked() {
         let room = tempfile::tempdir().unwrap();
         let name = room.path().join("vmcore");
-        assert_eq!(Target::create(&name, false).unwrap().abandon(false), None);
+        assert_eq!(Target::create(&name, false, None).unwrap().abandon(false), None);
         assert_eq!(fs::read_dir(room.path()).unwrap().count(), 0);
-        let kept = Target::create(&name, false).unwrap().abandon(true).unwrap();
+        let kept = Target::create(&name, false, None).unwrap().abandon(true).unwrap();
         assert!(kept.exists());
         let own = room.path().join("own-incomplete");
-        assert_eq!(Target::create(&own, false).unwrap().abandon(false), Some(own.clone()));
+        drop(Target::create(&own, false, None).unwrap());
+        assert!(!own.exists(), "nothing in it yet");
+        let mut target = Target::create(&own, false, None).unwrap();
+        target.settle();
+        assert_eq!(target.abandon(false), Some(own.clone()));
+        drop(target);
+        assert!(own.exists());
+    }
+
+    #[test]
+    fn the_input_is_never_overwritten_whatever_it_is_called() {
+        let room = tempfile::tempdir().unwrap();
+        let input = room.path().join("vmcore-incomplete");
+        fs::write(&input, "precious").unwrap();
+        let link = room.path().join("link");
+        fs::hard_link(&input, &link).unwrap();
+        let file = File::open(&input).unwrap();
+        for name in [&input, &link, &room.path().join("vmcore"), &room.path().join(".").join("vmcore-incomplete")] {
+            let error = Target::create(name, true, Some(&file)).unwrap_err();
+            assert!(error.to_string().contains("is the input"), "{error}");
+        }
+        assert_eq!(fs::read(&input).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn two_runs_do_not_share_a_file() {
+        let room = tempfile::tempdir().unwrap();
+        let name = room.path().join("vmcore");
+        let _first = Target::create(&name, false, None).unwrap();
+        assert!(Target::create(&name, true, None).unwrap_err().to_string().contains("another vdump"));
     }
 
     #[test]
     fn names_without_a_file_are_refused() {
         for name in ["/", "..", ""] {
-            assert!(Target::create(Path::new(name), false).is_err(), "{name}");
+            assert!(Target::create(Path::new(name), false, None).is_err(), "{name}");
         }
     }
 }

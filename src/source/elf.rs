@@ -17,16 +17,17 @@ use crate::{
     format::{
         align_up,
         elf::{EHDR_SIZE, PHDR_SIZE, SHDR_SIZE},
+        note,
     },
     sys::map::is_proc_file,
 };
 
-/// More segments than any machine has (a LOAD for every page of 16 GiB); bounds what a hostile file can make us hold.
-const MAX_LOADS: u64 = 4 << 20;
+/// More segments than any machine has (a LOAD for every page of 4 GiB); bounds what a hostile file can make us hold.
+const MAX_LOADS: u64 = 1 << 20;
 /// 8192 CPUs need 3 MiB of notes; drivers' device dumps need more.
 const MAX_NOTES: u64 = 64 << 20;
 
-pub(super) fn open(path: &Path, file: File, format: InputFormat) -> Result<Source> {
+pub(super) fn open(path: &Path, opened: File, file: File, format: InputFormat) -> Result<Source> {
     let size = file.metadata().map_err(|error| Error::io(path, "inspect", &error))?.len();
     let core = Core { path, file: &file, size };
     let header = core.header()?;
@@ -45,7 +46,7 @@ pub(super) fn open(path: &Path, file: File, format: InputFormat) -> Result<Sourc
     let ram = RamMap::from_loads(&loads);
     let mapped = is_proc_file(&file);
     let machine = header.e_machine.get(LE);
-    Ok(Source { path: path.to_owned(), format, machine, ram, loads, notes, mapped, file })
+    Ok(Source { path: path.to_owned(), opened, format, machine, ram, loads, notes, mapped, file })
 }
 
 struct Core<'a> {
@@ -136,7 +137,8 @@ impl Core<'_> {
             filesz: phdr.p_filesz.get(LE),
             memsz: phdr.p_memsz.get(LE),
         };
-        if load.memsz == 0 {
+        // Segments without a physical address (-1, as /proc/kcore has) describe virtual memory only.
+        if load.memsz == 0 || load.paddr == u64::MAX {
             return Ok(None);
         }
         if load.filesz > load.memsz || load.paddr.checked_add(load.memsz).is_none() {
@@ -160,6 +162,8 @@ impl Core<'_> {
                 .damaged(format!("its notes have more than {MAX_NOTES} bytes"))
                 .next_step("the header is damaged, or device dumps fill it: boot the capture kernel with novmcoredd"));
         }
+        // Padding after the last note would hide the next segment's notes.
+        notes.truncate(note::notes(notes).last().map_or(0, |last| last.end));
         notes.extend(self.bytes("the notes", phdr.p_offset.get(LE), len)?);
         notes.resize(notes.len().next_multiple_of(4), 0);
         Ok(())

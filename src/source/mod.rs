@@ -67,6 +67,9 @@ pub struct Load {
 #[derive(Debug)]
 pub struct Source {
     path: PathBuf,
+    /// What the path leads to.
+    opened: File,
+    /// The ELF core: the same file, or a temporary one with what was unpacked from it.
     file: File,
     format: InputFormat,
     machine: Machine,
@@ -103,10 +106,13 @@ impl Source {
             [] => Err(Error::input(format!("cannot read {}", path.display()))
                 .because("the file is empty")
                 .next_step("the dump was never written; look for a file whose name ends in -incomplete")),
-            [0x7f, b'E', b'L', b'F', ..] => elf::open(path, file, InputFormat::Elf),
+            [0x7f, b'E', b'L', b'F', ..] => {
+                let opened = file.try_clone().map_err(|error| Error::io(path, "open", &error))?;
+                elf::open(path, opened, file, InputFormat::Elf)
+            }
             [0x28, 0xb5, 0x2f, 0xfd, ..] => {
                 let plain = zstd::decompress_to_temporary(path, &file)?;
-                elf::open(path, plain, InputFormat::ElfZstd)
+                elf::open(path, file, plain, InputFormat::ElfZstd)
             }
             other => Err(unknown_format(path, other)),
         }
@@ -116,6 +122,12 @@ impl Source {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The file that the path led to, to tell whether another name leads to it too.
+    #[must_use]
+    pub fn opened(&self) -> &File {
+        &self.opened
     }
 
     /// The container.

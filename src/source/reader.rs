@@ -73,6 +73,23 @@ impl<'a> PageReader<'a> {
         }
     }
 
+    /// As [`PageReader::read`], but fails where the dump lacks any byte of the range: for the kernel's own structures, where
+    /// zeros instead of what is missing would be believed.
+    ///
+    /// # Errors
+    /// [`ReadError`]; nothing was read.
+    pub fn read_whole(&mut self, paddr: u64, len: usize) -> Result<&[u8], ReadError> {
+        let end = paddr.checked_add(len as u64).ok_or(ReadError::Absent(paddr))?;
+        let mut at = paddr;
+        for piece in self.ram.overlapping(paddr, end) {
+            if piece.paddr > at {
+                break;
+            }
+            at = piece.end();
+        }
+        if at < end { Err(ReadError::Absent(at)) } else { self.read(paddr, len) }
+    }
+
     fn read_file(&mut self, paddr: u64, offset: u64, len: usize) -> Result<&[u8], ReadError> {
         if let Some(windows) = &mut self.windows
             && windows.hold(self.file, offset, len)

@@ -18,7 +18,12 @@ const BLOCK: usize = 256 << 10;
 pub(super) fn decompress_to_temporary(path: &Path, file: &File) -> Result<File> {
     let room = std::env::temp_dir();
     let broken = |error: &io::Error| {
-        Error::io(path, "decompress", error).next_step("the file is damaged or cut short: copy it again")
+        let next = if error.to_string().contains("too much memory") {
+            "compress it again with 'zstd --long=27' or less"
+        } else {
+            "the file is damaged or cut short: copy it again"
+        };
+        Error::io(path, "decompress", error).next_step(next)
     };
     let full = |error: &io::Error| {
         Error::output(&room, "unpack into", error)
@@ -33,6 +38,12 @@ pub(super) fn decompress_to_temporary(path: &Path, file: &File) -> Result<File> 
         let got = read_full(&mut decoder, &mut block).map_err(|error| broken(&error))?;
         if got == 0 {
             break;
+        }
+        // Unpacking terabytes of something else would only fail later.
+        if len == 0 && !block.starts_with(b"\x7fELF") {
+            return Err(Error::input(format!("cannot use {}", path.display()))
+                .because("there is no ELF core inside the zstd stream")
+                .next_step("give /proc/vmcore, or a file copied from it"));
         }
         if block[..got].iter().all(|byte| *byte == 0) {
             plain.seek(SeekFrom::Current(got as i64)).map_err(|error| full(&error))?;

@@ -77,7 +77,7 @@ impl<'a> TableReader<'a> {
         let slot = self.tables.get_mut(level as usize - 1).ok_or_else(|| absent.clone())?;
         let cached = match slot {
             Some((paddr, bytes)) if *paddr == table => bytes,
-            _ => &mut slot.insert((table, self.reader.read(table, TABLE_SIZE)?.into())).1,
+            _ => &mut slot.insert((table, self.reader.read_whole(table, TABLE_SIZE)?.into())).1,
         };
         let (entries, _) = cached.as_chunks::<8>();
         entries.get(index).map(|entry| u64::from_le_bytes(*entry)).ok_or(absent)

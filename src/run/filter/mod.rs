@@ -5,7 +5,7 @@ mod report;
 use std::time::Instant;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use vdump_filters::{DumpLevel, PageClass, PfnRange};
+use vdump_filters::{DumpLevel, PageClass};
 
 use super::{Stop, facts};
 use crate::{
@@ -103,16 +103,15 @@ impl<'a> Run<'a> {
         let budget = budget(job, source, page_shift)?;
         let mut warnings = Vec::new();
         let kernel = kernel(job.level, source, info.as_ref(), &mut warnings)?;
-        let target = job.output.as_deref().map(|name| Target::create(name, job.force)).transpose()?;
+        let target = job.output.as_deref().map(|name| Target::create(name, job.force, Some(source.opened())));
+        let target = target.transpose()?;
         let pool = ThreadPoolBuilder::new()
             .num_threads(budget.threads)
             .build()
-            .map_err(|error| Error::new(Kind::Memory, "cannot start threads").because(error).next_step("give -j 1"))?;
+            .map_err(|_| Error::new(Kind::Memory, "cannot start threads").next_step("give -j 1"))?;
         if budget.threads < job.threads {
-            warnings.push(format!(
-                "{} threads instead of {}: more do not fit the memory limit",
-                budget.threads, job.threads
-            ));
+            let (used, wanted) = (budget.threads, job.threads);
+            warnings.push(format!("{wanted} threads do not fit the memory limit: {used} used"));
         }
         let progress = Progress::new(job.progress, 1 << page_shift, stop.flag());
         Ok(Self { job, source, stop, info, kernel, page_shift, budget, pool, progress, target, warnings, started })
@@ -151,21 +150,31 @@ impl<'a> Run<'a> {
             Some(Kernel { layout, map, protected, .. }) => {
                 problems = map.problems();
                 let classifier = Classifier { source: self.source, layout, map, protected, level: self.job.level };
-                self.progress.start("classify", kept.len());
+                self.progress.start("classify", kept.count());
                 counts = self.pool.install(|| classifier.run(kept.as_bytes_mut(), &self.progress));
             }
             None => counts.add(PageClass::Unmapped, kept.count()),
         }
         self.check_interrupted("before anything was written")?;
-        if self.job.strict
-            && let Some(problem) = problems.first()
-        {
-            let PfnRange { start, end } = problem.range;
-            return Err(Error::input(format!("cannot classify the page frames {start:#x} to {end:#x}"))
-                .because(&problem.cause)
-                .next_step("without --strict they are kept"));
+        if self.job.strict {
+            self.check_classified(&counts, &problems)?;
         }
         Ok(Classified { kept, counts, problems, seconds: begun.elapsed().as_secs_f64() })
+    }
+
+    /// With `--strict` every frame must have a `struct page` that could be read.
+    fn check_classified(&self, counts: &Counts, problems: &[Problem]) -> Result<()> {
+        let next = "without --strict they are kept";
+        if let Some(Problem { range, cause }) = problems.first() {
+            let what = format!("cannot classify the page frames {:#x} to {:#x}", range.start, range.end);
+            return Err(Error::input(what).because(cause).next_step(next));
+        }
+        match counts.of(PageClass::Unmapped) {
+            pages @ 1.. if self.kernel.is_some() => {
+                Err(Error::input(format!("cannot read the struct pages of {pages} page frames")).next_step(next))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn write_kdump(&self, target: Target, classified: &Classified) -> Result<Outcome> {
@@ -176,36 +185,38 @@ impl<'a> Run<'a> {
     }
 
     fn write_elf(&self, target: Target, classified: &mut Classified) -> Result<Outcome> {
-        let (zero, lost) = self.zeros(classified)?;
+        let (zero, before) = self.zeros(classified)?;
         let notes = self.source.notes();
-        let plan = ElfPlan::make(&classified.kept, &zero, self.source.loads(), notes.len() as u64, self.page_shift)?;
-        let zero_pages = zero.count();
+        let plan = self.elf_plan(classified, &zero)?;
         let gap_pages = plan.gap_pages;
         let sink = ElfSink::create(target, plan, self.source.machine(), notes, self.page_shift)?;
         classified.kept.subtract(&zero);
         drop(zero);
         let mut outcome = self.write(Box::new(sink), &classified.kept, gap_pages)?;
-        outcome.written.zero += zero_pages;
-        outcome.written.lost += lost.len() as u64;
-        outcome.written.lost_pages.splice(0..0, lost.into_iter().take(100));
+        outcome.written = before.and(outcome.written);
         Ok(outcome)
     }
 
-    /// Finds zero pages beforehand where the level asks for it; pages that cannot be read leave the plane of kept ones.
-    fn zeros(&self, classified: &mut Classified) -> Result<(PageBitmap, Vec<LostPage>)> {
-        if !self.job.level.drops_zero() && self.job.output.is_some() {
-            return Ok((PageBitmap::new(classified.kept.len()), Vec::new()));
-        }
+    fn elf_plan(&self, classified: &Classified, zero: &PageBitmap) -> Result<ElfPlan> {
+        let notes = self.source.notes().len() as u64;
+        let none = PageBitmap::new(if self.job.level.drops_zero() { 0 } else { zero.len() });
+        let tails = if self.job.level.drops_zero() { zero } else { &none };
+        ElfPlan::make(&classified.kept, tails, self.source.loads(), notes, self.page_shift)
+    }
+
+    /// Finds zero pages beforehand, and pages that cannot be read: those leave the plane of kept ones, since an ELF segment
+    /// over them would show zeros. Below the level's zero bit the zeros count, but take room in the file, as holes.
+    fn zeros(&self, classified: &mut Classified) -> Result<(PageBitmap, Written)> {
         self.progress.start("zeros", classified.kept.count());
         let (zero, lost) =
-            self.pool.install(|| find_zeros(self.source, &classified.kept, self.page_shift, &self.progress));
+            self.pool.install(|| find_zeros(self.source, &mut classified.kept, self.page_shift, &self.progress));
         self.check_interrupted("before anything was written")?;
-        let lost: Vec<_> = lost.into_iter().map(|(pfn, cause)| LostPage { pfn, cause }).collect();
-        for page in &lost {
+        let lost_pages: Vec<_> = lost.pages.into_iter().map(|(pfn, cause)| LostPage { pfn, cause }).collect();
+        if let Some(page) = lost_pages.first() {
             self.check_lost(page)?;
-            classified.kept.fill(PfnRange::new(page.pfn, page.pfn + 1), false);
         }
-        Ok((zero, lost))
+        let written = Written { zero: zero.count(), stored: 0, lost: lost.count, lost_pages };
+        Ok((zero, written))
     }
 
     /// Runs the pipeline into `sink`.
@@ -223,13 +234,44 @@ impl<'a> Run<'a> {
             Ok(())
         });
         let how_far = format!("after {done} of {total} pages");
-        if let Err(error) = result.and_then(|()| self.check_interrupted(&how_far)) {
-            self.progress.finish();
-            let keep = error.kind() == Kind::NoSpace || self.stop.keeps_partial();
-            return Err(give_up(sink, error, keep, &how_far));
+        let result = result.and_then(|()| {
+            // A signal that comes when all is done changes nothing.
+            if done < total { self.check_interrupted(&how_far) } else { self.check_something(sink.written()) }
+        });
+        match result.and_then(|()| sink.finish()) {
+            Ok(bytes) => Ok(Outcome { written: sink.written().clone(), bytes, gap_pages }),
+            Err(error) => {
+                self.progress.finish();
+                Err(self.give_up(sink.as_mut(), error, &how_far))
+            }
         }
-        let written = sink.written().clone();
-        Ok(Outcome { written, bytes: sink.finish()?, gap_pages })
+    }
+
+    /// Ends a dump that cannot be completed. What could be written is worth keeping, unless a person pressed Ctrl-C, asked for
+    /// all or nothing, or got nothing.
+    fn give_up(&self, sink: &mut dyn Sink, error: Error, how_far: &str) -> Error {
+        let keep = match error.kind() {
+            Kind::Interrupted => self.stop.keeps_partial(),
+            Kind::Input => false,
+            _ => true,
+        };
+        match sink.abandon(keep) {
+            Some(partial) => error.or_next_step(format!("{} has what was written {how_far}", partial.display())),
+            None => error.or_next_step("no dump was written"),
+        }
+    }
+
+    /// A dump without a single page is none.
+    fn check_something(&self, written: &Written) -> Result<()> {
+        let Written { zero, stored, lost, lost_pages } = written;
+        match lost_pages.first() {
+            Some(page) if *stored == 0 && *zero == 0 => {
+                Err(Error::input(format!("cannot read any of {lost} pages of {}", self.source.path().display()))
+                    .because(&page.cause)
+                    .next_step("the device is failing: copy what can be read elsewhere first"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Packs every `step`-th batch of `pages` on all threads and hands the batches to `commit` in order.
@@ -247,7 +289,7 @@ impl<'a> Run<'a> {
     fn estimate(&self, classified: &mut Classified) -> Result<Outcome> {
         /// Pages compressed for the estimate: 64 MiB of 4 KiB pages, spread evenly.
         const SAMPLE: u64 = 16 << 10;
-        let (zero, lost) = self.zeros(classified)?;
+        let (zero, mut written) = self.zeros(classified)?;
         let mut stored = classified.kept.clone();
         stored.subtract(&zero);
         let pages = stored.count();
@@ -263,7 +305,7 @@ impl<'a> Run<'a> {
         self.check_interrupted("in a dry run: nothing was to be written")?;
         let data = if sampled == 0 { 0 } else { (packed as f64 / sampled as f64 * pages as f64) as u64 };
         let notes = self.source.notes().len() as u64;
-        let written = Written { zero: zero.count(), stored: pages, lost: lost.len() as u64, lost_pages: lost };
+        written.stored = pages;
         let (bytes, gap_pages) = match self.job.format {
             Format::Kdump => {
                 use crate::format::diskdump::Areas;
@@ -271,9 +313,7 @@ impl<'a> Run<'a> {
                 (areas.map_or(0, |areas| areas.data) + data, 0)
             }
             Format::Elf => {
-                // Without the level's bit zeros take room in the file, as holes.
-                let tails = if self.job.level.drops_zero() { zero } else { PageBitmap::new(zero.len()) };
-                let plan = ElfPlan::make(&classified.kept, &tails, self.source.loads(), notes, self.page_shift)?;
+                let plan = self.elf_plan(classified, &zero)?;
                 (plan.size, plan.gap_pages)
             }
         };
@@ -331,10 +371,21 @@ fn budget(job: &Job, source: &Source, page_shift: u32) -> Result<Budget> {
     let segments = source.loads().len() as u64 * 3 * elf::PHDR_SIZE;
     let needs = Needs {
         bitmaps: plane.saturating_mul(planes),
-        tables: source.notes().len() as u64 * 2 + segments,
+        tables: source.notes().len() as u64 * 2 + segments + sections(source, page_shift) * SECTION_BYTES,
         codec: job.compression.context_bytes(),
     };
     Budget::fit(job.memory_limit, job.threads, 1 << page_shift, needs)
+}
+
+/// What the memory map holds for each section, bytes.
+const SECTION_BYTES: u64 = 64;
+/// The smallest section of any kernel, log2 of bytes.
+const SMALLEST_SECTION: u32 = 24;
+
+/// Sections that the dump's memory touches, at most.
+fn sections(source: &Source, page_shift: u32) -> u64 {
+    let shift = SMALLEST_SECTION.saturating_sub(page_shift);
+    source.ram().pfn_ranges(page_shift).map(|range| ((range.end - 1) >> shift) - (range.start >> shift) + 1).sum()
 }
 
 /// Knowledge about the kernel: levels 0 and 1 do without, but then cannot skip poisoned and offline pages.
@@ -357,16 +408,5 @@ fn kernel(
             warnings.push(format!("poisoned and offline pages are not left out: {error}"));
             Ok(None)
         }
-    }
-}
-
-/// Ends a dump that cannot be completed; the error then says what is left of it.
-fn give_up(sink: Box<dyn Sink>, error: Error, keep: bool, how_far: &str) -> Error {
-    match sink.abandon(keep) {
-        Some(partial) => {
-            let partial = partial.display();
-            error.or_next_step(format!("{how_far}: the incomplete dump {partial} opens with what it has"))
-        }
-        None => error.or_next_step("no dump was written"),
     }
 }

@@ -31,7 +31,7 @@ impl Run<'_> {
         classes[PageClass::Zero.index()].bytes = zero.saturating_mul(page_size);
         classes[PageClass::Unreadable.index()] = line(PageClass::Unreadable, lost);
         classes.retain(|line| line.pages > 0);
-        let ram = counts.classes.iter().sum::<u64>();
+        let ram = counts.total();
         let dropped =
             PageClass::ALL.iter().filter(|class| level.drops(**class)).map(|class| counts.of(*class)).sum::<u64>()
                 + lost;
@@ -69,7 +69,7 @@ impl Run<'_> {
                 .map(|page| ReadErrorLine { pfn: page.pfn, cause: page.cause })
                 .collect(),
             unreadable_pages: lost,
-            warnings: self.all_warnings(outcome.gap_pages),
+            warnings: self.all_warnings(outcome.gap_pages, counts.of(PageClass::Unmapped)),
             bytes_kept: pages.kept.saturating_mul(page_size),
             bytes_written: outcome.bytes,
             page_size,
@@ -80,9 +80,13 @@ impl Run<'_> {
         }
     }
 
-    fn all_warnings(&self, gap_pages: u64) -> Vec<String> {
+    fn all_warnings(&self, gap_pages: u64, unmapped: u64) -> Vec<String> {
         let mut warnings = self.warnings.clone();
         if let Some(kernel) = &self.kernel {
+            if unmapped > 0 {
+                warnings
+                    .push(format!("{unmapped} pages were kept because they have no struct page that could be read"));
+            }
             warnings.extend(kernel.layout.limits.iter().chain(kernel.protected.limits()).cloned());
         }
         if gap_pages > 0 {

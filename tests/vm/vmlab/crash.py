@@ -1,0 +1,130 @@
+"""One crash from start to end: images in, console followed, results out. A crash whose inputs have not changed is
+reused."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import cache, debian, image, programs, qemu
+from .guests import Guest
+from .lab_error import LabError
+
+BOOT_SECONDS = 120
+CAPTURE_SECONDS = 240
+DISK_BYTES = 3 << 30
+
+
+@dataclass(frozen=True)
+class Crash:
+    """What a crash left: `vmcore`, `console.log`, and `out/` with the guest's report and each step's files."""
+
+    guest: Guest
+    kernel: debian.Kernel
+    folder: Path
+
+    @property
+    def vmcore(self) -> Path:
+        return self.folder / "vmcore"
+
+    @property
+    def vmlinux(self) -> Path:
+        return self.kernel.vmlinux
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "out"
+
+    def step(self, name: str) -> Step:
+        return Step(self.out, name)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of the capture kernel: its exit code, peak memory and outputs."""
+
+    out: Path
+    name: str
+
+    def measured(self, key: str) -> str:
+        text = self.text("peak")
+        found = re.search(rf"\b{key}=(\S+)", text)
+        if not found:
+            raise LabError(f"step {self.name} did not run to its end: {text or 'no result'}")
+        return found[1]
+
+    @property
+    def exit_code(self) -> int:
+        return int(self.measured("exit"))
+
+    @property
+    def max_rss_kib(self) -> int:
+        return int(self.measured("maxrss_kib"))
+
+    def text(self, suffix: str) -> str:
+        path = self.out / f"{self.name}.{suffix}"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    @property
+    def dump(self) -> Path:
+        return self.out / f"{self.name}.vmcore"
+
+
+def crash(guest: Guest, fresh: bool = False) -> Crash:
+    """The guest's crash: the saved one if nothing that went into it has changed, else a new one."""
+    kernel = debian.newest(guest.line)
+    initrd = image.initramfs(guest, kernel, programs.for_guest(guest))
+    result = Crash(guest, kernel, cache.root() / "crash" / guest.name)
+    code = (inspect.getsource(module).encode() for module in (image, qemu))
+    key = digest((repr(guest).encode(), kernel.release.encode(), initrd, *code))
+    stamp = result.folder / "inputs"
+    if not fresh and stamp.exists() and stamp.read_text() == key:
+        return result
+    with cache.new_folder(result.folder) as work:
+        run(guest, kernel, initrd, work)
+        # Dangling until a judge needs the 300 MB of debug information.
+        (work / "vmlinux").symlink_to(os.path.relpath(kernel.folder / "vmlinux", result.folder))
+        (work / "inputs").write_text(key)
+    return result
+
+
+def digest(parts: Iterable[bytes]) -> str:
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def run(guest: Guest, kernel: debian.Kernel, initrd: bytes, work: Path) -> None:
+    archive, disk, raw = work / "initrd", work / "disk.img", work / "vmcore"
+    archive.write_bytes(initrd)
+    image.disk(disk, kernel, archive, DISK_BYTES)
+    image.blank(raw, (guest.memory_mib + 128) << 20)
+    with qemu.Machine(guest, work, kernel.vmlinuz, archive, [disk, raw]) as machine:
+        if guest.balloon_mib:
+            # The device remembers the wish until the guest's driver asks.
+            machine.monitor("balloon", value=(guest.memory_mib - guest.balloon_mib) << 20)
+        if guest.end == "halt":
+            machine.wait_console("LAB: planted", BOOT_SECONDS)
+            machine.monitor("dump-guest-memory", CAPTURE_SECONDS, paging=False, protocol=f"file:{raw}")
+        else:
+            machine.wait_exit(BOOT_SECONDS + CAPTURE_SECONDS)
+            if "LAB: captured" not in machine.console():
+                raise machine.failure("the capture kernel did not finish")
+    image.take_out(disk, work)
+    keep_vmcore(guest, work)
+    disk.unlink()
+
+
+def keep_vmcore(guest: Guest, work: Path) -> None:
+    """Cuts the raw disk to the vmcore that was written to it."""
+    if guest.saves_vmcore:
+        step = Step(work / "out", "save")
+        if step.exit_code:
+            raise LabError(f"the capture kernel could not save the vmcore: {step.text('err')}")
+        size = step.text("out").split("size=")[1].split()[0]
+        os.truncate(work / "vmcore", int(size))
+    elif guest.end != "halt":
+        (work / "vmcore").unlink()

@@ -1,0 +1,94 @@
+"""What a guest boots from: the initramfs (busybox, kexec, modules, our programs) and the ext4 disk. No root and no
+loop mounts needed."""
+
+from __future__ import annotations
+
+import re
+import stat
+import subprocess
+from pathlib import Path
+
+from .debian import Kernel, run
+from .guests import Guest
+
+INIT = Path(__file__).parent.parent / "guest" / "init"
+# Read by the plant: clean page-cache pages. Text, so that a sample stays small.
+CACHED = "".join(f"line {number} of a file that is in the page cache\n" for number in range(80_000)).encode()
+
+
+def initramfs(guest: Guest, kernel: Kernel, programs: dict[str, Path]) -> bytes:
+    """An uncompressed cpio archive; the same inputs give the same bytes, which is how an unchanged crash is
+    recognised."""
+    files: dict[str, tuple[int, bytes]] = {
+        "init": (0o755, INIT.read_bytes()),
+        "conf": (0o644, configuration(guest).encode()),
+        "steps": (0o644, "".join(f"{name}|{command}\n" for name, command in guest.steps).encode()),
+        "bin/busybox": (0o755, Path("/bin/busybox").read_bytes()),
+    }
+    for module in guest.all_modules:
+        files[f"modules/{module}.ko"] = (0o644, kernel.module(module).read_bytes())
+    for name, path in programs.items():
+        files[f"bin/{name}"] = (0o755, path.read_bytes())
+    kexec = Path("/sbin/kexec")
+    for path in (kexec, *shared_libraries(kexec)):
+        files[str(path).lstrip("/").replace("sbin/", "bin/")] = (0o755, path.read_bytes())
+    return cpio(files)
+
+
+def configuration(guest: Guest) -> str:
+    values = {
+        "MODULES": " ".join(guest.all_modules),
+        "PAGES": guest.pages,
+        "SCRUB": "1" if guest.scrub else "",
+        "END": guest.end,
+        "CRASH_CPU": guest.crash_cpu,
+        "CAPTURE_CPUS": guest.capture_cpus,
+    }
+    return "".join(f"{name}='{value}'\n" for name, value in values.items())
+
+
+def shared_libraries(program: Path) -> list[Path]:
+    return [Path(path) for path in re.findall(r"(/\S+) \(0x", run(["ldd", str(program)]))]
+
+
+def cpio(files: dict[str, tuple[int, bytes]]) -> bytes:
+    """The `newc` format, which the kernel unpacks (Documentation/driver-api/early-userspace/buffer-format.rst)."""
+    folders = {parent.as_posix() for name in files for parent in Path(name).parents if parent != Path(".")}
+    entries = [(name, stat.S_IFDIR | 0o755, b"") for name in sorted(folders)]
+    entries += [(name, stat.S_IFREG | mode, data) for name, (mode, data) in sorted(files.items())]
+    entries.append(("TRAILER!!!", 0, b""))
+    return b"".join(cpio_entry(inode, *entry) for inode, entry in enumerate(entries, 1))
+
+
+def cpio_entry(inode: int, name: str, mode: int, data: bytes) -> bytes:
+    label = name.encode() + b"\0"
+    fields = (inode, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(label), 0)
+    head = b"070701" + b"".join(b"%08X" % field for field in fields) + label
+    return pad4(head) + pad4(data)
+
+
+def pad4(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 4)
+
+
+def disk(target: Path, kernel: Kernel, initrd: Path, size: int) -> None:
+    """An ext4 disk with the capture kernel, a file to cache, and an empty `out`."""
+    content = target.with_suffix(".content")
+    (content / "boot").mkdir(parents=True)
+    (content / "out").mkdir()
+    (content / "boot" / "vmlinuz").hardlink_to(kernel.vmlinuz)
+    (content / "boot" / "initrd").hardlink_to(initrd)
+    (content / "out" / "cached").write_bytes(CACHED)
+    blank(target, size)
+    run(["mke2fs", "-q", "-t", "ext4", "-d", str(content), str(target)])
+    subprocess.run(["rm", "-r", content], check=True)
+
+
+def blank(target: Path, size: int) -> None:
+    with target.open("wb") as file:
+        file.truncate(size)
+
+
+def take_out(image: Path, target: Path) -> None:
+    """Copies the guest's `out` folder from the disk to the host."""
+    run(["debugfs", "-R", f"rdump /out {target}", str(image)])
