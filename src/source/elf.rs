@@ -3,15 +3,18 @@
 //! Knows file, program and section headers, wherever they lie in the file. Must not know what the kernel put in its
 //! memory. Makes a [`Source`].
 
-use std::{fs::File, path::Path};
+use std::path::Path;
 
 use object::{
     LittleEndian as LE,
-    elf::{self, FileHeader64, ProgramHeader64, SectionHeader64},
+    elf::{self, FileHeader64, Machine, ProgramHeader64, SectionHeader64},
     pod,
 };
 
-use super::{InputFormat, Load, RamMap, Source, read_some_at};
+use super::{
+    Load,
+    store::{Store, StoreError, read_all},
+};
 use crate::{
     error::{Error, Result},
     format::{
@@ -19,7 +22,6 @@ use crate::{
         elf::{EHDR_SIZE, PHDR_SIZE, SHDR_SIZE},
         note,
     },
-    sys::map::is_proc_file,
 };
 
 /// More segments than any machine has (a LOAD for every page of 4 GiB); bounds what a hostile file can make us hold.
@@ -27,9 +29,17 @@ const MAX_LOADS: u64 = 1 << 20;
 /// 8192 CPUs need 3 MiB of notes; drivers' device dumps need more.
 const MAX_NOTES: u64 = 64 << 20;
 
-pub(super) fn open(path: &Path, opened: File, file: File, format: InputFormat) -> Result<Source> {
-    let size = file.metadata().map_err(|error| Error::io(path, "inspect", &error))?.len();
-    let core = Core { path, file: &file, size };
+/// What an ELF core says about itself.
+#[derive(Debug)]
+pub(super) struct Elf {
+    pub(super) machine: Machine,
+    pub(super) loads: Vec<Load>,
+    pub(super) notes: Vec<u8>,
+}
+
+/// Parses the headers and notes of the ELF core in `store`; `path` is for messages.
+pub(super) fn parse(path: &Path, store: &dyn Store) -> Result<Elf> {
+    let core = Core { path, store };
     let header = core.header()?;
     let mut loads = Vec::new();
     let mut notes = Vec::new();
@@ -43,16 +53,12 @@ pub(super) fn open(path: &Path, opened: File, file: File, format: InputFormat) -
     if loads.is_empty() {
         return Err(core.damaged("it has no PT_LOAD segment").next_step("this is not a dump of a machine's memory"));
     }
-    let ram = RamMap::from_loads(&loads);
-    let mapped = is_proc_file(&file);
-    let machine = header.e_machine.get(LE);
-    Ok(Source { path: path.to_owned(), opened, format, machine, ram, loads, notes, mapped, file })
+    Ok(Elf { machine: header.e_machine.get(LE), loads, notes })
 }
 
 struct Core<'a> {
     path: &'a Path,
-    file: &'a File,
-    size: u64,
+    store: &'a dyn Store,
 }
 
 impl Core<'_> {
@@ -62,23 +68,19 @@ impl Core<'_> {
 
     fn truncated(&self, what: &str, end: Option<u64>) -> Error {
         let end = end.map_or_else(|| "past any file's end".to_owned(), |end| format!("at byte {end}"));
-        self.damaged(format!("{what} would end {end}, but the file has {} bytes", self.size))
+        self.damaged(format!("{what} would end {end}, but the file has {} bytes", self.store.size()))
             .next_step("the copy was cut short or the header is damaged: copy the dump again")
     }
 
-    /// Reads `len` bytes at `offset` after checking that the file has them, so that nothing is allocated for a lie.
+    /// Reads `len` bytes at `offset` after checking that the store has them, so that nothing is allocated for a lie.
     fn bytes(&self, what: &str, offset: u64, len: u64) -> Result<Vec<u8>> {
         let end = offset.checked_add(len);
-        if end.is_none_or(|end| end > self.size) {
-            return Err(self.truncated(what, end));
-        }
-        let mut bytes = vec![0; len as usize];
-        let got = read_some_at(self.file, &mut bytes, offset)
-            .map_err(|error| Error::io(self.path, &format!("read {what} of"), &error))?;
-        if got < bytes.len() {
-            return Err(self.truncated(what, end));
-        }
-        Ok(bytes)
+        read_all(self.store, offset, len).map_err(|error| match error {
+            StoreError::Truncated(_) => self.truncated(what, end),
+            StoreError::Failed(cause) => {
+                Error::input(format!("cannot read {what} of {}", self.path.display())).because(cause)
+            }
+        })
     }
 
     fn header(&self) -> Result<FileHeader64<LE>> {
@@ -147,7 +149,7 @@ impl Core<'_> {
                 .next_step("the header is damaged: copy the dump again"));
         }
         let end = load.offset.checked_add(load.filesz);
-        if end.is_none_or(|end| end > self.size) {
+        if end.is_none_or(|end| end > self.store.size()) {
             let what = format!("PT_LOAD segment {index} (physical address {:#x})", load.paddr);
             return Err(self.truncated(&what, end));
         }

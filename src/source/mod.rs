@@ -6,6 +6,7 @@
 mod elf;
 mod ram;
 mod reader;
+pub mod store;
 mod zstd;
 
 use std::{
@@ -24,6 +25,9 @@ use crate::{
 
 pub use ram::{Piece, RamMap};
 pub use reader::{PageReader, ReadError};
+
+use elf::Elf;
+use store::{FileStore, Store};
 
 /// The most bytes that one [`PageReader::read`] may ask for.
 pub const MAX_READ: usize = 1 << 20;
@@ -69,14 +73,13 @@ pub struct Source {
     path: PathBuf,
     /// What the path leads to.
     opened: File,
-    /// The ELF core: the same file, or a temporary one with what was unpacked from it.
-    file: File,
+    /// Where the pieces of memory are.
+    store: Box<dyn Store>,
     format: InputFormat,
     machine: Machine,
     loads: Vec<Load>,
     ram: RamMap,
     notes: Vec<u8>,
-    mapped: bool,
 }
 
 impl Source {
@@ -102,20 +105,25 @@ impl Source {
         }
         let mut magic = [0u8; 16];
         let got = read_some_at(&file, &mut magic, 0).map_err(|error| Error::io(path, "read", &error))?;
-        match &magic[..got] {
-            [] => Err(Error::input(format!("cannot read {}", path.display()))
-                .because("the file is empty")
-                .next_step("the dump was never written; look for a file whose name ends in -incomplete")),
-            [0x7f, b'E', b'L', b'F', ..] => {
-                let opened = file.try_clone().map_err(|error| Error::io(path, "open", &error))?;
-                elf::open(path, opened, file, InputFormat::Elf)
+        let (format, core) = match &magic[..got] {
+            [] => {
+                return Err(Error::input(format!("cannot read {}", path.display()))
+                    .because("the file is empty")
+                    .next_step("the dump was never written; look for a file whose name ends in -incomplete"));
             }
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-                let plain = zstd::decompress_to_temporary(path, &file)?;
-                elf::open(path, file, plain, InputFormat::ElfZstd)
-            }
-            other => Err(unknown_format(path, other)),
-        }
+            [0x7f, b'E', b'L', b'F', ..] => (InputFormat::Elf, file.try_clone()),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => (InputFormat::ElfZstd, Ok(zstd::decompress_to_temporary(path, &file)?)),
+            other => return Err(unknown_format(path, other)),
+        };
+        let opening = |error: io::Error| Error::io(path, "open", &error);
+        let store = FileStore::new(core.map_err(opening)?).map_err(opening)?;
+        Self::from_elf(path, file, format, Box::new(store))
+    }
+
+    fn from_elf(path: &Path, opened: File, format: InputFormat, store: Box<dyn Store>) -> Result<Self> {
+        let Elf { machine, loads, notes } = elf::parse(path, store.as_ref())?;
+        let ram = RamMap::from_loads(&loads);
+        Ok(Self { path: path.to_owned(), opened, store, format, machine, loads, ram, notes })
     }
 
     /// The path as the user gave it, for messages.
@@ -175,13 +183,13 @@ impl Source {
     /// Whether the input is the crashed kernel's memory itself, `/proc/vmcore`.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        self.mapped
+        self.store.is_live()
     }
 
     /// A reader of its own for one thread.
     #[must_use]
     pub fn reader(&self) -> PageReader<'_> {
-        PageReader::new(&self.path, &self.file, &self.ram, self.mapped)
+        PageReader::new(&self.path, self.store.reader(), &self.ram)
     }
 }
 
