@@ -12,9 +12,10 @@ use rayon::ThreadPoolBuilder;
 use vdump::{
     bitmap::PageBitmap,
     classify::Classifier,
+    codec::Compression,
     layout::{KernelLayout, VmcoreInfo},
     memory::{MemMap, Protected, VirtReader},
-    pipeline::{codec::Compression, is_zero},
+    pipeline::is_zero,
     report::Progress,
     source::Source,
 };

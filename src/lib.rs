@@ -2,11 +2,12 @@
 //!
 //! Data goes one way through the rooms: bytes, [`source`], [`layout`], [`memory`], [`classify`], [`bitmap`], [`plan`],
 //! [`pipeline`], [`sink`], bytes. [`klog`] reads the kernel's log off `memory`. A room uses only rooms before it and the
-//! floor: [`format`](mod@format), [`error`], [`report`], [`sys`] and the crate `vdump_filters`. Only [`run`] sees them all.
+//! floor: [`format`](mod@format), [`codec`], [`error`], [`report`], [`sys`] and the crate `vdump_filters`. Only [`run`] sees them all.
 
 pub mod bitmap;
 pub mod classify;
 pub mod cli;
+pub mod codec;
 pub mod error;
 pub mod format;
 pub mod klog;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms that everyone may use.
-const FLOOR: [&str; 4] = ["error", "report", "format", "sys"];
+const FLOOR: [&str; 5] = ["error", "report", "format", "codec", "sys"];
 /// The data's one way through the program: a room may use only those to its left.
 const WAY: [&str; 8] = ["source", "layout", "memory", "classify", "bitmap", "plan", "pipeline", "sink"];
 /// A side room and the last room of the way that it may use.

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use vdump_filters::DumpLevel;
 
-use crate::pipeline::codec::Compression;
+use crate::codec::Compression;
 
 /// Turn a crashed Linux machine's memory into a small dump that engineers can debug
 #[derive(Clone, Debug, Parser)]

@@ -8,8 +8,8 @@ use vdump_filters::DumpLevel;
 
 use super::{Filter, Format, ProgressStyle};
 use crate::{
+    codec::Compression,
     error::{Error, Kind, Result},
-    pipeline::codec::Compression,
     report::Mode,
     sys::host,
 };

@@ -1,8 +1,7 @@
 //! The work itself: batches of pages are read and compressed on all threads and committed in order.
 //!
-//! Knows pages, codecs and threads. Must not know the output's layout: packed batches go to a sink through the caller.
+//! Knows pages and threads. Must not know the output's layout: packed batches go to a sink through the caller.
 
-pub mod codec;
 mod ordered;
 mod pack;
 mod zeros;

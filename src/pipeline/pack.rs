@@ -4,8 +4,9 @@
 
 use vdump_filters::{Pfn, PfnRange};
 
-use super::{codec::Codec, is_zero};
+use super::is_zero;
 use crate::{
+    codec::Codec,
     plan::Batch,
     source::{MAX_READ, PageReader},
 };

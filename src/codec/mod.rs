@@ -1,7 +1,8 @@
-//! Page compression: one file for each codec, all behind one trait.
+//! Compression of pages: one file for each codec, all behind one trait, and the way back.
 //!
-//! Knows how a page shrinks. Must not know pages' numbers or files. Used by the packer.
+//! Knows how bytes shrink and grow again. Must not know pages' numbers or files. Used by the packer and by sources.
 
+mod decode;
 pub mod lzo;
 mod none;
 mod snappy;
@@ -9,6 +10,8 @@ mod zlib;
 mod zstd;
 
 use std::{fmt, str::FromStr};
+
+pub use decode::{DecodeError, Decoder};
 
 /// A compression context, reused from page to page.
 pub trait Codec: Send {
