@@ -1,4 +1,4 @@
-//! ELF64 cores: `/proc/vmcore`, copies of it, and QEMU's dump-guest-memory.
+//! ELF cores of 64 and 32 bits: `/proc/vmcore`, copies of it, and QEMU's dump-guest-memory.
 //!
 //! Knows file, program and section headers, wherever they lie in the file. Must not know what the kernel put in its
 //! memory. Makes a [`Source`].
@@ -7,8 +7,9 @@ use std::path::Path;
 
 use object::{
     LittleEndian as LE,
-    elf::{self, FileHeader64, Machine, ProgramHeader64, SectionHeader64},
+    elf::{self, FileHeader32, FileHeader64, Machine},
     pod,
+    read::elf::{FileHeader, ProgramHeader as _, SectionHeader as _},
 };
 
 use super::{
@@ -17,11 +18,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    format::{
-        align_up,
-        elf::{EHDR_SIZE, PHDR_SIZE, SHDR_SIZE},
-        note,
-    },
+    format::{align_up, note},
 };
 
 /// More segments than any machine has (a LOAD for every page of 4 GiB); bounds what a hostile file can make us hold.
@@ -40,20 +37,20 @@ pub(super) struct Elf {
 /// Parses the headers and notes of the ELF core in `store`; `path` is for messages.
 pub(super) fn parse(path: &Path, store: &dyn Store) -> Result<Elf> {
     let core = Core { path, store };
-    let header = core.header()?;
-    let mut loads = Vec::new();
-    let mut notes = Vec::new();
-    for phdr in core.program_headers(&header)? {
-        match phdr.p_type.get(LE) {
-            elf::PT_LOAD => loads.extend(core.load(&phdr, loads.len())?),
-            elf::PT_NOTE => core.append_notes(&phdr, &mut notes)?,
-            _ => {}
-        }
+    let ident: elf::FileHeader32<LE> = core.structure("the ELF header", 0)?;
+    let ident = ident.e_ident;
+    if ident.data != elf::ELFDATA2LSB {
+        return Err(core
+            .damaged("it is a big-endian ELF file")
+            .next_step("dumps of s390x and big-endian POWER machines are not read"));
     }
-    if loads.is_empty() {
-        return Err(core.damaged("it has no PT_LOAD segment").next_step("this is not a dump of a machine's memory"));
+    match ident.class {
+        elf::ELFCLASS64 => core.parse::<FileHeader64<LE>>(),
+        elf::ELFCLASS32 => core.parse::<FileHeader32<LE>>(),
+        other => Err(core
+            .damaged(format!("its ELF class {} is neither 32 nor 64 bits", other.0))
+            .next_step("the header is damaged: copy the dump again")),
     }
-    Ok(Elf { machine: header.e_machine.get(LE), loads, notes })
 }
 
 struct Core<'a> {
@@ -83,64 +80,77 @@ impl Core<'_> {
         })
     }
 
-    fn header(&self) -> Result<FileHeader64<LE>> {
-        let bytes = self.bytes("the ELF header", 0, EHDR_SIZE)?;
-        let (header, _) =
-            pod::from_bytes::<FileHeader64<LE>>(&bytes).map_err(|()| self.damaged("the ELF header cannot be read"))?;
-        if header.e_ident.data != elf::ELFDATA2LSB {
-            return Err(self
-                .damaged("it is a big-endian ELF file")
-                .next_step("dumps of s390x and big-endian POWER machines are not read"));
-        }
-        if header.e_ident.class != elf::ELFCLASS64 {
-            return Err(self
-                .damaged("it is a 32-bit ELF file")
-                .next_step("load the capture kernel with --elf64-core-headers to get 64-bit cores"));
-        }
-        if header.e_type.get(LE) != elf::ET_CORE {
+    fn structure<T: pod::Pod>(&self, what: &str, offset: u64) -> Result<T> {
+        let bytes = self.bytes(what, offset, size_of::<T>() as u64)?;
+        pod::from_bytes::<T>(&bytes)
+            .map(|(value, _)| *value)
+            .map_err(|()| self.damaged(format!("{what} cannot be read")))
+    }
+
+    fn parse<E: FileHeader<Endian = LE>>(&self) -> Result<Elf> {
+        let header: E = self.structure("the ELF header", 0)?;
+        if header.e_type(LE) != elf::ET_CORE {
             return Err(self
                 .damaged("it is an ELF program or library, not a core")
                 .next_step("give /proc/vmcore or a copy of it, not vmlinux"));
         }
-        Ok(*header)
+        let mut loads = Vec::new();
+        let mut notes = Vec::new();
+        for phdr in self.program_headers(&header)? {
+            match phdr.p_type(LE) {
+                elf::PT_LOAD => loads.extend(self.load::<E>(&phdr, loads.len())?),
+                elf::PT_NOTE => self.append_notes(phdr.p_offset(LE).into(), phdr.p_filesz(LE).into(), &mut notes)?,
+                _ => {}
+            }
+        }
+        if loads.is_empty() {
+            return Err(self
+                .damaged("it has no PT_LOAD segment")
+                .next_step("this is not a dump of a machine's memory"));
+        }
+        let machine = true_machine(header.e_machine(LE), &notes);
+        if machine != header.e_machine(LE) {
+            // The upper half of each virtual address was cut off.
+            loads.iter_mut().for_each(|load| load.vaddr = load.paddr);
+        }
+        Ok(Elf { machine, loads, notes })
     }
 
-    fn program_headers(&self, header: &FileHeader64<LE>) -> Result<Vec<ProgramHeader64<LE>>> {
+    fn program_headers<E: FileHeader<Endian = LE>>(&self, header: &E) -> Result<Vec<E::ProgramHeader>> {
         let count = self.program_header_count(header)?;
-        let entry = u64::from(header.e_phentsize.get(LE));
-        if entry != PHDR_SIZE {
-            return Err(self.damaged(format!("its program headers have {entry} bytes each, not {PHDR_SIZE}")));
+        let (entry, expected) = (header.e_phentsize(LE), size_of::<E::ProgramHeader>());
+        if usize::from(entry) != expected {
+            return Err(self.damaged(format!("its program headers have {entry} bytes each, not {expected}")));
         }
         if count == 0 || count > MAX_LOADS {
             return Err(self.damaged(format!("it claims {count} program headers")));
         }
-        let bytes = self.bytes("the program header table", header.e_phoff.get(LE), count * PHDR_SIZE)?;
-        let (headers, _) = pod::slice_from_bytes::<ProgramHeader64<LE>>(&bytes, count as usize)
+        let bytes = self.bytes("the program header table", header.e_phoff(LE).into(), count * expected as u64)?;
+        let (headers, _) = pod::slice_from_bytes::<E::ProgramHeader>(&bytes, count as usize)
             .map_err(|()| self.damaged("the program header table cannot be read"))?;
         Ok(headers.to_vec())
     }
 
-    fn program_header_count(&self, header: &FileHeader64<LE>) -> Result<u64> {
-        let count = header.e_phnum.get(LE);
+    fn program_header_count<E: FileHeader<Endian = LE>>(&self, header: &E) -> Result<u64> {
+        let count = header.e_phnum(LE);
         if count != elf::PN_XNUM {
             return Ok(count.into());
         }
-        let bytes = self.bytes("the first section header", header.e_shoff.get(LE), SHDR_SIZE)?;
-        let (section, _) = pod::from_bytes::<SectionHeader64<LE>>(&bytes)
-            .map_err(|()| self.damaged("the first section header cannot be read"))?;
-        Ok(section.sh_info.get(LE).into())
+        let section: E::SectionHeader = self.structure("the first section header", header.e_shoff(LE).into())?;
+        Ok(section.sh_info(LE).into())
     }
 
-    fn load(&self, phdr: &ProgramHeader64<LE>, index: usize) -> Result<Option<Load>> {
+    fn load<E: FileHeader<Endian = LE>>(&self, phdr: &E::ProgramHeader, index: usize) -> Result<Option<Load>> {
         let load = Load {
-            paddr: phdr.p_paddr.get(LE),
-            vaddr: phdr.p_vaddr.get(LE),
-            offset: phdr.p_offset.get(LE),
-            filesz: phdr.p_filesz.get(LE),
-            memsz: phdr.p_memsz.get(LE),
+            paddr: phdr.p_paddr(LE).into(),
+            vaddr: phdr.p_vaddr(LE).into(),
+            offset: phdr.p_offset(LE).into(),
+            filesz: phdr.p_filesz(LE).into(),
+            memsz: phdr.p_memsz(LE).into(),
         };
         // Segments without a physical address (-1, as /proc/kcore has) describe virtual memory only.
-        if load.memsz == 0 || load.paddr == u64::MAX {
+        let no_address = if E::is_type_64_sized() { u64::MAX } else { u32::MAX.into() };
+        if load.memsz == 0 || load.paddr == no_address {
             return Ok(None);
         }
         if load.filesz > load.memsz || load.paddr.checked_add(load.memsz).is_none() {
@@ -156,8 +166,7 @@ impl Core<'_> {
         Ok(Some(load))
     }
 
-    fn append_notes(&self, phdr: &ProgramHeader64<LE>, notes: &mut Vec<u8>) -> Result<()> {
-        let len = phdr.p_filesz.get(LE);
+    fn append_notes(&self, offset: u64, len: u64, notes: &mut Vec<u8>) -> Result<()> {
         let total = align_up(len, 4).and_then(|len| len.checked_add(notes.len() as u64));
         if total.is_none_or(|total| total > MAX_NOTES) {
             return Err(self
@@ -166,8 +175,68 @@ impl Core<'_> {
         }
         // Padding after the last note would hide the next segment's notes.
         notes.truncate(note::notes(notes).last().map_or(0, |last| last.end));
-        notes.extend(self.bytes("the notes", phdr.p_offset.get(LE), len)?);
+        notes.extend(self.bytes("the notes", offset, len)?);
         notes.resize(notes.len().next_multiple_of(4), 0);
         Ok(())
+    }
+}
+
+/// kexec-tools writes `EM_386` into the 32-bit core headers of an x86_64 kernel (`--elf32-core-headers`). Only the latter has
+/// symbols above 4 GiB.
+fn true_machine(machine: Machine, notes: &[u8]) -> Machine {
+    const HIGH_SYMBOL: &[u8] = b"SYMBOL(swapper_pg_dir)=ffffffff";
+    let wide = || {
+        let info = note::notes(notes).find(|note| note.name == note::VMCOREINFO);
+        info.is_some_and(|info| {
+            // Eight digits more than a 32-bit address has.
+            let at = info.desc.windows(HIGH_SYMBOL.len()).position(|window| window == HIGH_SYMBOL);
+            at.and_then(|at| info.desc.get(at + HIGH_SYMBOL.len())).is_some_and(u8::is_ascii_hexdigit)
+        })
+    };
+    if machine == elf::EM_386 && wide() { elf::EM_X86_64 } else { machine }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::source::store::FileStore;
+
+    /// A 32-bit core of one page, with VMCOREINFO, laid out by hand.
+    fn core32(vmcoreinfo: &str) -> FileStore {
+        let mut notes = Vec::new();
+        note::push(&mut notes, note::VMCOREINFO, 0, vmcoreinfo.as_bytes());
+        let half = |value: u16| value.to_le_bytes().to_vec();
+        let word = |value: u32| value.to_le_bytes().to_vec();
+        let mut bytes = b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+        bytes.extend([half(4), half(3), word(1), word(0), word(52), word(0), word(0)].concat());
+        bytes.extend([half(52), half(32), half(2), half(0), half(0), half(0)].concat());
+        let phdr = |kind, offset, vaddr, paddr, size| {
+            [kind, offset, vaddr, paddr, size, size, 0, 0].map(u32::to_le_bytes).concat()
+        };
+        bytes.extend(phdr(4, 116, 0, 0, notes.len() as u32));
+        bytes.extend(phdr(1, 4096, 0xc010_0000, 0x10_0000, 4096));
+        bytes.extend(notes);
+        bytes.resize(8192, 7);
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        FileStore::new(file).unwrap()
+    }
+
+    #[test]
+    fn cores_of_32_bits_are_read() {
+        let core = parse(Path::new("core"), &core32("OSRELEASE=6.1\nSYMBOL(swapper_pg_dir)=c1234000\n")).unwrap();
+        assert_eq!(core.machine, elf::EM_386);
+        let expected = Load { paddr: 0x10_0000, vaddr: 0xc010_0000, offset: 4096, filesz: 4096, memsz: 4096 };
+        assert_eq!(core.loads, [expected]);
+        assert_eq!(note::notes(&core.notes).count(), 1);
+    }
+
+    #[test]
+    fn a_64_bit_kernel_behind_32_bit_headers_is_told_by_its_symbols() {
+        let core = parse(Path::new("core"), &core32("SYMBOL(swapper_pg_dir)=ffffffff8a010000\n")).unwrap();
+        assert_eq!(core.machine, elf::EM_X86_64);
+        assert_eq!(core.loads[0].vaddr, core.loads[0].paddr);
     }
 }
