@@ -3,11 +3,17 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use vdump::{cli::Cli, run};
+use vdump::{
+    cli::{Cli, compat},
+    run,
+};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match run::run(&cli) {
+    let mut words = std::env::args_os();
+    let program = words.next().unwrap_or_default();
+    let outcome =
+        if compat::is_makedumpfile(program.as_ref()) { run::as_makedumpfile(words) } else { run::run(&Cli::parse()) };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             run::complain(&error);

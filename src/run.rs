@@ -8,12 +8,18 @@ mod filter;
 mod info;
 mod stop;
 
-use std::io::{self, Write};
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+};
 
 pub use stop::Stop;
 
 use crate::{
-    cli::{Cli, Command},
+    cli::{
+        Cli, Command,
+        compat::{self, Request},
+    },
     error::{Error, Kind, Result},
 };
 
@@ -26,6 +32,24 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Filter(filter) => filter::run(filter),
         Command::Info(info) => info::run(info),
         Command::Dmesg(dmesg) => dmesg::run(dmesg),
+    }
+}
+
+/// Runs what a line in makedumpfile's spelling asks for.
+///
+/// # Errors
+/// As [`run`]; also an option that cannot be honoured.
+pub fn as_makedumpfile(words: impl Iterator<Item = OsString>) -> Result<()> {
+    let words = words.map(|word| word.to_string_lossy().into_owned());
+    match compat::parse(words)? {
+        Request::Run(cli, notes) => {
+            for note in notes {
+                let _ = writeln!(io::stderr(), "vdump: note: {note}");
+            }
+            run(&cli)
+        }
+        Request::Help => print(|out| out.write_all(compat::HELP.as_bytes())),
+        Request::Version => print(|out| writeln!(out, "makedumpfile: vdump {}", env!("CARGO_PKG_VERSION"))),
     }
 }
 

@@ -201,3 +201,34 @@ fn dmesg_says_so_when_there_is_no_log() {
     assert_eq!(run.code(), Some(1), "{run:?}");
     stderr_is_one_error(&run);
 }
+
+#[test]
+fn scripts_may_call_it_makedumpfile() {
+    use std::os::unix::process::CommandExt as _;
+    let dir = temp_dir();
+    let fixture = small(dir.path());
+    let called = |options: &str, output: &str| {
+        let out = dir.path().join(output);
+        let words = options.split_whitespace();
+        (run(vdump().arg0("/usr/sbin/makedumpfile").args(words).arg(&fixture.path).arg(&out)), out)
+    };
+    for (theirs, ours) in [
+        ("-c --message-level 7 -d 31", &["-c", "zlib"][..]),
+        ("-ld31 --num-threads 2 --cyclic-buffer 4096", &["-c", "lzo"]),
+        ("-E -d 17", &["-f", "elf", "-d", "17"]),
+        ("", &["-d", "0", "-c", "none"]),
+    ] {
+        let (run, out) = called(theirs, "theirs");
+        run.ok();
+        let own = dir.path().join("ours");
+        filter(ours, &fixture.path, &own).ok();
+        assert!(fs::read(&out).unwrap() == fs::read(&own).unwrap(), "{theirs} is not {ours:?}");
+        fs::remove_file(out).unwrap();
+        fs::remove_file(own).unwrap();
+    }
+    for refused in ["-x vmlinux -d 31", "--split -d 31", "--no-such-option"] {
+        let (run, out) = called(refused, "refused");
+        assert_eq!(run.code(), Some(2), "{refused}: {}", run.stderr);
+        assert!(!out.exists());
+    }
+}

@@ -44,6 +44,9 @@ impl DumpLevel {
     const USER: u8 = 8;
     const FREE: u8 = 16;
 
+    /// The level that drops nothing but what cannot be read.
+    pub const NONE: Self = Self(0);
+
     /// The level that drops everything a kernel engineer rarely needs.
     pub const MAX: Self = Self(31);
 

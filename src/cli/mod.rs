@@ -3,6 +3,7 @@
 //! Knows options and their help. Must not look at files, terminals or CPUs: that is [`resolve`]'s. The parsed line goes to
 //! `run`.
 
+pub mod compat;
 pub mod resolve;
 
 use std::path::PathBuf;
@@ -126,6 +127,14 @@ pub struct Info {
 pub struct Dmesg {
     /// The dump
     pub input: PathBuf,
+
+    /// Write to a file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Overwrite the file
+    #[arg(long, requires = "output")]
+    pub force: bool,
 }
 
 #[cfg(test)]

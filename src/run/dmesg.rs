@@ -1,13 +1,17 @@
 //! `vdump dmesg`.
 
-use std::io::{self, Write as _};
+use std::{
+    io::{self, Write as _},
+    path::Path,
+};
 
 use crate::{
     cli::Dmesg,
     error::{Error, Result},
-    klog,
+    klog::{self, KernelLog},
     layout::KernelLayout,
     memory::VirtReader,
+    sink::Target,
     source::Source,
 };
 
@@ -20,13 +24,22 @@ pub(super) fn run(options: &Dmesg) -> Result<()> {
         .map_err(|error| Error::input(what()).because(error).next_step("the dump may be damaged: copy it again"))?;
     let virt = VirtReader::new(&source, paging).ok_or_else(|| Error::input(what()))?;
     let log = klog::read_log(&info, &virt).map_err(|error| Error::input(what()).because(error))?;
-    super::print(|out| {
-        let mut out = io::BufWriter::new(out);
-        klog::write_dmesg(&log, &mut out)?;
-        out.flush()
-    })?;
+    match &options.output {
+        Some(path) => write_file(path, options, &source, &log)?,
+        None => super::print(|out| klog::write_dmesg(&log, &mut io::BufWriter::new(out)))?,
+    }
     for (loss, count) in log.losses.iter().filter(|(loss, _)| loss.is_damage()) {
         let _ = writeln!(io::stderr(), "vdump: {count} log records: {}", loss.reason());
     }
     Ok(())
+}
+
+/// Writes the log beside its final name first, as every output.
+fn write_file(path: &Path, options: &Dmesg, source: &Source, log: &KernelLog) -> Result<()> {
+    let mut text = Vec::new();
+    // A Vec takes everything.
+    let _ = klog::write_dmesg(log, &mut text);
+    let mut target = Target::create(path, options.force, Some(source.opened()))?;
+    target.write(&text, 0)?;
+    target.finish()
 }

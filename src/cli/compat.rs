@@ -1,0 +1,354 @@
+//! makedumpfile's command line, for scripts that call vdump by that name.
+//!
+//! Knows its options (makedumpfile(8), 1.7.9) as a table, and what each means here. Must not look at files. Gives the same
+//! parsed line that our own spelling gives.
+
+use std::path::{Path, PathBuf};
+
+use vdump_filters::DumpLevel;
+
+use super::{Cli, Command, Dmesg, Filter, Format, ProgressStyle};
+use crate::{
+    codec::Compression,
+    error::{Error, Kind, Result},
+};
+
+/// What an option does here.
+#[derive(Clone, Copy)]
+enum Does {
+    Compress(Compression),
+    Elf,
+    Flatten,
+    Force,
+    Debug,
+    DryRun,
+    DumpDmesg,
+    Help,
+    Version,
+    Level(&'static str),
+    Messages(&'static str),
+    Threads(&'static str),
+    /// Has no meaning here any more; why.
+    Ignored(&'static str),
+    /// The same, with a value.
+    IgnoredValue(&'static str),
+    /// Cannot be honoured; why, and what to do.
+    Refused(&'static str),
+    /// The same, with a value.
+    RefusedValue(&'static str),
+}
+
+const ONE_SCAN: &str = "struct pages are scanned once, whatever the memory";
+const NO_DEBUG_INFO: &str = "layouts come from the dump's VMCOREINFO; without it dump with -d 0 or -d 1";
+const NO_SPLIT: &str = "split sets cannot be written; leave it out, one dump is written on all CPUs";
+const NO_ERASE: &str = "nothing can be erased from a dump; filter by level";
+const NO_XEN: &str = "Xen dumps are not read";
+const NO_SADUMP: &str = "sadump dumps are not read";
+
+/// Every option: short name, long name, what it does.
+const OPTIONS: &[(Option<char>, Option<&str>, Does)] = &[
+    (Some('c'), None, Does::Compress(Compression::Zlib(1))),
+    (Some('l'), None, Does::Compress(Compression::Lzo)),
+    (Some('p'), None, Does::Compress(Compression::Snappy)),
+    (Some('z'), None, Does::Compress(Compression::DEFAULT_ZSTD)),
+    (Some('d'), None, Does::Level("a dump level")),
+    (Some('E'), None, Does::Elf),
+    (Some('F'), None, Does::Flatten),
+    (Some('f'), None, Does::Force),
+    (Some('D'), None, Does::Debug),
+    (Some('h'), Some("help"), Does::Help),
+    (Some('v'), Some("version"), Does::Version),
+    (None, Some("message-level"), Does::Messages("a message level")),
+    (None, Some("num-threads"), Does::Threads("a number of threads")),
+    (None, Some("dry-run"), Does::DryRun),
+    (None, Some("dump-dmesg"), Does::DumpDmesg),
+    (None, Some("show-stats"), Does::Ignored("the summary is always shown")),
+    (None, Some("check-params"), Does::DryRun),
+    (None, Some("cyclic-buffer"), Does::IgnoredValue(ONE_SCAN)),
+    (None, Some("non-cyclic"), Does::Ignored(ONE_SCAN)),
+    (None, Some("work-dir"), Does::IgnoredValue(ONE_SCAN)),
+    (None, Some("splitblock-size"), Does::IgnoredValue("split sets are not written")),
+    (Some('b'), None, Does::IgnoredValue("blocks are sized by --memory-limit")),
+    (None, Some("non-mmap"), Does::Ignored("mapping falls back to reading by itself")),
+    (Some('e'), None, Does::Ignored("the page structures of dropped pages are kept")),
+    (Some('L'), Some("limit"), Does::RefusedValue("the output's size cannot be limited; use a higher level")),
+    (Some('R'), None, Does::Refused("flattened dumps are not rearranged; use makedumpfile -R")),
+    (None, Some("reassemble"), Does::Refused("split sets are not put together; use makedumpfile --reassemble")),
+    (None, Some("split"), Does::Refused(NO_SPLIT)),
+    (Some('x'), None, Does::RefusedValue(NO_DEBUG_INFO)),
+    (Some('i'), None, Does::RefusedValue(NO_DEBUG_INFO)),
+    (Some('g'), None, Does::RefusedValue("VMCOREINFO files are not written; use makedumpfile -g")),
+    (None, Some("config"), Does::RefusedValue(NO_ERASE)),
+    (None, Some("eppic"), Does::RefusedValue(NO_ERASE)),
+    (None, Some("extension"), Does::RefusedValue("plugins are not loaded; filter by level")),
+    (None, Some("mem-usage"), Does::Refused("a running kernel is not read; use --dry-run in the capture kernel")),
+    (None, Some("partial-dmesg"), Does::Ignored("the whole log is printed")),
+    (None, Some("vtop"), Does::RefusedValue("use crash's vtop")),
+    (Some('X'), None, Does::Refused(NO_XEN)),
+    (None, Some("xen-syms"), Does::RefusedValue(NO_XEN)),
+    (None, Some("xen-vmcoreinfo"), Does::RefusedValue(NO_XEN)),
+    (None, Some("xen_phys_start"), Does::RefusedValue(NO_XEN)),
+    (None, Some("diskset"), Does::RefusedValue(NO_SADUMP)),
+];
+
+/// What `makedumpfile --help` prints.
+pub const HELP: &str = "\
+This is vdump, called as makedumpfile.
+
+  makedumpfile [-c|-l|-p|-z] [-d LEVEL] [-E] [-f] [--num-threads N] VMCORE DUMPFILE
+  makedumpfile --dump-dmesg VMCORE LOGFILE
+  makedumpfile --dry-run [-d LEVEL] VMCORE
+
+Options that changed nothing are noted, options that cannot be honoured are refused with the reason.
+'vdump help' shows what else there is.
+";
+
+/// Whether the program was called as makedumpfile.
+#[must_use]
+pub fn is_makedumpfile(program: &Path) -> bool {
+    program.file_name().is_some_and(|name| name == "makedumpfile")
+}
+
+/// What a line in makedumpfile's spelling asks for.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// Something that we do; with notes about options that changed nothing.
+    Run(Box<Cli>, Vec<String>),
+    /// How to use it.
+    Help,
+    /// Which version this is.
+    Version,
+}
+
+/// Parses the words after the program's name.
+///
+/// # Errors
+/// An unknown option, or one that cannot be honoured; says why.
+pub fn parse(words: impl IntoIterator<Item = String>) -> Result<Request> {
+    let mut line = Line::default();
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        if let Some(long) = word.strip_prefix("--").filter(|long| !long.is_empty()) {
+            let (name, value) = match long.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (long, None),
+            };
+            line.take(&format!("--{name}"), find_long(name)?, value, &mut words)?;
+        } else if let Some(shorts) = word.strip_prefix('-').filter(|shorts| !shorts.is_empty()) {
+            line.take_shorts(shorts, &mut words)?;
+        } else {
+            line.files.push(word.into());
+        }
+    }
+    line.request()
+}
+
+#[derive(Default)]
+struct Line {
+    compress: Option<Compression>,
+    level: Option<DumpLevel>,
+    elf: bool,
+    flatten: bool,
+    force: bool,
+    verbose: bool,
+    dry_run: bool,
+    dmesg: bool,
+    quiet: bool,
+    threads: Option<u16>,
+    files: Vec<PathBuf>,
+    notes: Vec<String>,
+    special: Option<Request>,
+}
+
+impl Line {
+    /// `-cd31`: letters may share a dash, and a value may follow its letter.
+    fn take_shorts(&mut self, shorts: &str, words: &mut impl Iterator<Item = String>) -> Result<()> {
+        for (at, letter) in shorts.char_indices() {
+            let does = find_short(letter)?;
+            let rest = &shorts[at + letter.len_utf8()..];
+            let attached = (takes_value(does) && !rest.is_empty()).then(|| rest.to_owned());
+            let ends = attached.is_some();
+            self.take(&format!("-{letter}"), does, attached, words)?;
+            if ends {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn take(
+        &mut self,
+        name: &str,
+        does: Does,
+        attached: Option<String>,
+        words: &mut impl Iterator<Item = String>,
+    ) -> Result<()> {
+        let value = match (takes_value(does), attached) {
+            (true, None) => words.next().ok_or_else(|| usage(format!("{name} needs a value")))?,
+            (true, Some(value)) => value,
+            (false, None) => String::new(),
+            (false, Some(_)) => return Err(usage(format!("{name} takes no value"))),
+        };
+        let bad = |what: &str| usage(format!("'{value}' is not {what} for {name}"));
+        match does {
+            Does::Compress(compression) => self.compress = Some(compression),
+            Does::Elf => self.elf = true,
+            Does::Flatten => self.flatten = true,
+            Does::Force => self.force = true,
+            Does::Debug => self.verbose = true,
+            Does::DryRun => self.dry_run = true,
+            Does::DumpDmesg => self.dmesg = true,
+            Does::Help => self.special = Some(Request::Help),
+            Does::Version => self.special = Some(Request::Version),
+            Does::Level(what) => self.level = Some(self.level_of(&value).ok_or_else(|| bad(what))?),
+            // Bit 1 is the progress indicator.
+            Does::Messages(what) => self.quiet = value.parse::<u8>().map_err(|_| bad(what))? & 1 == 0,
+            Does::Threads(what) => self.threads = Some(value.parse().map_err(|_| bad(what))?).filter(|n| *n > 0),
+            Does::Ignored(why) | Does::IgnoredValue(why) => self.notes.push(format!("{name} changes nothing: {why}")),
+            Does::Refused(why) | Does::RefusedValue(why) => {
+                return Err(Error::new(Kind::Usage, format!("{name} cannot be honoured")).because(why));
+            }
+        }
+        Ok(())
+    }
+
+    /// A list of levels means "try the next one if the device is full"; the first is used.
+    fn level_of(&mut self, list: &str) -> Option<DumpLevel> {
+        let mut levels = list.split(',').map(|level| level.trim().parse::<DumpLevel>());
+        let first = levels.next()?.ok()?;
+        if levels.next().is_some() {
+            self.notes.push(format!("of the levels {list} only {first} is used: a full device ends the dump"));
+        }
+        Some(first)
+    }
+
+    fn request(self) -> Result<Request> {
+        if let Some(special) = self.special {
+            return Ok(special);
+        }
+        let mut files = self.files.into_iter();
+        let input = files.next().ok_or_else(|| usage("no VMCORE is given"))?;
+        let output = files.next();
+        if files.next().is_some() {
+            return Err(usage("more than one VMCORE and one DUMPFILE are given"));
+        }
+        let command = if self.dmesg {
+            let output = output.ok_or_else(|| usage("no LOGFILE is given"))?;
+            Command::Dmesg(Dmesg { input, output: Some(output), force: self.force })
+        } else {
+            if self.flatten {
+                return Err(Error::new(Kind::Usage, "-F cannot be honoured")
+                    .because("dumps are not written to a pipe")
+                    .next_step("write to a file and copy that"));
+            }
+            if output.is_none() && !self.dry_run {
+                return Err(usage("no DUMPFILE is given"));
+            }
+            Command::Filter(Filter {
+                input,
+                output,
+                // makedumpfile's defaults: everything, as it is.
+                dump_level: self.level.unwrap_or(DumpLevel::NONE),
+                format: Some(if self.elf { Format::Elf } else { Format::Kdump }),
+                compress: Some(self.compress.filter(|_| !self.elf).unwrap_or(Compression::None)),
+                threads: self.threads,
+                memory_limit: None,
+                dry_run: self.dry_run,
+                json: false,
+                progress: if self.quiet { ProgressStyle::None } else { ProgressStyle::Auto },
+                force: self.force,
+                strict: false,
+                verbose: self.verbose,
+            })
+        };
+        Ok(Request::Run(Box::new(Cli { command }), self.notes))
+    }
+}
+
+fn usage(what: impl Into<String>) -> Error {
+    Error::new(Kind::Usage, what).next_step("see makedumpfile(8), or 'vdump help' for our own spelling")
+}
+
+fn takes_value(does: Does) -> bool {
+    matches!(
+        does,
+        Does::Level(_) | Does::Messages(_) | Does::Threads(_) | Does::IgnoredValue(_) | Does::RefusedValue(_)
+    )
+}
+
+fn find_short(letter: char) -> Result<Does> {
+    let found = OPTIONS.iter().find(|(short, ..)| *short == Some(letter));
+    found.map(|(.., does)| *does).ok_or_else(|| usage(format!("unknown option -{letter}")))
+}
+
+/// By its whole name, or by a beginning that only one option has, as getopt_long allows.
+fn find_long(name: &str) -> Result<Does> {
+    let long = |option: &&(Option<char>, Option<&str>, Does)| option.1.is_some_and(|long| long.starts_with(name));
+    let whole = OPTIONS.iter().find(|option| option.1 == Some(name));
+    let mut beginnings = OPTIONS.iter().filter(long);
+    match (whole, beginnings.next(), beginnings.next()) {
+        (Some(option), ..) | (None, Some(option), None) => Ok(option.2),
+        (None, Some(_), Some(_)) => Err(usage(format!("--{name} is ambiguous"))),
+        (None, None, _) => Err(usage(format!("unknown option --{name}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Request> {
+        parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    fn filter(line: &str) -> (Filter, Vec<String>) {
+        match parsed(line) {
+            Ok(Request::Run(cli, notes)) => match cli.command {
+                Command::Filter(filter) => (filter, notes),
+                other => panic!("{line}: {other:?}"),
+            },
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_distributions_put_into_kdump_conf() {
+        for (line, level, compress) in [
+            ("-l --message-level 7 -d 31 /proc/vmcore /mnt/vmcore-incomplete", 31, Compression::Lzo),
+            ("-c --message-level 1 -d 31 /proc/vmcore vmcore", 31, Compression::Zlib(1)),
+            ("-d 17 -c /proc/vmcore vmcore", 17, Compression::Zlib(1)),
+            ("-cd31 /proc/vmcore vmcore", 31, Compression::Zlib(1)),
+            ("-z -d31 --num-threads=4 /proc/vmcore vmcore", 31, Compression::DEFAULT_ZSTD),
+            ("/proc/vmcore vmcore", 0, Compression::None),
+        ] {
+            let (filter, notes) = filter(line);
+            assert_eq!((filter.dump_level.bits(), filter.compress), (level, Some(compress)), "{line}");
+            assert_eq!(filter.format, Some(Format::Kdump));
+            assert!(notes.is_empty(), "{notes:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_longer_matters_is_noted_and_what_cannot_be_is_refused() {
+        let (filter, notes) = filter("--cyclic-buffer 1024 --non-mmap -E -d 31,16 in out");
+        assert_eq!((filter.format, filter.compress), (Some(Format::Elf), Some(Compression::None)));
+        assert_eq!(notes.len(), 3, "{notes:?}");
+        for line in ["-x vmlinux in out", "--split in a b", "-X in out", "--mem-usage /proc/kcore", "-R out"] {
+            let error = parsed(line).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains("cannot be honoured"), "{error}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_usage() {
+        for line in
+            ["", "in", "in a b", "-d", "-d 32 in out", "-q in out", "--no in out", "--nonsense in out", "--help=1"]
+        {
+            assert_eq!(parsed(line).map(|_| ()).unwrap_err().exit_code(), 2, "{line}");
+        }
+        assert!(matches!(parsed("-h"), Ok(Request::Help)));
+        assert!(matches!(parsed("-v"), Ok(Request::Version)));
+        assert!(matches!(parsed("--dump-d in log"), Ok(Request::Run(..))));
+    }
+}
