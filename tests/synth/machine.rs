@@ -11,6 +11,7 @@ use super::kallsyms::Addresses;
 use super::kinds::{Kind, ZOO};
 use super::klog::Record;
 use super::memmap::{MemModel, Section, State};
+use super::odd::ODDITIES;
 use super::pagetable::Leaf;
 use super::truth::Class;
 
@@ -96,7 +97,7 @@ impl Machine {
             leaf: Leaf::M2,
             style: Style::ProcVmcore,
             loads: Loads::Usual,
-            zoo: ZOO.to_vec(),
+            zoo: [&ZOO[..], &ODDITIES].concat(),
             ram: vec![
                 MIB..64 * MIB,
                 80 * MIB..160 * MIB,
