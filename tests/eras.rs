@@ -10,6 +10,7 @@ use crate::synth::kernels::{ERAS, era};
 use crate::synth::kinds::Kind;
 use crate::synth::memmap::MemModel;
 use crate::synth::pagetable::Leaf;
+use crate::synth::truth::Class;
 use crate::synth::{Fixture, Loads, Machine};
 
 const LEVELS: [u8; 7] = [0, 1, 2, 4, 8, 16, 31];
@@ -68,6 +69,23 @@ eras! {
     linux_6_17: "6.17",
     linux_7_1: "7.1",
     linux_without_a_slab_key: "no-slab-key",
+}
+
+/// A kernel that does not say which cache pages have private data: all may.
+#[test]
+fn without_pg_private_all_cache_is_private() {
+    for era in &ERAS {
+        let dir = temp_dir();
+        let mut machine = Machine::small(era);
+        machine.zoo.extend([(Kind::SwapCache, 3), (Kind::Tmpfs, 3), (Kind::LargeFolio(2), 2)]);
+        machine.info.push(("NUMBER(PG_private)".into(), None));
+        let mut fixture = machine.build(dir.path());
+        let cache = fixture.truth.classes.values_mut().filter(|class| **class == Class::Cache);
+        cache.for_each(|class| *class = Class::CachePrivate);
+        let faults: Vec<String> =
+            [2, 4, 31].into_iter().flat_map(|level| judge(&fixture, level, "kdump", "none", dir.path())).collect();
+        check::sound(era.name, &faults);
+    }
 }
 
 /// Every sum of bits, not only the bits.
