@@ -7,6 +7,7 @@
 #![allow(clippy::single_range_in_vec_init)]
 
 mod check;
+mod disks;
 mod harness;
 mod read;
 mod refusal;
@@ -19,6 +20,8 @@ mod faults;
 mod judge;
 mod lies;
 mod outputs;
+mod overwrite;
+mod partials;
 mod places;
 mod protected;
 mod tidy;
