@@ -1,8 +1,10 @@
 //! Small file systems and limits for a run, and a machine that is too large for them.
 //!
 //! Small file systems come from a mount namespace of their own (`unshare`), so nothing of the host is touched.
-//! VDUMP_REQUIRE_NAMESPACES=1 turns a host without them into a failure. Must not know formats. Serves `places`, `partials`.
+//! VDUMP_REQUIRE_NAMESPACES=1 turns a host without them into a failure. Must not know formats.
+//! Serves `places`, `partials`, `bounds`.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -62,4 +64,12 @@ pub fn in_namespace(script: &str, fixture: &Fixture, dir: &Path) -> Option<Run> 
         outer.env(key, value.unwrap_or_default());
     }
     Some(run(&mut outer))
+}
+
+/// vdump under limits of the shell (`ulimit`), whose signals for a file that is too large are ignored: writes fail instead.
+pub fn limited<S: AsRef<OsStr>>(limits: &str, args: impl IntoIterator<Item = S>) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("trap '' XFSZ; {limits}; exec \"$0\" \"$@\"")]);
+    command.arg(vdump().get_program()).args(args);
+    command
 }
