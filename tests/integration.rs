@@ -13,6 +13,7 @@ mod read;
 mod refusal;
 mod synth;
 
+mod bad_device;
 mod bounds;
 mod cli;
 mod dmesg;
