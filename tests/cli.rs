@@ -110,17 +110,6 @@ fn an_existing_output_needs_force() {
 }
 
 #[test]
-fn the_input_is_never_the_output() {
-    let dir = temp_dir();
-    let fixture = small(dir.path());
-    let before = fs::read(&fixture.path).unwrap();
-    let run = filter(&["--force"], &fixture.path, &fixture.path);
-    assert!(matches!(run.code(), Some(1 | 2)), "{run:?}");
-    stderr_is_one_error(&run);
-    assert!(fs::read(&fixture.path).unwrap() == before, "the input was destroyed");
-}
-
-#[test]
 fn a_name_that_says_incomplete_is_taken_as_it_is() {
     let dir = temp_dir();
     let fixture = small(dir.path());

@@ -7,18 +7,25 @@
 #![allow(clippy::single_range_in_vec_init)]
 
 mod check;
+mod disks;
 mod harness;
 mod read;
 mod refusal;
 mod synth;
 
+mod bad_device;
+mod bounds;
 mod cli;
 mod dmesg;
 mod eras;
 mod faults;
+mod headers;
 mod judge;
 mod lies;
 mod outputs;
+mod overwrite;
+mod partials;
 mod places;
 mod protected;
+mod terminal;
 mod tidy;

@@ -22,7 +22,7 @@ enum Expect {
 }
 
 /// VMCOREINFO values that cannot be right, and what may come of each.
-const LIES: [(&str, Option<&str>, Expect); 38] = [
+const LIES: [(&str, Option<&str>, Expect); 40] = [
     ("PAGESIZE", None, Expect::RefusedOrSafe),
     ("PAGESIZE", Some("0"), Expect::Refused),
     ("PAGESIZE", Some("4095"), Expect::Refused),
@@ -31,6 +31,7 @@ const LIES: [(&str, Option<&str>, Expect); 38] = [
     ("SIZE(page)", Some("0"), Expect::Refused),
     ("SIZE(page)", Some("1"), Expect::Refused),
     ("SIZE(page)", Some("-64"), Expect::Refused),
+    ("SIZE(page)", Some("4096"), Expect::Refused),
     ("SIZE(page)", Some("99999999999999999999999"), Expect::Refused),
     ("SIZE(page)", Some("sixty-four"), Expect::Refused),
     ("SIZE(page)", Some("1099511627776"), Expect::Refused),
@@ -54,6 +55,7 @@ const LIES: [(&str, Option<&str>, Expect); 38] = [
     ("SYMBOL(mem_section)", Some("ffffffffffffffff"), Expect::RefusedOrSafe),
     ("SYMBOL(mem_section)", Some("0000800000000000"), Expect::RefusedOrSafe),
     ("NUMBER(SECTION_SIZE_BITS)", Some("0"), Expect::RefusedOrSafe),
+    ("NUMBER(SECTION_SIZE_BITS)", Some("18"), Expect::Refused),
     ("NUMBER(SECTION_SIZE_BITS)", Some("64"), Expect::RefusedOrSafe),
     ("NUMBER(SECTION_SIZE_BITS)", Some("-27"), Expect::RefusedOrSafe),
     ("NUMBER(MAX_PHYSMEM_BITS)", Some("200"), Expect::RefusedOrSafe),

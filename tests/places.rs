@@ -1,7 +1,7 @@
-//! Where a dump is to go, and what can go wrong there: no room, no permission, an interruption.
+//! Where a dump is to go, and what can go wrong there: no permission, an interruption, a failing input.
 //!
-//! Small file systems come from a mount namespace of their own (`unshare`), so nothing of the host
-//! is touched. VDUMP_REQUIRE_NAMESPACES=1 turns a host without them into a failure.
+//! Knows processes and signals. Must not know file systems (`disks`) or what a partial holds (`partials`).
+//! Fails with what was left or said.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -12,144 +12,13 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::check;
-use crate::harness::{DEADLINE, Run, filter, run, temp_dir, vdump};
+use crate::disks::{full_of_kernel, in_namespace, names, one_line};
+use crate::harness::{DEADLINE, filter, temp_dir, vdump};
+use crate::partials::right_or_lost;
 use crate::read::elf::Elf;
-use crate::read::kdump::{INCOMPLETE, Kdump};
+use crate::read::kdump::Kdump;
 use crate::synth::kernels::era;
-use crate::synth::kinds::Kind;
 use crate::synth::{Fixture, Machine};
-
-/// Kernel pages of which each is kept: about 60 MiB that are not zero.
-fn full_of_kernel(dir: &Path) -> Fixture {
-    let mut machine = Machine::small(era("6.12"));
-    machine.ram = vec![1 << 20..256 << 20];
-    machine.arenas = vec![100 << 20..180 << 20];
-    machine.zoo = vec![(Kind::Kernel, 20_000), (Kind::Anon, 200)];
-    machine.build(dir)
-}
-
-fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<String> =
-        fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
-}
-
-#[track_caller]
-fn one_line(run: &Run, code: i32) {
-    assert_eq!(run.code(), Some(code), "{run:?}");
-    let errors: Vec<&str> = run.stderr.lines().filter(|l| l.starts_with("vdump: ")).collect();
-    assert!(!errors.is_empty() && !run.stderr.contains("panicked"), "{}", run.stderr);
-}
-
-/// Runs vdump by a shell script with $VDUMP, $IN, $DIR (to mount on) and $SAVE (to rescue files to).
-fn scripted(script: &str, fixture: &Fixture, dir: &Path) -> Command {
-    let mut command = Command::new("sh");
-    command.args(["-c", script]).env("VDUMP", vdump().get_program()).env("IN", &fixture.path);
-    for (name, folder) in [("DIR", "mounted"), ("SAVE", "saved")] {
-        fs::create_dir_all(dir.join(folder)).unwrap();
-        command.env(name, dir.join(folder));
-    }
-    command
-}
-
-/// The same in a mount namespace; None where the host allows none.
-fn in_namespace(script: &str, fixture: &Fixture, dir: &Path) -> Option<Run> {
-    let probe = Command::new("unshare").args(["-rm", "sh", "-c", "mount -t tmpfs none /mnt"]).output();
-    let allowed = probe.is_ok_and(|o| o.status.success());
-    assert!(allowed || std::env::var_os("VDUMP_REQUIRE_NAMESPACES").is_none(), "no mount namespaces here");
-    if !allowed {
-        eprintln!("no mount namespaces here: not tested");
-        return None;
-    }
-    let inner = scripted(script, fixture, dir);
-    let mut outer = Command::new("unshare");
-    outer.arg("-rm").arg(inner.get_program()).args(inner.get_args());
-    for (key, value) in inner.get_envs() {
-        outer.env(key, value.unwrap_or_default());
-    }
-    Some(run(&mut outer))
-}
-
-/// A partial kdump file: marked so, and each page either right or visibly lost. Counts both.
-fn right_or_lost(fixture: &Fixture, path: &Path) -> (usize, usize) {
-    let dump = Kdump::open(path);
-    assert_ne!(dump.field("status") & INCOMPLETE, 0, "not marked incomplete");
-    assert_eq!(dump.kept(), fixture.truth.kept(31), "the bitmap is not the full one");
-    let (mut right, mut lost) = (0, 0);
-    for pfn in dump.kept() {
-        match dump.page(pfn) {
-            Ok(page) => {
-                assert!(page == fixture.image.page(pfn), "page {pfn:#x} differs");
-                right += 1;
-            }
-            Err(why) if why.starts_with("lost") => lost += 1,
-            Err(why) => panic!("page {pfn:#x}: {why}"),
-        }
-    }
-    (right, lost)
-}
-
-/// A partial with a good part of the pages.
-fn sound_partial(fixture: &Fixture, path: &Path) {
-    let (right, lost) = right_or_lost(fixture, path);
-    assert!(right > 100 && lost > 100, "{right} pages right, {lost} lost");
-}
-
-const FULL_DISK: &str = r#"mount -t tmpfs -o size=8m none "$DIR" || exit 99
-"$VDUMP" filter -f "$0" -c none -d 31 --progress none "$IN" "$DIR/out"
-code=$?; cp "$DIR"/* "$SAVE"/; exit $code"#;
-
-#[test]
-fn a_full_disk_leaves_a_marked_partial() {
-    let dir = temp_dir();
-    let fixture = full_of_kernel(dir.path());
-    for format in ["kdump", "elf"] {
-        let saved = dir.path().join("saved");
-        let _ = fs::remove_dir_all(&saved);
-        let script = FULL_DISK.replace("\"$0\"", format);
-        let Some(run) = in_namespace(&script, &fixture, dir.path()) else {
-            return;
-        };
-        one_line(&run, 1);
-        assert!(run.stderr.contains("No space left on device"), "{}", run.stderr);
-        let left = names(&saved);
-        assert!(left.iter().all(|n| n == "out-incomplete"), "{format}: left {left:?}");
-        if format == "kdump" {
-            assert_eq!(left, ["out-incomplete"]);
-            sound_partial(&fixture, &saved.join("out-incomplete"));
-            assert!(run.stderr.contains("out-incomplete"), "does not say where the partial is: {}", run.stderr);
-        }
-    }
-}
-
-#[test]
-fn a_file_size_limit_is_a_full_disk_too() {
-    let dir = temp_dir();
-    let fixture = full_of_kernel(dir.path());
-    // 16 MiB in blocks of 512 bytes; the signal is ignored so that writes fail with EFBIG.
-    let script = r#"trap '' XFSZ; ulimit -f 32768
-"$VDUMP" filter -c none -d 31 --progress none "$IN" "$SAVE/out""#;
-    let run = run(&mut scripted(script, &fixture, dir.path()));
-    one_line(&run, 1);
-    let left = names(&dir.path().join("saved"));
-    assert!(left.iter().all(|n| n == "out-incomplete"), "left {left:?}");
-    if !left.is_empty() {
-        sound_partial(&fixture, &dir.path().join("saved/out-incomplete"));
-    }
-}
-
-#[test]
-fn no_room_for_even_the_header() {
-    let dir = temp_dir();
-    let fixture = full_of_kernel(dir.path());
-    let script = FULL_DISK.replace("8m", "16k").replace("\"$0\"", "kdump");
-    let Some(run) = in_namespace(&script, &fixture, dir.path()) else {
-        return;
-    };
-    one_line(&run, 1);
-    assert!(!names(&dir.path().join("saved")).contains(&"out".into()));
-}
 
 #[test]
 fn folders_that_take_no_file() {

@@ -37,16 +37,23 @@ const SYMBOLS: [(u64, &str); 14] = [
 const NOTE_POINTER: u64 = 0x22_0008;
 /// Kernel memory that is not the image: the note's pages.
 const NOTE_PFN: u64 = 0x1f00;
-const SUSPECTS: [(Kind, Class); 3] =
-    [(Kind::CacheClean, Class::Cache), (Kind::Anon, Class::User), (Kind::Buddy(0), Class::Free)];
+const SUSPECTS: [(Kind, Class); 5] = [
+    (Kind::CacheClean, Class::Cache),
+    (Kind::Anon, Class::User),
+    (Kind::Buddy(0), Class::Free),
+    (Kind::Offline, Class::Offline),
+    (Kind::Poison, Class::HwPoison),
+];
 
 /// A machine some of whose image pages look droppable. `stays` says of which parts they are kept.
 fn damaged(mut machine: Machine, stays: impl Fn(bool) -> bool) -> Machine {
     let first = machine.image_pa / 4096;
     for (part, for_good) in PARTS {
-        for (n, (kind, class)) in (0u64..).zip(SUSPECTS) {
+        for (n, (kind, class)) in (0u64..).zip(SUSPECTS).filter(|(_, (kind, _))| kind.exists(machine.era)) {
             let pfn = first + part / 4096 + 8 + n;
-            machine.planted.push((pfn, kind, if stays(for_good) { Class::Protected } else { class }));
+            // Reading a bad page may end the capture, whatever it holds.
+            let stays = stays(for_good) && class != Class::HwPoison;
+            machine.planted.push((pfn, kind, if stays { Class::Protected } else { class }));
         }
     }
     machine

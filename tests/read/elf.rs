@@ -63,6 +63,11 @@ impl Elf {
         Elf { bytes, phdrs }
     }
 
+    /// e_flags: bit 0 says that the dump is not whole.
+    pub fn flags(&self) -> u64 {
+        int(&self.bytes, 48, 4)
+    }
+
     pub fn loads(&self) -> impl Iterator<Item = &Phdr> {
         self.phdrs.iter().filter(|p| p.kind == PT_LOAD)
     }

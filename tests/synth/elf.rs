@@ -24,6 +24,13 @@ pub struct Note {
     pub desc: Vec<u8>,
 }
 
+/// One PT_NOTE: notes, and zero bytes after the last one.
+#[derive(Clone, Debug)]
+pub struct NoteSegment {
+    pub notes: Vec<Note>,
+    pub padding: usize,
+}
+
 /// One PT_LOAD: bytes of physical memory, and the address the kernel sees them at.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
@@ -37,7 +44,7 @@ pub struct Load {
 pub struct Placed {
     pub phoff: u64,
     pub phnum: u64,
-    /// The raw bytes of all notes, in order.
+    /// The raw bytes of all notes, in order, without padding between segments.
     pub notes: Vec<u8>,
     pub note_offset: u64,
     pub data_offset: u64,
@@ -115,13 +122,17 @@ fn strtab_shdr(offset: u64) -> Vec<u8> {
     out
 }
 
-/// Writes the core. `segments` are the PT_NOTEs, each a list of notes.
-pub fn write(path: &Path, style: Style, segments: &[Vec<Note>], loads: &[Load], image: &Image) -> Placed {
+/// Writes the core. `segments` are the PT_NOTEs.
+pub fn write(path: &Path, style: Style, segments: &[NoteSegment], loads: &[Load], image: &Image) -> Placed {
     let phnum = (segments.len() + loads.len()) as u64;
     let xnum = phnum >= PN_XNUM;
-    let segment_bytes: Vec<Vec<u8>> =
-        segments.iter().map(|notes| notes.iter().flat_map(note_bytes).collect()).collect();
+    let mut segment_bytes: Vec<Vec<u8>> =
+        segments.iter().map(|segment| segment.notes.iter().flat_map(note_bytes).collect()).collect();
     let notes: Vec<u8> = segment_bytes.concat();
+    for (bytes, segment) in segment_bytes.iter_mut().zip(segments) {
+        bytes.resize(bytes.len() + segment.padding, 0);
+    }
+    let padded = segment_bytes.concat();
     let (phoff, headers) = match style {
         Style::ProcVmcore => (EHDR, EHDR + phnum * PHDR + if xnum { SHDR } else { 0 }),
         Style::Qemu => (EHDR + 2 * SHDR, EHDR + 2 * SHDR + phnum * PHDR),
@@ -130,7 +141,7 @@ pub fn write(path: &Path, style: Style, segments: &[Vec<Note>], loads: &[Load], 
         if style == Style::ProcVmcore { at.next_multiple_of(PAGE) } else { at }
     };
     let note_offset = align(headers);
-    let data_offset = align(note_offset + notes.len() as u64);
+    let data_offset = align(note_offset + padded.len() as u64);
 
     let mut table = Vec::new();
     let mut at = note_offset;
@@ -158,7 +169,7 @@ pub fn write(path: &Path, style: Style, segments: &[Vec<Note>], loads: &[Load], 
     put(&ehdr(phoff, phnum, shoff, (shdrs.len() as u64 / SHDR) as u16), 0);
     put(&shdrs, shoff);
     put(&table, phoff);
-    put(&notes, note_offset);
+    put(&padded, note_offset);
     for (load, offset) in loads.iter().zip(&offsets) {
         write_load(load, *offset, image, &put);
     }

@@ -134,6 +134,13 @@ pub struct KernelEra {
     pub old_log: bool,
 }
 
+impl KernelEra {
+    /// Whether VMCOREINFO says how slab pages are marked.
+    pub fn marks_slab(&self) -> bool {
+        self.slab != Slab::TypeNotExported
+    }
+}
+
 /// Orders below this one are legal (11 lists: 0 to 10).
 pub const FREE_AREAS: u64 = 11;
 pub const HUGETLB_DTOR: u64 = 2;

@@ -103,7 +103,7 @@ impl Machine {
 
         let info = self.info(pointers);
         let path = dir.join("vmcore");
-        let placed = elf::write(&path, self.style, &self.notes(&info), &self.pt_loads(), &image);
+        let placed = elf::write(&path, self.style, &self.note_segments(&info), &self.pt_loads(), &image);
         let info = String::from_utf8(info).unwrap();
         Fixture {
             path,

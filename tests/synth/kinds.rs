@@ -4,6 +4,7 @@
 //! Goes to `memmap`, page by page.
 
 use super::encodings::{FREE_AREAS, Hvo, KernelEra, Slab, Tail};
+use super::odd::Odd;
 use super::structpage::{Compound, Encoder, Page, SOME_POINTER};
 use super::truth::Class;
 
@@ -48,6 +49,8 @@ pub enum Kind {
     Unaccepted,
     /// Claims a head that is no head.
     OrphanTail,
+    /// One of those with pages that contradict the others.
+    Odd(Odd),
 }
 
 /// The usual inhabitants and how many of each.
@@ -102,13 +105,14 @@ impl Kind {
     /// Whether such pages exist in this era.
     pub fn exists(self, era: &KernelEra) -> bool {
         match self {
-            Kind::SlabOddMapping => era.slab != Slab::TypeNotExported,
+            Kind::SlabOddMapping => era.marks_slab(),
             Kind::SlabLikeBuddy => matches!(era.slab, Slab::Flag(_)),
             Kind::PageTable => era.types.table.is_some(),
             Kind::AnonWaiters => era.bits.waiters.is_some(),
             Kind::Huge2MFolded => era.hvo != Hvo::None,
             Kind::Offline => era.types.offline.is_some(),
             Kind::Unaccepted => era.types.unaccepted.is_some(),
+            Kind::Odd(odd) => odd.host().exists(era),
             _ => true,
         }
     }
@@ -124,6 +128,7 @@ impl Kind {
             // Two and eight pages, of which only one is odd.
             Kind::OrphanTail => 1,
             Kind::BuddyMisaligned => 3,
+            Kind::Odd(odd) => odd.host().order(),
             _ => 0,
         }
     }
@@ -205,6 +210,7 @@ impl Kind {
                 let class = if matches!(era.tail, Tail::FirstPage { .. }) { Class::Kernel } else { Class::Doubtful };
                 vec![(e().bytes, Class::Kernel), (tail.bytes, class)]
             }
+            Kind::Odd(odd) => odd.describe(era, pfn, va_of),
         }
     }
 }

@@ -5,12 +5,13 @@
 
 use std::ops::Range;
 
-use super::elf::Style;
+use super::elf::{Load, Style};
 use super::encodings::KernelEra;
 use super::kallsyms::Addresses;
 use super::kinds::{Kind, ZOO};
 use super::klog::Record;
 use super::memmap::{MemModel, Section, State};
+use super::odd::ODDITIES;
 use super::pagetable::Leaf;
 use super::truth::Class;
 
@@ -69,6 +70,10 @@ pub struct Machine {
     pub broken_sections: bool,
     pub odd_notes: bool,
     pub note_segments: usize,
+    /// Zero bytes after the last note of each PT_NOTE but the last.
+    pub note_padding: usize,
+    /// PT_LOADs besides those for the RAM: more views of it.
+    pub views: Vec<Load>,
     /// Pages at chosen places, and what they are to count as.
     pub planted: Vec<(u64, Kind, Class)>,
     /// Words to write at physical addresses, after all else.
@@ -96,7 +101,7 @@ impl Machine {
             leaf: Leaf::M2,
             style: Style::ProcVmcore,
             loads: Loads::Usual,
-            zoo: ZOO.to_vec(),
+            zoo: [&ZOO[..], &ODDITIES].concat(),
             ram: vec![
                 MIB..64 * MIB,
                 80 * MIB..160 * MIB,
@@ -113,6 +118,8 @@ impl Machine {
             broken_sections: true,
             odd_notes: false,
             note_segments: 1,
+            note_padding: 0,
+            views: Vec::new(),
             planted: Vec::new(),
             pokes: Vec::new(),
             symbols: None,

@@ -14,6 +14,7 @@ pub mod kinds;
 pub mod klog;
 pub mod machine;
 pub mod memmap;
+pub mod odd;
 pub mod pagetable;
 pub mod segments;
 pub mod structpage;

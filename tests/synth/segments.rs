@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::elf::{Load, Note, Style};
+use super::elf::{Load, Note, NoteSegment, Style};
 use super::image::PAGE;
 use super::machine::{IMAGE_LEN, Loads, MIB, Machine};
 
@@ -21,8 +21,7 @@ fn prstatus(cpu: usize) -> Note {
 }
 
 impl Machine {
-    /// Notes by segment.
-    pub fn notes(&self, info: &[u8]) -> Vec<Vec<Note>> {
+    pub fn note_segments(&self, info: &[u8]) -> Vec<NoteSegment> {
         let note = |name, kind, desc: &[u8]| Note { name, kind, desc: desc.to_vec() };
         let mut notes: Vec<Note> = (0..self.cpus).map(prstatus).collect();
         if self.style == Style::Qemu {
@@ -40,7 +39,10 @@ impl Machine {
             notes.push(note("UNKNOWN_VENDOR", 0x0bad_cafe, &[0xee; 5000]));
         }
         let per = notes.len().div_ceil(self.note_segments).max(1);
-        notes.chunks(per).map(<[Note]>::to_vec).collect()
+        let segment = |notes: &[Note]| NoteSegment { notes: notes.to_vec(), padding: self.note_padding };
+        let mut segments: Vec<NoteSegment> = notes.chunks(per).map(segment).collect();
+        segments.last_mut().into_iter().for_each(|last| last.padding = 0);
+        segments
     }
 
     fn direct(&self, range: &Range<u64>) -> Load {
@@ -67,6 +69,7 @@ impl Machine {
             loads.push(Load { vaddr: self.image_va(), paddr: self.image_pa, len: IMAGE_LEN });
         }
         loads.extend(self.ram_bytes().into_iter().flat_map(|range| self.cut(range)).map(|range| self.direct(&range)));
+        loads.extend(&self.views);
         if self.loads == Loads::Reversed {
             loads.reverse();
         }

@@ -23,6 +23,8 @@ pub enum Class {
     Doubtful,
     /// RAM without a struct page: kept, and counted.
     Unmapped,
+    /// The input does not give its contents: in no dump, and counted.
+    Unreadable,
 }
 
 pub const LEVEL_ZERO: u8 = 1;
@@ -40,7 +42,7 @@ impl Class {
             Class::CachePrivate => LEVEL_CACHE_PRIVATE,
             Class::User | Class::Hugetlb => LEVEL_USER,
             // Unsafe or impossible to read: out at every level.
-            Class::HwPoison | Class::Offline => return true,
+            Class::HwPoison | Class::Offline | Class::Unreadable => return true,
             Class::Kernel | Class::Protected | Class::Doubtful | Class::Unmapped => 0,
         };
         level & bits != 0
@@ -61,12 +63,13 @@ impl Class {
             Class::Protected => "protected",
             Class::Doubtful => "doubtful",
             Class::Unmapped => "unmapped",
+            Class::Unreadable => "unreadable",
         }
     }
 }
 
 /// Classes whose counts a report must get exactly; the kernel's own memory may be told apart further.
-pub const COUNTED: [Class; 11] = [
+pub const COUNTED: [Class; 12] = [
     Class::Free,
     Class::Unaccepted,
     Class::Cache,
@@ -78,6 +81,7 @@ pub const COUNTED: [Class; 11] = [
     Class::Protected,
     Class::Doubtful,
     Class::Unmapped,
+    Class::Unreadable,
 ];
 
 /// Classes by PFN; RAM that is not named is kernel memory.

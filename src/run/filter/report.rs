@@ -7,6 +7,7 @@ use vdump_filters::{Doubt, PageClass};
 use super::{Classified, Outcome, Run};
 use crate::{
     cli::Format,
+    error::printable,
     report::{ClassLine, DoubtLine, Mode, PageTotals, ProblemLine, ReadErrorLine, Report, Seconds},
     sink::Written,
     sys::host,
@@ -40,7 +41,7 @@ impl Run<'_> {
             version: env!("CARGO_PKG_VERSION"),
             input: self.job.input.display().to_string(),
             output: self.job.output.as_ref().map(|path| path.display().to_string()),
-            kernel: self.info.as_ref().and_then(|info| info.text("OSRELEASE")).map(str::to_owned),
+            kernel: self.info.as_ref().and_then(|info| info.text("OSRELEASE")).map(printable),
             format: match self.job.format {
                 Format::Kdump => "kdump",
                 Format::Elf => "elf",
