@@ -12,6 +12,8 @@ use crate::read::elf::{Elf, Found};
 use crate::read::kdump::{self, Kdump};
 use crate::synth::image::{Fill, fill_of};
 use crate::synth::kernels::era;
+use crate::synth::kinds::Kind;
+use crate::synth::odd::Odd;
 use crate::synth::{Fixture, Machine};
 
 /// Codec names with the flag that marks a page of each.
@@ -175,7 +177,10 @@ fn a_dry_run_writes_nothing_and_counts_the_same() {
 #[test]
 fn a_dump_can_be_filtered_again() {
     let dir = temp_dir();
-    let fixture = usual(dir.path());
+    let mut machine = Machine::new(era("6.12"));
+    // A bad page is gone after the first run, and a head that is no memory does not speak for its block in the second.
+    machine.zoo.retain(|(kind, _)| *kind != Kind::Odd(Odd::PoisonedFreeHead));
+    let fixture = machine.build(dir.path());
     for first in ["0", "1", "2"] {
         let full = dir.path().join("full.elf");
         let again = dir.path().join("again");
