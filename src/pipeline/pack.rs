@@ -80,6 +80,10 @@ impl<'a> Packer<'a> {
         let Self { reader, codec, page_shift, scratch } = self;
         let page_size = 1usize << *page_shift;
         let paddr = |pfn| Pfn(pfn).paddr(*page_shift);
+        if !reader.is_stored(paddr(run.start), run.len() as usize * page_size) {
+            out.pages.extend((run.start..run.end).map(|pfn| PackedPage { pfn, fate: Fate::Zero }));
+            return;
+        }
         if let Ok(bytes) = reader.read(paddr(run.start), run.len() as usize * page_size) {
             for (pfn, page) in (run.start..).zip(bytes.chunks_exact(page_size)) {
                 pack_page(pfn, page, codec.as_mut(), scratch, out);

@@ -88,6 +88,11 @@ fn look(reader: &mut PageReader<'_>, run: PfnRange, page_shift: u32, mut found: 
     let mut at = run.start;
     while at < run.end {
         let end = run.end.min(at + step);
+        if !reader.is_stored(Pfn(at).paddr(page_shift), (end - at) as usize * page_size) {
+            (at..end).for_each(|pfn| found(pfn, Ok(true)));
+            at = end;
+            continue;
+        }
         match reader.read(Pfn(at).paddr(page_shift), (end - at) as usize * page_size) {
             Ok(bytes) => {
                 for (pfn, page) in (at..).zip(bytes.chunks_exact(page_size)) {

@@ -73,6 +73,14 @@ impl<'a> PageReader<'a> {
         }
     }
 
+    /// Whether the input stores any byte of the range. What it does not store is zero and need not be read: a segment may
+    /// claim terabytes past its data.
+    #[must_use]
+    pub fn is_stored(&self, paddr: u64, len: usize) -> bool {
+        let end = paddr.saturating_add(len as u64);
+        self.ram.overlapping(paddr, end).any(|piece| piece.offset.is_some())
+    }
+
     /// As [`PageReader::read`], but fails where the dump lacks any byte of the range: for the kernel's own structures, where
     /// zeros instead of what is missing would be believed.
     ///
