@@ -78,7 +78,7 @@ pub struct DoubtLine {
 pub struct Report {
     /// This program's version.
     pub version: &'static str,
-    /// The input's path.
+    /// The input's path; all of them for a split dump.
     pub input: String,
     /// The output's path; absent in a dry run.
     pub output: Option<String>,
