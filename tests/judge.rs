@@ -41,7 +41,7 @@ pub fn installed(program: &str) -> bool {
 
 /// A machine that makedumpfile can read, without members that contradict themselves: one bad section makes it give up, and it takes flag bits
 /// from 5 on (6.15 and later have them) for a part of the pointer.
-fn undisputed(name: &str) -> Machine {
+pub fn undisputed(name: &str) -> Machine {
     let plain = KernelEra { section_flags: era(name).section_flags & 0x1f, ..era(name).clone() };
     let mut machine = Machine::new(Box::leak(Box::new(plain)));
     machine.broken_sections = false;

@@ -23,6 +23,7 @@ pub(super) struct Block<'a> {
     layout: &'a PageLayout,
     protected: &'a Protected,
     classes: Vec<PageClass>,
+    present: Vec<bool>,
 }
 
 /// A head that speaks for the frames of `span`.
@@ -42,7 +43,7 @@ struct Span {
 
 impl<'a> Block<'a> {
     pub(super) fn new(pages: StructPages<'a>, layout: &'a PageLayout, protected: &'a Protected) -> Self {
-        Self { pages, layout, protected, classes: Vec::new() }
+        Self { pages, layout, protected, classes: Vec::new(), present: Vec::new() }
     }
 
     /// Classifies the frames of `range` whose bits are set, counts them, and clears the bits of those that `level` drops.
@@ -53,13 +54,15 @@ impl<'a> Block<'a> {
         let covering = self.covering(range.start);
         self.classes.clear();
         self.classes.resize(range.len() as usize, PageClass::Unmapped);
+        // Heads count even where the dump no longer has their pages, or what they speak for could not be dropped later.
+        self.pages.present(range, &mut self.present);
         let map = self.pages.map();
         let (bytes, valid) = self.pages.read(range);
         let mut scan = Scan {
             pages: Pages::new(bytes, self.layout),
             layout: self.layout,
             valid,
-            present: bits,
+            present: &self.present,
             range,
             classes: &mut self.classes,
             map,
@@ -130,7 +133,7 @@ struct Scan<'a> {
     pages: Pages<'a>,
     layout: &'a PageLayout,
     valid: &'a [bool],
-    present: &'a [u8],
+    present: &'a [bool],
     range: PfnRange,
     classes: &'a mut [PageClass],
     map: &'a MemMap,
@@ -149,7 +152,7 @@ impl Scan<'_> {
 
     /// Whether the frame is RAM and its `struct page` could be read. What lies in holes is not believed.
     fn is_usable(&self, index: usize) -> bool {
-        self.valid[index] && self.present[index / 8] >> (index % 8) & 1 == 1
+        self.valid[index] && self.present[index]
     }
 
     /// Classifies the frame at `index` and those it speaks for; returns the next one.

@@ -234,7 +234,7 @@ impl Line {
         }
         let command = if self.dmesg {
             let output = output.ok_or_else(|| usage("no LOGFILE is given"))?;
-            Command::Dmesg(Dmesg { input, output: Some(output), force: self.force })
+            Command::Dmesg(Dmesg { inputs: vec![input], output: Some(output), force: self.force })
         } else {
             if self.flatten {
                 return Err(Error::new(Kind::Usage, "-F cannot be honoured")
@@ -245,8 +245,7 @@ impl Line {
                 return Err(usage("no DUMPFILE is given"));
             }
             Command::Filter(Filter {
-                input,
-                output,
+                files: [Some(input), output].into_iter().flatten().collect(),
                 // makedumpfile's defaults: everything, as it is.
                 dump_level: self.level.unwrap_or(DumpLevel::NONE),
                 format: Some(if self.elf { Format::Elf } else { Format::Kdump }),

@@ -35,13 +35,14 @@ pub enum Command {
 
 /// Options of `vdump filter`.
 #[derive(Clone, Debug, Args)]
+#[command(
+    override_usage = "vdump filter [OPTIONS] <INPUT>... <OUTPUT>\n       vdump filter [OPTIONS] --dry-run <INPUT>..."
+)]
 pub struct Filter {
-    /// The memory to read: /proc/vmcore, a copy of it, or QEMU's dump-guest-memory (ELF, also zstd-compressed)
-    pub input: PathBuf,
-
-    /// The dump to write; not needed with --dry-run
-    #[arg(required_unless_present = "dry_run")]
-    pub output: Option<PathBuf>,
+    /// INPUT: the memory to read: /proc/vmcore, a copy of it, QEMU's dump-guest-memory, or a kdump-compressed dump (all parts
+    /// of a split one, in any order). OUTPUT: the dump to write; not needed with --dry-run
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
 
     /// What to drop: the sum of 1 (zero pages), 2 (page cache), 4 (page cache with private data), 8 (user memory), 16 (free
     /// pages)
@@ -114,8 +115,9 @@ pub enum ProgressStyle {
 /// Options of `vdump info`.
 #[derive(Clone, Debug, Args)]
 pub struct Info {
-    /// The dump
-    pub input: PathBuf,
+    /// The dump; all parts of a split one
+    #[arg(required = true, value_name = "INPUT")]
+    pub inputs: Vec<PathBuf>,
 
     /// Print JSON
     #[arg(long)]
@@ -125,8 +127,9 @@ pub struct Info {
 /// Options of `vdump dmesg`.
 #[derive(Clone, Debug, Args)]
 pub struct Dmesg {
-    /// The dump
-    pub input: PathBuf,
+    /// The dump; all parts of a split one
+    #[arg(required = true, value_name = "INPUT")]
+    pub inputs: Vec<PathBuf>,
 
     /// Write to a file instead of standard output
     #[arg(short, long, value_name = "FILE")]
@@ -157,7 +160,15 @@ mod tests {
 
     #[test]
     fn only_a_dry_run_needs_no_output() {
-        assert!(Cli::try_parse_from(["vdump", "filter", "a"]).is_err());
-        assert!(Cli::try_parse_from(["vdump", "filter", "--dry-run", "a"]).is_ok());
+        let job = |words: &[&str]| {
+            let cli = Cli::try_parse_from([&["vdump", "filter"], words].concat()).unwrap();
+            let Command::Filter(filter) = cli.command else { panic!() };
+            resolve::Job::resolve(&filter).map(|job| (job.inputs, job.output))
+        };
+        assert_eq!(job(&["a"]).unwrap_err().exit_code(), 2);
+        assert_eq!(job(&["a", "b"]), Ok((vec!["a".into()], Some("b".into()))));
+        assert_eq!(job(&["a", "b", "c"]), Ok((vec!["a".into(), "b".into()], Some("c".into()))));
+        assert_eq!(job(&["--dry-run", "a"]), Ok((vec!["a".into()], None)));
+        assert_eq!(job(&["--dry-run", "a", "b.elf"]), Ok((vec!["a".into()], None)));
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     codec::Compression,
     error::{Error, Kind, Result},
     report::Mode,
+    source,
     sys::host,
 };
 
@@ -20,8 +21,8 @@ const UNKNOWN_MEMORY: u64 = 64 << 20;
 /// A filter run with every default decided.
 #[derive(Clone, Debug)]
 pub struct Job {
-    /// The input.
-    pub input: PathBuf,
+    /// The input: one file, or all parts of a split dump.
+    pub inputs: Vec<PathBuf>,
     /// The output; `None` in a dry run.
     pub output: Option<PathBuf>,
     /// What to drop.
@@ -52,8 +53,7 @@ impl Job {
     /// # Errors
     /// Options that contradict each other.
     pub fn resolve(filter: &Filter) -> Result<Self> {
-        let output = filter.output.clone().filter(|_| !filter.dry_run);
-        let named = filter.output.as_deref();
+        let (inputs, named) = names(filter)?;
         let format = filter.format.unwrap_or_else(|| by_extension(named));
         let compression = filter.compress.unwrap_or(match format {
             Format::Kdump => Compression::DEFAULT_ZSTD,
@@ -72,8 +72,8 @@ impl Job {
         };
         let available = || host::available_memory(Path::new("/")).map_or(UNKNOWN_MEMORY, |bytes| bytes / 2);
         Ok(Self {
-            input: filter.input.clone(),
-            output,
+            inputs: inputs.to_vec(),
+            output: named.filter(|_| !filter.dry_run).map(Path::to_owned),
             level: filter.dump_level,
             format,
             compression,
@@ -85,6 +85,20 @@ impl Job {
             json: filter.json,
             verbose: filter.verbose,
         })
+    }
+}
+
+/// Tells inputs from the output, which is last. A dry run may go without: then the last name is an input too if it is, like
+/// the others, a part of a split dump.
+fn names(filter: &Filter) -> Result<(&[PathBuf], Option<&Path>)> {
+    match filter.files.split_last() {
+        Some((output, inputs)) if !inputs.is_empty() => {
+            let all_parts = || filter.files.iter().all(|path| source::is_part(path));
+            if filter.dry_run && all_parts() { Ok((&filter.files, None)) } else { Ok((inputs, Some(output))) }
+        }
+        _ if filter.dry_run => Ok((&filter.files, None)),
+        _ => Err(Error::new(Kind::Usage, "no OUTPUT was named")
+            .next_step("vdump filter INPUT OUTPUT, or --dry-run to write nothing; see --help")),
     }
 }
 

@@ -1,7 +1,8 @@
-//! The kdump-compressed format, version 6, in the LP64 little-endian layout.
+//! The kdump-compressed format, up to version 6, in the LP64 little-endian layout.
 //!
 //! Knows the headers and descriptors that makedumpfile writes (its `diskdump_mod.h` and IMPLEMENTATION file) and what
-//! crash, drgn and libkdumpfile demand of them. Must not do I/O. Used by the kdump sink.
+//! crash, drgn and libkdumpfile demand of them. Must not do I/O. Used by the kdump source and
+//! sink.
 //!
 //! File: header (block 0), sub header (block 1) with the notes behind it, bitmap of RAM pages, bitmap of dumped pages,
 //! one descriptor for each dumped page in PFN order, page data.
@@ -13,6 +14,8 @@ use zerocopy::{
 
 /// First eight bytes of the file.
 pub const SIGNATURE: [u8; 8] = *b"KDUMP   ";
+/// The same in the files of diskdump, the format's ancestor.
+pub const SIGNATURE_DISKDUMP: [u8; 8] = *b"DISKDUMP";
 /// Header version with 64-bit PFNs; the newest one that any reader knows.
 pub const VERSION: u32 = 6;
 /// `status`: the dump ends early; readers warn and report missing pages as incomplete.

@@ -27,6 +27,8 @@ pub enum Origin {
     VmcoreInfo(String),
     /// A segment header of the dump.
     Segment,
+    /// The header of a kdump-compressed dump.
+    KdumpHeader,
     /// The kernel's symbol table, read from the dump.
     Kallsyms,
     /// Not given; the text says why this value is right.
@@ -38,6 +40,7 @@ impl fmt::Display for Origin {
         match self {
             Self::VmcoreInfo(key) => write!(f, "VMCOREINFO {key}"),
             Self::Segment => f.write_str("PT_LOAD segment"),
+            Self::KdumpHeader => f.write_str("kdump header"),
             Self::Kallsyms => f.write_str("kallsyms in the dump"),
             Self::Default(why) => write!(f, "default: {why}"),
         }

@@ -64,10 +64,15 @@ impl PagingLayout {
     }
 }
 
-/// `NUMBER(phys_base)` (since 4.10), else read off the segment that maps the kernel's text.
+/// `NUMBER(phys_base)` (since 4.10), else what the dump's writer noted, else read off the segment that maps the kernel's
+/// text.
 fn phys_base(resolver: &mut Resolver<'_>, source: &Source) -> Option<u64> {
     if let Some(base) = resolver.first("phys_base", &["NUMBER(phys_base)"]) {
         return Some(base.cast_unsigned());
+    }
+    if let Some(base) = source.recorded().and_then(|recorded| recorded.phys_base) {
+        resolver.note("phys_base", base.cast_signed(), Origin::KdumpHeader);
+        return Some(base);
     }
     let text = source.loads().iter().find(|load| load.vaddr >= START_KERNEL_MAP)?;
     let base = text.paddr.wrapping_sub(text.vaddr.wrapping_sub(START_KERNEL_MAP));

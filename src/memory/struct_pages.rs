@@ -24,7 +24,7 @@ pub struct StructPages<'a> {
 }
 
 impl<'a> StructPages<'a> {
-    /// Makes a reader for the memory in `ram`.
+    /// Makes a reader for the memory in `ram`, what the machine had: heads of blocks may have been left out of the dump.
     #[must_use]
     pub fn new(virt: VirtReader<'a>, map: &'a MemMap, ram: &'a RamMap, layout: &KernelLayout) -> Self {
         let (page_shift, page_size) = (layout.page_shift, layout.page.size);
@@ -37,11 +37,23 @@ impl<'a> StructPages<'a> {
         self.map
     }
 
-    /// Whether the dump holds any byte of the frame.
+    /// Whether the machine had memory in the frame.
     #[must_use]
     pub fn is_ram(&self, pfn: u64) -> bool {
         let paddr = Pfn(pfn).paddr(self.page_shift);
         self.ram.overlapping(paddr, paddr.saturating_add(1 << self.page_shift)).next().is_some()
+    }
+
+    /// Says for each frame of `range` whether the machine had memory in it.
+    pub fn present(&self, range: PfnRange, present: &mut Vec<bool>) {
+        present.clear();
+        present.resize(range.len() as usize, false);
+        let (start, end) = (Pfn(range.start).paddr(self.page_shift), Pfn(range.end).paddr(self.page_shift));
+        for piece in self.ram.overlapping(start, end) {
+            let (first, last) = (piece.paddr >> self.page_shift, (piece.end() - 1) >> self.page_shift);
+            let part = PfnRange::new(first, last + 1).intersect(range);
+            present[(part.start - range.start) as usize..(part.end - range.start) as usize].fill(true);
+        }
     }
 
     /// The struct pages of `range`, and for each of them whether it could be read.

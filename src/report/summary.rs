@@ -23,12 +23,14 @@ pub struct ClassLine {
 /// Page totals.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct PageTotals {
-    /// Pages of RAM in the input.
+    /// Pages of RAM that the machine had, as far as the input tells.
     pub ram: u64,
     /// Pages that the output can show: stored ones, and zero pages, which are stored once or not at all.
     pub kept: u64,
     /// Pages left out.
     pub dropped: u64,
+    /// Pages that the input lacks already because it was filtered before.
+    pub absent: u64,
 }
 
 /// Wall time by phase, seconds.
@@ -76,7 +78,7 @@ pub struct DoubtLine {
 pub struct Report {
     /// This program's version.
     pub version: &'static str,
-    /// The input's path.
+    /// The input's path; all of them for a split dump.
     pub input: String,
     /// The output's path; absent in a dry run.
     pub output: Option<String>,
@@ -130,6 +132,9 @@ impl fmt::Display for Report {
         for line in self.classes.iter().filter(|line| !is_zero(line)) {
             let fate = if line.dropped { "dropped" } else { "kept" };
             self.row(f, line.name, line.pages, fate)?;
+        }
+        if self.pages.absent > 0 {
+            self.row(f, "absent", self.pages.absent, "not in the input")?;
         }
         self.row(f, "RAM", self.pages.ram, "")?;
         self.row(f, "kept", self.pages.kept, "")?;

@@ -16,8 +16,8 @@ use crate::{
 };
 
 pub(super) fn run(options: &Dmesg) -> Result<()> {
-    let source = Source::open(&options.input)?;
-    let what = || format!("cannot find the kernel log in {}", options.input.display());
+    let source = Source::open_all(&options.inputs)?;
+    let what = || format!("cannot find the kernel log in {}", source.path().display());
     let info = super::facts::vmcoreinfo(&source)
         .ok_or_else(|| super::facts::no_vmcoreinfo(&source).next_step("the log cannot be found without it"))?;
     let paging = KernelLayout::paging(&source, &info)
@@ -39,7 +39,7 @@ fn write_file(path: &Path, options: &Dmesg, source: &Source, log: &KernelLog) ->
     let mut text = Vec::new();
     // A Vec takes everything.
     let _ = klog::write_dmesg(log, &mut text);
-    let mut target = Target::create(path, options.force, Some(source.opened()))?;
+    let mut target = Target::create(path, options.force, source.opened())?;
     target.write(&text, 0)?;
     target.finish()
 }

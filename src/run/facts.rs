@@ -33,16 +33,22 @@ pub(super) fn machine_name(machine: Machine) -> &'static str {
 
 /// Log2 of the page size: from VMCOREINFO, else what the architecture always has.
 pub(super) fn page_shift(source: &Source, info: Option<&VmcoreInfo>) -> Result<u32> {
-    match info {
-        Some(info) => layout::page_shift(info),
-        None if source.machine() == EM_X86_64 => Ok(12),
-        None => Err(no_vmcoreinfo(source)
+    let recorded = source.recorded().map(|recorded| recorded.page_shift);
+    match (info, recorded) {
+        (Some(info), None) => layout::page_shift(info),
+        (Some(info), Some(shift)) if layout::page_shift(info)? == shift => Ok(shift),
+        (Some(_), Some(shift)) => Err(Error::input(format!("cannot use {}", source.path().display()))
+            .because(format!("its header says pages of {} bytes, and its VMCOREINFO another size", 1u64 << shift))
+            .next_step("the file is damaged: copy the dump again")),
+        (None, Some(shift)) => Ok(shift),
+        (None, None) if source.machine() == EM_X86_64 => Ok(12),
+        (None, None) => Err(no_vmcoreinfo(source)
             .because("the page size of this architecture cannot be known without it")
             .next_step("give a dump that has the note")),
     }
 }
 
-/// The kernel's `utsname`, from its memory where it can be read, else from VMCOREINFO and the ELF header.
+/// The kernel's `utsname`, from its memory where it can be read, else from the dump's header, else from VMCOREINFO.
 pub(super) fn utsname(source: &Source, info: Option<&VmcoreInfo>) -> [[u8; UTS_LEN]; 6] {
     let in_memory = || {
         let info = info?;
@@ -53,7 +59,8 @@ pub(super) fn utsname(source: &Source, info: Option<&VmcoreInfo>) -> [[u8; UTS_L
         let (fields, _) = bytes.as_chunks::<UTS_LEN>();
         <[[u8; UTS_LEN]; 6]>::try_from(fields).ok().filter(|fields| fields[0].starts_with(b"Linux\0"))
     };
-    in_memory().unwrap_or_else(|| {
+    let recorded = || source.recorded().map(|recorded| recorded.utsname).filter(|fields| fields[0][0] != 0);
+    in_memory().or_else(recorded).unwrap_or_else(|| {
         let release = info.and_then(|info| info.text("OSRELEASE")).unwrap_or("");
         ["Linux", "", release, "", machine_name(source.machine()), ""].map(|text| {
             let mut field = [0; UTS_LEN];
@@ -65,6 +72,7 @@ pub(super) fn utsname(source: &Source, info: Option<&VmcoreInfo>) -> [[u8; UTS_L
 }
 
 /// Seconds since 1970; `None` where the kernel did not get to note it.
-pub(super) fn crash_time(info: Option<&VmcoreInfo>) -> Option<u64> {
-    info?.text("CRASHTIME")?.parse().ok()
+pub(super) fn crash_time(source: &Source, info: Option<&VmcoreInfo>) -> Option<u64> {
+    let noted = info.and_then(|info| info.text("CRASHTIME")).and_then(|text| text.parse().ok());
+    noted.or_else(|| source.recorded().map(|recorded| recorded.crash_time).filter(|time| *time != 0))
 }

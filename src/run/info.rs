@@ -33,7 +33,7 @@ struct FactLine {
 #[derive(Serialize)]
 struct Facts {
     input: String,
-    format: &'static str,
+    format: String,
     architecture: &'static str,
     vmcoreinfo: bool,
     kernel: Option<String>,
@@ -45,15 +45,21 @@ struct Facts {
     kaslr_offset: Option<u64>,
     phys_base: Option<u64>,
     encrypted: Option<bool>,
+    /// These are for kdump-compressed dumps only.
+    dump_level: Option<u32>,
+    incomplete: Option<bool>,
+    parts: Option<usize>,
     segments: usize,
     ram_bytes: u64,
+    /// Memory that the machine had and the dump has not.
+    excluded_bytes: u64,
     ram: Vec<RamLine>,
     layout: Vec<FactLine>,
     warnings: Vec<String>,
 }
 
 pub(super) fn run(options: &Info) -> Result<()> {
-    let source = Source::open(&options.input)?;
+    let source = Source::open_all(&options.inputs)?;
     let facts = Facts::of(&source);
     super::print(|out| {
         if options.json {
@@ -76,23 +82,28 @@ impl Facts {
             Some(Err(error)) => (Vec::new(), vec![error.to_string()]),
             None => (Vec::new(), vec!["without VMCOREINFO only dump levels 0 and 1 are possible".to_owned()]),
         };
+        let (recorded, ram) = (source.recorded(), ram_lines(source.existing()));
         Self {
             input: source.path().display().to_string(),
-            format: source.format().name(),
+            format: source.describe(),
             architecture: facts::machine_name(source.machine()),
             vmcoreinfo: info.is_some(),
             kernel: text("OSRELEASE"),
             build_id: text("BUILD-ID"),
-            crash_time: facts::crash_time(info.as_ref()),
+            crash_time: facts::crash_time(source, info.as_ref()),
             cpus: source.saved_cpus(),
             page_size: facts::page_shift(source, info.as_ref()).ok().map(|shift| 1 << shift),
             paging_levels: paging.map(|paging| paging.levels),
             kaslr_offset: info.as_ref().and_then(kaslr_offset),
             phys_base: paging.map(|paging| paging.phys_base),
             encrypted: paging.map(|paging| paging.encryption_mask != 0),
-            segments: source.loads().len(),
+            dump_level: recorded.map(|recorded| recorded.dump_level),
+            incomplete: recorded.map(|recorded| recorded.incomplete),
+            parts: recorded.map(|recorded| recorded.parts),
+            segments: if recorded.is_some() { ram.len() } else { source.loads().len() },
             ram_bytes: source.ram().bytes(),
-            ram: ram_lines(source.ram()),
+            excluded_bytes: recorded.map_or(0, |recorded| recorded.excluded << recorded.page_shift),
+            ram,
             layout,
             warnings,
         }
@@ -109,7 +120,7 @@ fn kaslr_offset(info: &VmcoreInfo) -> Option<u64> {
     info.value("KERNELOFFSET").map(i64::cast_unsigned)
 }
 
-/// Ranges of RAM, pieces that touch each other joined.
+/// Ranges of RAM that the machine had, pieces that touch each other joined.
 fn ram_lines(ram: &RamMap) -> Vec<RamLine> {
     let mut lines: Vec<RamLine> = Vec::new();
     for piece in ram.pieces() {
@@ -144,6 +155,10 @@ impl fmt::Display for Facts {
         writeln!(f, "KASLR offset    {}", hex(self.kaslr_offset))?;
         writeln!(f, "phys_base       {}", hex(self.phys_base))?;
         writeln!(f, "VMCOREINFO      {}", if self.vmcoreinfo { "present" } else { "absent" })?;
+        if let Some(level) = self.dump_level {
+            writeln!(f, "dump level      {level}")?;
+            writeln!(f, "left out        {}", human_bytes(self.excluded_bytes))?;
+        }
         writeln!(f, "RAM             {} in {} segments", human_bytes(self.ram_bytes), self.segments)?;
         for line in &self.ram {
             writeln!(f, "  {:#014x}-{:#014x}  {:>10}", line.start, line.end, human_bytes(line.bytes))?;

@@ -41,15 +41,15 @@ impl Target {
     /// Creates the file beside `name` with `-incomplete` added, mode 0600. A name that ends so already is used as it is: kdump
     /// scripts rename it themselves. Until [`Target::settle`] the file disappears with the value.
     ///
-    /// `input` is the file that is being read: whatever the names, it is never overwritten.
+    /// `inputs` are the files that are being read: whatever the names, they are never overwritten.
     ///
     /// # Errors
     /// The name or its working name is taken and `force` is not set, or is the input, or the directory does not allow it.
-    pub fn create(name: &Path, force: bool, input: Option<&File>) -> Result<Self> {
+    pub fn create(name: &Path, force: bool, inputs: &[File]) -> Result<Self> {
         let work = work_name(name)?;
         check_name(name, force)?;
         for path in [name, &work] {
-            if input.is_some_and(|input| is_same(input, path)) {
+            if inputs.iter().any(|input| is_same(input, path)) {
                 return Err(Error::new(Kind::Usage, format!("cannot create {}", name.display()))
                     .because(format!("{} is the input", path.display()))
                     .next_step("choose another name"));
@@ -268,7 +268,7 @@ mod tests {
     fn the_name_appears_only_when_the_dump_is_whole() {
         let room = tempfile::tempdir().unwrap();
         let name = room.path().join("vmcore");
-        let mut target = Target::create(&name, false, None).unwrap();
+        let mut target = Target::create(&name, false, &[]).unwrap();
         target.write(b"dump", 0).unwrap();
         assert!(!name.exists() && room.path().join("vmcore-incomplete").exists());
         target.finish().unwrap();
@@ -281,8 +281,8 @@ mod tests {
         let room = tempfile::tempdir().unwrap();
         let name = room.path().join("vmcore");
         fs::write(&name, "precious").unwrap();
-        assert!(Target::create(&name, false, None).unwrap_err().to_string().contains("--force"));
-        Target::create(&name, true, None).unwrap().finish().unwrap();
+        assert!(Target::create(&name, false, &[]).unwrap_err().to_string().contains("--force"));
+        Target::create(&name, true, &[]).unwrap().finish().unwrap();
         assert_eq!(fs::read(&name).unwrap(), b"");
     }
 
@@ -290,7 +290,7 @@ mod tests {
     fn a_name_taken_meanwhile_is_respected() {
         let room = tempfile::tempdir().unwrap();
         let name = room.path().join("vmcore");
-        let mut target = Target::create(&name, false, None).unwrap();
+        let mut target = Target::create(&name, false, &[]).unwrap();
         fs::write(&name, "precious").unwrap();
         assert!(target.finish().is_err());
         assert_eq!(fs::read(&name).unwrap(), b"precious");
@@ -300,14 +300,14 @@ mod tests {
     fn giving_up_leaves_nothing_unless_asked() {
         let room = tempfile::tempdir().unwrap();
         let name = room.path().join("vmcore");
-        assert_eq!(Target::create(&name, false, None).unwrap().abandon(false), None);
+        assert_eq!(Target::create(&name, false, &[]).unwrap().abandon(false), None);
         assert_eq!(fs::read_dir(room.path()).unwrap().count(), 0);
-        let kept = Target::create(&name, false, None).unwrap().abandon(true).unwrap();
+        let kept = Target::create(&name, false, &[]).unwrap().abandon(true).unwrap();
         assert!(kept.exists());
         let own = room.path().join("own-incomplete");
-        drop(Target::create(&own, false, None).unwrap());
+        drop(Target::create(&own, false, &[]).unwrap());
         assert!(!own.exists(), "nothing in it yet");
-        let mut target = Target::create(&own, false, None).unwrap();
+        let mut target = Target::create(&own, false, &[]).unwrap();
         target.settle();
         assert_eq!(target.abandon(false), Some(own.clone()));
         drop(target);
@@ -323,7 +323,7 @@ mod tests {
         fs::hard_link(&input, &link).unwrap();
         let file = File::open(&input).unwrap();
         for name in [&input, &link, &room.path().join("vmcore"), &room.path().join(".").join("vmcore-incomplete")] {
-            let error = Target::create(name, true, Some(&file)).unwrap_err();
+            let error = Target::create(name, true, std::slice::from_ref(&file)).unwrap_err();
             assert!(error.to_string().contains("is the input"), "{error}");
         }
         assert_eq!(fs::read(&input).unwrap(), b"precious");
@@ -333,14 +333,14 @@ mod tests {
     fn two_runs_do_not_share_a_file() {
         let room = tempfile::tempdir().unwrap();
         let name = room.path().join("vmcore");
-        let _first = Target::create(&name, false, None).unwrap();
-        assert!(Target::create(&name, true, None).unwrap_err().to_string().contains("another vdump"));
+        let _first = Target::create(&name, false, &[]).unwrap();
+        assert!(Target::create(&name, true, &[]).unwrap_err().to_string().contains("another vdump"));
     }
 
     #[test]
     fn names_without_a_file_are_refused() {
         for name in ["/", "..", ""] {
-            assert!(Target::create(Path::new(name), false, None).is_err(), "{name}");
+            assert!(Target::create(Path::new(name), false, &[]).is_err(), "{name}");
         }
     }
 }

@@ -4,30 +4,29 @@
 //! A [`Source`] goes to `layout` (notes) and to `memory` and `pipeline` (pages).
 
 mod elf;
+mod kdump;
+mod open;
 mod ram;
 mod reader;
 pub mod store;
 mod zstd;
 
 use std::{
-    fs::{File, OpenOptions},
-    io,
-    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    fs::File,
     path::{Path, PathBuf},
 };
 
 use object::elf::Machine;
 
-use crate::{
-    error::{Error, Result},
-    format::note,
-};
+use crate::format::note;
 
+pub use kdump::Recorded;
+pub use open::is_part;
 pub use ram::{Piece, RamMap};
 pub use reader::{PageReader, ReadError};
 
-use elf::Elf;
-use store::{FileStore, Store};
+use open::read_some_at;
+use store::Store;
 
 /// The most bytes that one [`PageReader::read`] may ask for.
 pub const MAX_READ: usize = 1 << 20;
@@ -39,6 +38,8 @@ pub enum InputFormat {
     Elf,
     /// An ELF64 core inside a zstd stream.
     ElfZstd,
+    /// A kdump-compressed dump, in one file or several.
+    Kdump,
 }
 
 impl InputFormat {
@@ -48,6 +49,7 @@ impl InputFormat {
         match self {
             Self::Elf => "ELF core",
             Self::ElfZstd => "ELF core, zstd-compressed",
+            Self::Kdump => "kdump-compressed",
         }
     }
 }
@@ -71,70 +73,30 @@ pub struct Load {
 #[derive(Debug)]
 pub struct Source {
     path: PathBuf,
-    /// What the path leads to.
-    opened: File,
+    /// What the paths lead to.
+    opened: Vec<File>,
     /// Where the pieces of memory are.
     store: Box<dyn Store>,
     format: InputFormat,
     machine: Machine,
     loads: Vec<Load>,
     ram: RamMap,
+    /// The memory that exists, where the dump knows of more than it has.
+    existing: Option<RamMap>,
     notes: Vec<u8>,
+    recorded: Option<Recorded>,
 }
 
 impl Source {
-    /// Opens `path`, finding its format by content.
-    ///
-    /// # Errors
-    /// The file cannot be opened, is not a dump, is damaged, or is of a kind that is not read.
-    pub fn open(path: &Path) -> Result<Self> {
-        // Without O_NONBLOCK opening a FIFO waits for a writer that may never come.
-        let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-        let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path);
-        let file = file.map_err(|error| open_error(path, &error))?;
-        let meta = file.metadata().map_err(|error| Error::io(path, "inspect", &error))?;
-        if meta.is_dir() {
-            return Err(Error::input(format!("cannot read {}", path.display()))
-                .because("it is a directory")
-                .next_step("name the dump file in it, usually 'vmcore'"));
-        }
-        if !meta.is_file() {
-            return Err(Error::input(format!("cannot read {}", path.display()))
-                .because("it is a device, a pipe or a socket, and pages must be read in any order")
-                .next_step("write the dump to a file and give that"));
-        }
-        let mut magic = [0u8; 16];
-        let got = read_some_at(&file, &mut magic, 0).map_err(|error| Error::io(path, "read", &error))?;
-        let (format, core) = match &magic[..got] {
-            [] => {
-                return Err(Error::input(format!("cannot read {}", path.display()))
-                    .because("the file is empty")
-                    .next_step("the dump was never written; look for a file whose name ends in -incomplete"));
-            }
-            [0x7f, b'E', b'L', b'F', ..] => (InputFormat::Elf, file.try_clone()),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => (InputFormat::ElfZstd, Ok(zstd::decompress_to_temporary(path, &file)?)),
-            other => return Err(unknown_format(path, other)),
-        };
-        let opening = |error: io::Error| Error::io(path, "open", &error);
-        let store = FileStore::new(core.map_err(opening)?).map_err(opening)?;
-        Self::from_elf(path, file, format, Box::new(store))
-    }
-
-    fn from_elf(path: &Path, opened: File, format: InputFormat, store: Box<dyn Store>) -> Result<Self> {
-        let Elf { machine, loads, notes } = elf::parse(path, store.as_ref())?;
-        let ram = RamMap::from_loads(&loads);
-        Ok(Self { path: path.to_owned(), opened, store, format, machine, loads, ram, notes })
-    }
-
-    /// The path as the user gave it, for messages.
+    /// The path as the user gave it, for messages; of several the first.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The file that the path led to, to tell whether another name leads to it too.
+    /// The files that the paths led to, to tell whether another name leads to one of them too.
     #[must_use]
-    pub fn opened(&self) -> &File {
+    pub fn opened(&self) -> &[File] {
         &self.opened
     }
 
@@ -142,6 +104,18 @@ impl Source {
     #[must_use]
     pub fn format(&self) -> InputFormat {
         self.format
+    }
+
+    /// The container in words.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        self.recorded.as_ref().map_or_else(|| self.format.name().to_owned(), Recorded::describe)
+    }
+
+    /// What a kdump-compressed dump's headers say; `None` for other formats.
+    #[must_use]
+    pub fn recorded(&self) -> Option<&Recorded> {
+        self.recorded.as_ref()
     }
 
     /// `e_machine` of the crashed machine.
@@ -162,6 +136,13 @@ impl Source {
         &self.ram
     }
 
+    /// Physical memory that the machine had as far as the dump tells: what was left out of a dump that was filtered before
+    /// is here and not in [`Source::ram`]. Nothing can be read through this map.
+    #[must_use]
+    pub fn existing(&self) -> &RamMap {
+        self.existing.as_ref().unwrap_or(&self.ram)
+    }
+
     /// All notes, byte for byte.
     #[must_use]
     pub fn notes(&self) -> &[u8] {
@@ -180,6 +161,13 @@ impl Source {
         note::notes(&self.notes).filter(|note| note.name == note::CORE && note.kind == note::NT_PRSTATUS).count()
     }
 
+    /// Bytes of memory that the maps take.
+    #[must_use]
+    pub fn map_bytes(&self) -> u64 {
+        let pieces = self.ram.pieces().len() + self.existing.as_ref().map_or(0, |map| map.pieces().len());
+        (pieces * size_of::<Piece>()) as u64
+    }
+
     /// Whether the input is the crashed kernel's memory itself, `/proc/vmcore`.
     #[must_use]
     pub fn is_live(&self) -> bool {
@@ -190,45 +178,5 @@ impl Source {
     #[must_use]
     pub fn reader(&self) -> PageReader<'_> {
         PageReader::new(&self.path, self.store.reader(), &self.ram)
-    }
-}
-
-/// Reads until `buf` is full or the file ends; returns how many bytes there were.
-pub(super) fn read_some_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut got = 0;
-    while got < buf.len() {
-        match file.read_at(&mut buf[got..], offset + got as u64) {
-            Ok(0) => break,
-            Ok(more) => got += more,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(got)
-}
-
-fn open_error(path: &Path, error: &io::Error) -> Error {
-    let base = Error::io(path, "open", error);
-    match error.kind() {
-        io::ErrorKind::NotFound if path == Path::new("/proc/vmcore") => {
-            base.next_step("it exists only in a capture kernel, booted by kexec after a crash")
-        }
-        io::ErrorKind::NotFound => base.next_step("check the path"),
-        io::ErrorKind::PermissionDenied => base.next_step("run as root, or as the dump's owner"),
-        _ => base,
-    }
-}
-
-fn unknown_format(path: &Path, magic: &[u8]) -> Error {
-    let base = Error::input(format!("cannot read {}", path.display()));
-    if magic.starts_with(b"KDUMP   ") || magic.starts_with(b"DISKDUMP") {
-        base.because("it is a kdump-compressed dump, which this version writes but does not read")
-            .next_step("give the ELF vmcore that it was made from")
-    } else if magic.starts_with(b"makedumpfile") {
-        base.because("it is a flattened dump, which this version does not read")
-            .next_step("rearrange it with 'makedumpfile -R' and give an ELF vmcore")
-    } else {
-        base.because("it is neither an ELF core nor a zstd-compressed one")
-            .next_step("give /proc/vmcore, or a file copied from it")
     }
 }

@@ -32,6 +32,11 @@ pub struct RamMap {
 }
 
 impl RamMap {
+    /// Takes pieces that are sorted and disjoint already.
+    pub(super) fn from_pieces(pieces: Vec<Piece>) -> Self {
+        Self { pieces }
+    }
+
     /// Resolves segments that may overlap (`/proc/vmcore` describes the kernel's text twice). Stored bytes win over the
     /// zero tail of another segment; among equals the first segment wins.
     #[must_use]

@@ -9,6 +9,7 @@ pub mod encodings;
 pub mod fixture;
 pub mod image;
 pub mod kallsyms;
+pub mod kdump;
 pub mod kernels;
 pub mod kinds;
 pub mod klog;

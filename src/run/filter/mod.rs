@@ -1,5 +1,6 @@
 //! `vdump filter`: source, layout, memory, classify, plan, pipeline, sink.
 
+mod addresses;
 mod report;
 
 use std::time::Instant;
@@ -20,12 +21,12 @@ use crate::{
     plan::{Batches, Budget, ElfPlan, Needs},
     report::{Progress, Report, Seconds},
     sink::{ElfSink, KdumpFacts, KdumpSink, LostPage, Sink, Target, Written},
-    source::Source,
+    source::{Recorded, Source},
 };
 
 pub(super) fn run(filter: &Filter) -> Result<()> {
     let job = Job::resolve(filter)?;
-    let source = Source::open(&job.input)?;
+    let source = Source::open_all(&job.inputs)?;
     let stop = Stop::on_signals()?;
     let report = Run::prepare(&job, &source, &stop)?.run()?;
     if job.json {
@@ -53,7 +54,7 @@ impl Kernel {
         let layout = KernelLayout::resolve(source, info)?;
         let virt = VirtReader::new(source, layout.paging)
             .ok_or_else(|| Error::input("the dump's architecture is not known"))?;
-        let map = MemMap::read(&virt, &layout, source.ram())?;
+        let map = MemMap::read(&virt, &layout, source.existing())?;
         let protected = Protected::find(source, info, &layout, &virt);
         Ok(Self { layout, map, protected })
     }
@@ -103,7 +104,7 @@ impl<'a> Run<'a> {
         let budget = budget(job, source, page_shift)?;
         let mut warnings = Vec::new();
         let kernel = kernel(job.level, source, info.as_ref(), &mut warnings)?;
-        let target = job.output.as_deref().map(|name| Target::create(name, job.force, Some(source.opened())));
+        let target = job.output.as_deref().map(|name| Target::create(name, job.force, source.opened()));
         let target = target.transpose()?;
         let pool = ThreadPoolBuilder::new()
             .num_threads(budget.threads)
@@ -112,6 +113,9 @@ impl<'a> Run<'a> {
         if budget.threads < job.threads {
             let (used, wanted) = (budget.threads, job.threads);
             warnings.push(format!("{wanted} threads do not fit the memory limit: {used} used"));
+        }
+        if let Some(recorded) = source.recorded() {
+            warnings.extend(said_before(recorded));
         }
         let progress = Progress::new(job.progress, 1 << page_shift, stop.flag());
         Ok(Self { job, source, stop, info, kernel, page_shift, budget, pool, progress, target, warnings, started })
@@ -140,7 +144,7 @@ impl<'a> Run<'a> {
     fn classify(&mut self) -> Result<Classified> {
         let begun = Instant::now();
         let ram = self.source.ram();
-        let mut kept = PageBitmap::new(ram.max_pfn(self.page_shift));
+        let mut kept = PageBitmap::new(self.source.existing().max_pfn(self.page_shift));
         for range in ram.pfn_ranges(self.page_shift) {
             kept.fill(range, true);
         }
@@ -179,7 +183,7 @@ impl<'a> Run<'a> {
 
     fn write_kdump(&self, target: Target, classified: &Classified) -> Result<Outcome> {
         let facts = self.kdump_facts();
-        let ram = self.source.ram().pfn_ranges(self.page_shift);
+        let ram = self.source.existing().pfn_ranges(self.page_shift);
         let sink = KdumpSink::create(target, &facts, 1 << self.page_shift, ram, &classified.kept)?;
         self.write(Box::new(sink), &classified.kept, 0)
     }
@@ -201,7 +205,8 @@ impl<'a> Run<'a> {
         let notes = self.source.notes().len() as u64;
         let none = PageBitmap::new(if self.job.level.drops_zero() { 0 } else { zero.len() });
         let tails = if self.job.level.drops_zero() { zero } else { &none };
-        ElfPlan::make(&classified.kept, tails, self.source.loads(), notes, self.page_shift)
+        let loads = addresses::loads(self.source, self.info.as_ref(), self.kernel.as_ref());
+        ElfPlan::make(&classified.kept, tails, &loads, notes, self.page_shift)
     }
 
     /// Finds zero pages beforehand, and pages that cannot be read: those leave the plane of kept ones, since an ELF segment
@@ -321,14 +326,16 @@ impl<'a> Run<'a> {
     }
 
     fn kdump_facts(&self) -> KdumpFacts {
-        let info = self.info.as_ref();
+        let (info, recorded) = (self.info.as_ref(), self.source.recorded());
+        let phys_base = self.kernel.as_ref().map(|kernel| kernel.layout.paging.phys_base);
+        let saved = self.source.saved_cpus() as u32;
         KdumpFacts {
             utsname: facts::utsname(self.source, info),
-            crash_time: facts::crash_time(info).unwrap_or(0),
-            phys_base: self.kernel.as_ref().map_or(0, |kernel| kernel.layout.paging.phys_base),
-            level: self.job.level,
+            crash_time: facts::crash_time(self.source, info).unwrap_or(0),
+            phys_base: phys_base.or_else(|| recorded?.phys_base).unwrap_or(0),
+            level: recorded.and_then(|recorded| left_out_before(recorded, self.job.level)).unwrap_or(self.job.level),
             codec_flags: self.job.compression.codec().flags(),
-            cpus: self.source.saved_cpus() as u32,
+            cpus: if saved > 0 { saved } else { recorded.map_or(0, |recorded| recorded.cpus) },
             notes: self.source.notes().to_vec(),
             vmcoreinfo: self.source.vmcoreinfo().map(|(offset, text)| (offset, text.len())),
         }
@@ -361,16 +368,21 @@ fn budget(job: &Job, source: &Source, page_shift: u32) -> Result<Budget> {
         (Some(_), Format::Elf) => 2,
         (Some(_), Format::Kdump) => 1,
     };
-    let plane = PageBitmap::bytes_for(source.ram().max_pfn(page_shift));
+    let plane = PageBitmap::bytes_for(source.existing().max_pfn(page_shift));
     let segments = source.loads().len() as u64 * 3 * elf::PHDR_SIZE;
     let needs = Needs {
         bitmaps: plane.saturating_mul(planes),
-        tables: source.notes().len() as u64 * 2 + segments + sections(source, page_shift) * SECTION_BYTES,
-        codec: job.compression.context_bytes(),
+        tables: source.notes().len() as u64 * 2
+            + segments
+            + sections(source, page_shift) * SECTION_BYTES
+            + source.map_bytes(),
+        codec: job.compression.context_bytes() + if source.recorded().is_some() { DECODER_BYTES } else { 0 },
     };
     Budget::fit(job.memory_limit, job.threads, 1 << page_shift, needs)
 }
 
+/// What a worker's readers hold where pages must be decompressed: three of them, each with a cache and a buffer.
+const DECODER_BYTES: u64 = 3 << 20;
 /// What the memory map holds for each section, bytes.
 const SECTION_BYTES: u64 = 64;
 /// The smallest section of any kernel, log2 of bytes.
@@ -379,7 +391,21 @@ const SMALLEST_SECTION: u32 = 24;
 /// Sections that the dump's memory touches, at most.
 fn sections(source: &Source, page_shift: u32) -> u64 {
     let shift = SMALLEST_SECTION.saturating_sub(page_shift);
-    source.ram().pfn_ranges(page_shift).map(|range| ((range.end - 1) >> shift) - (range.start >> shift) + 1).sum()
+    source.existing().pfn_ranges(page_shift).map(|range| ((range.end - 1) >> shift) - (range.start >> shift) + 1).sum()
+}
+
+/// What the input's own writer left out, and the output cannot say.
+fn said_before(recorded: &Recorded) -> impl Iterator<Item = String> {
+    let incomplete = "the input is incomplete: pages that it lost are missing in the output too".to_owned();
+    let erased =
+        "the input lists data that was erased on purpose; the output has the same gaps without the list".to_owned();
+    recorded.incomplete.then_some(incomplete).into_iter().chain(recorded.erased.then_some(erased))
+}
+
+/// The level that says what is missing in the output: what was left out before is still missing.
+fn left_out_before(recorded: &Recorded, level: DumpLevel) -> Option<DumpLevel> {
+    let bits = u8::try_from(recorded.dump_level).ok()? & DumpLevel::MAX.bits();
+    DumpLevel::new(bits | level.bits()).ok()
 }
 
 /// Knowledge about the kernel: levels 0 and 1 do without, but then cannot skip poisoned and offline pages.

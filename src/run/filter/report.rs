@@ -20,6 +20,7 @@ impl Run<'_> {
         let Classified { counts, problems, .. } = classified;
         let Written { zero, lost, lost_pages, .. } = outcome.written;
         let level = self.job.level;
+        let names: Vec<_> = self.job.inputs.iter().map(|path| path.display().to_string()).collect();
         let line = |class: PageClass, pages: u64| ClassLine {
             name: class.name(),
             pages,
@@ -32,14 +33,16 @@ impl Run<'_> {
         classes[PageClass::Zero.index()].bytes = zero.saturating_mul(page_size);
         classes[PageClass::Unreadable.index()] = line(PageClass::Unreadable, lost);
         classes.retain(|line| line.pages > 0);
+        // What an earlier filtering left out was never looked at: it is not of any class.
+        let absent = self.source.recorded().map_or(0, |recorded| recorded.excluded);
         let ram = counts.total();
         let dropped =
             PageClass::ALL.iter().filter(|class| level.drops(**class)).map(|class| counts.of(*class)).sum::<u64>()
                 + lost;
-        let pages = PageTotals { ram, kept: ram - dropped, dropped };
+        let pages = PageTotals { ram: ram + absent, kept: ram - dropped, dropped, absent };
         Report {
             version: env!("CARGO_PKG_VERSION"),
-            input: self.job.input.display().to_string(),
+            input: names.join(", "),
             output: self.job.output.as_ref().map(|path| path.display().to_string()),
             kernel: self.info.as_ref().and_then(|info| info.text("OSRELEASE")).map(printable),
             format: match self.job.format {

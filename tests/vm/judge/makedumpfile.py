@@ -24,6 +24,13 @@ def run(vmcore: Path, level: int, output: Path) -> Kdump:
     return Kdump(output)
 
 
+def split(vmcore: Path, level: int, outputs: list[Path]) -> list[Path]:
+    """The same in several files, in blocks small enough for each to get some."""
+    command = ["makedumpfile", "-l", "-d", str(level), "--split", "--splitblock-size", "64", str(vmcore)]
+    subprocess.run([*command, *map(str, outputs)], check=True, capture_output=True, timeout=SECONDS)
+    return outputs
+
+
 class Case(NamedTuple):
     """One PFN on which the two disagree."""
 

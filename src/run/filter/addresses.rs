@@ -1,0 +1,53 @@
+//! Virtual addresses for an ELF dump whose input has none.
+//!
+//! Knows the two mappings that every x86_64 kernel has for its memory. Must not guess: an address that cannot be derived is
+//! the physical one. The segments go to `plan`, as those of an ELF core would.
+
+use std::borrow::Cow;
+
+use super::Kernel;
+use crate::{
+    layout::VmcoreInfo,
+    memory::{Kallsyms, VirtReader},
+    source::{Load, Piece, Source},
+};
+
+/// The variable with the start of the direct mapping, where it is not fixed (4.8, `CONFIG_RANDOMIZE_MEMORY`).
+const DIRECT: &str = "page_offset_base";
+/// The bounds of the kernel's image in memory.
+const IMAGE: (&str, &str) = ("_text", "_end");
+/// More than any kernel image.
+const MAX_IMAGE: u64 = 256 << 20;
+
+/// The input's segments, or what they would be.
+pub(super) fn loads<'a>(source: &'a Source, info: Option<&VmcoreInfo>, kernel: Option<&Kernel>) -> Cow<'a, [Load]> {
+    if !source.loads().is_empty() {
+        return Cow::Borrowed(source.loads());
+    }
+    let end = source.existing().pieces().last().map_or(0, Piece::end);
+    let segment = |paddr, vaddr, memsz| Load { paddr, vaddr, offset: 0, filesz: memsz, memsz };
+    let known = info.zip(kernel).and_then(|(info, kernel)| mappings(source, info, kernel));
+    Cow::Owned(match known {
+        Some((direct, image, len)) => {
+            let paddr = image.1;
+            vec![segment(0, direct, end), segment(paddr, image.0, len.min(end.saturating_sub(paddr)))]
+        }
+        None => vec![segment(0, 0, end)],
+    })
+}
+
+/// Start of the direct mapping; virtual and physical address of the image, and its length.
+fn mappings(source: &Source, info: &VmcoreInfo, kernel: &Kernel) -> Option<(u64, (u64, u64), u64)> {
+    let paging = kernel.layout.paging;
+    let virt = VirtReader::new(source, paging)?;
+    let found = Kallsyms::load(info, &virt).ok()?.lookup(&[DIRECT, IMAGE.0, IMAGE.1]).ok()?;
+    let [Some(variable), Some(text), Some(end)] = found[..] else {
+        return None;
+    };
+    let direct = virt.read_u64(variable).ok()?;
+    // The page tables have the last word: the image must be found through both mappings.
+    let paddr = paging.image_paddr(text);
+    let agrees = |vaddr: u64| virt.translate(vaddr).is_ok_and(|mapping| mapping.paddr == paddr);
+    let len = end.checked_sub(text).filter(|len| *len <= MAX_IMAGE)?;
+    (agrees(text) && agrees(direct.wrapping_add(paddr))).then_some((direct, (text, paddr), len))
+}
