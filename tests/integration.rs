@@ -21,4 +21,5 @@ mod lies;
 mod outputs;
 mod places;
 mod protected;
+mod seekable;
 mod tidy;

@@ -113,9 +113,9 @@ fn memory_in_use_stays_within_the_limit() {
     let mut machine = Machine::small(era("6.12"));
     machine.ram = vec![1 << 20..160 << 20, 4 << 30..6 << 30];
     let fixture = machine.build(dir.path());
-    for format in ["kdump", "elf"] {
-        let options = ["--json", "--memory-limit", "48M", "-j", "2", "-f", format];
-        let run = filter(&options, &fixture.path, &dir.path().join(format)).ok();
+    for format in ["kdump", "elf", "elf.zst", "elf.lz4"] {
+        let options = ["--json", "--memory-limit", "48M", "-j", "2"];
+        let run = filter(&options, &fixture.path, &dir.path().join(format!("out.{format}"))).ok();
         let report: Value = serde_json::from_str(&run.stdout).unwrap();
         let peak = report["peak_resident"].as_u64().expect("the report says how much memory was used");
         assert!(peak < 64 << 20, "{format}: {peak} bytes");

@@ -35,7 +35,7 @@ pub enum Command {
 /// Options of `vdump filter`.
 #[derive(Clone, Debug, Args)]
 pub struct Filter {
-    /// The memory to read: /proc/vmcore, a copy of it, or QEMU's dump-guest-memory (ELF, also zstd-compressed)
+    /// The memory to read: /proc/vmcore, a copy of it, or QEMU's dump-guest-memory (ELF, also inside zstd or lz4)
     pub input: PathBuf,
 
     /// The dump to write; not needed with --dry-run
@@ -47,11 +47,12 @@ pub struct Filter {
     #[arg(short, long, value_name = "LEVEL", default_value = "31")]
     pub dump_level: DumpLevel,
 
-    /// Output format [default: elf if OUTPUT ends in .elf, else kdump]
+    /// Output format [default: elf if OUTPUT ends in .elf, .zst or .lz4, else kdump]
     #[arg(short, long, value_enum)]
     pub format: Option<Format>,
 
-    /// Codec and level: none, zlib[:1-12], lzo, snappy, zstd[:-7..22] [default: zstd for kdump, none for elf]
+    /// Codec and level: none, zlib[:1-12], lzo, snappy, zstd[:-7..22]; for elf none, zstd[:-7..22] and lz4 [default: zstd for
+    /// kdump, for elf what OUTPUT ends in, else none]
     #[arg(short, long, value_name = "CODEC[:LEVEL]", allow_hyphen_values = true)]
     pub compress: Option<Compression>,
 
@@ -93,7 +94,8 @@ pub struct Filter {
 pub enum Format {
     /// kdump-compressed: each page compressed on its own; crash, drgn and libkdumpfile read it
     Kdump,
-    /// A compact ELF core; gdb reads it too
+    /// A compact ELF core; gdb reads it too. With -c zstd or lz4 in frames, which vdump reads at random, and zstd -d or lz4 -d
+    /// makes the plain ELF of
     Elf,
 }
 

@@ -5,6 +5,7 @@
 pub mod diskdump;
 pub mod elf;
 pub mod note;
+pub mod seekable;
 
 /// Rounds `value` up to a multiple of `unit` (a power of two); `None` on overflow.
 #[must_use]

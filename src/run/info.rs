@@ -33,7 +33,7 @@ struct FactLine {
 #[derive(Serialize)]
 struct Facts {
     input: String,
-    format: &'static str,
+    format: String,
     architecture: &'static str,
     vmcoreinfo: bool,
     kernel: Option<String>,
@@ -78,7 +78,7 @@ impl Facts {
         };
         Self {
             input: source.path().display().to_string(),
-            format: source.format().name(),
+            format: source.format_name(),
             architecture: facts::machine_name(source.machine()),
             vmcoreinfo: info.is_some(),
             kernel: text("OSRELEASE"),

@@ -3,11 +3,15 @@
 //! Knows formats and files. Must not see page tables or struct pages. The bytes end on the disk.
 
 mod elf;
+mod frames;
 mod kdump;
+mod output;
 mod target;
 
 pub use elf::ElfSink;
+pub use frames::FrameSink;
 pub use kdump::{KdumpFacts, KdumpSink};
+pub use output::{Output, Pipe, Stream};
 pub use target::Target;
 
 use crate::{error::Result, pipeline::PackedBatch};
@@ -67,6 +71,11 @@ pub trait Sink {
 
     /// What was written so far.
     fn written(&self) -> &Written;
+
+    /// Whether everything was committed; for formats that know it themselves.
+    fn is_whole(&self) -> bool {
+        true
+    }
 
     /// Completes the dump and gives it its final name. Returns its size, bytes.
     ///

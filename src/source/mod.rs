@@ -4,10 +4,11 @@
 //! A [`Source`] goes to `layout` (notes) and to `memory` and `pipeline` (pages).
 
 mod elf;
+mod layers;
 mod ram;
 mod reader;
 pub mod store;
-mod zstd;
+mod whole;
 
 use std::{
     fs::{File, OpenOptions},
@@ -23,6 +24,7 @@ use crate::{
     format::note,
 };
 
+pub use layers::Layer;
 pub use ram::{Piece, RamMap};
 pub use reader::{PageReader, ReadError};
 
@@ -37,8 +39,6 @@ pub const MAX_READ: usize = 1 << 20;
 pub enum InputFormat {
     /// An ELF64 core.
     Elf,
-    /// An ELF64 core inside a zstd stream.
-    ElfZstd,
 }
 
 impl InputFormat {
@@ -47,7 +47,6 @@ impl InputFormat {
     pub fn name(self) -> &'static str {
         match self {
             Self::Elf => "ELF core",
-            Self::ElfZstd => "ELF core, zstd-compressed",
         }
     }
 }
@@ -76,6 +75,7 @@ pub struct Source {
     /// Where the pieces of memory are.
     store: Box<dyn Store>,
     format: InputFormat,
+    layers: Vec<Layer>,
     machine: Machine,
     loads: Vec<Load>,
     ram: RamMap,
@@ -103,27 +103,25 @@ impl Source {
                 .because("it is a device, a pipe or a socket, and pages must be read in any order")
                 .next_step("write the dump to a file and give that"));
         }
-        let mut magic = [0u8; 16];
-        let got = read_some_at(&file, &mut magic, 0).map_err(|error| Error::io(path, "read", &error))?;
-        let (format, core) = match &magic[..got] {
-            [] => {
-                return Err(Error::input(format!("cannot read {}", path.display()))
-                    .because("the file is empty")
-                    .next_step("the dump was never written; look for a file whose name ends in -incomplete"));
-            }
-            [0x7f, b'E', b'L', b'F', ..] => (InputFormat::Elf, file.try_clone()),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => (InputFormat::ElfZstd, Ok(zstd::decompress_to_temporary(path, &file)?)),
-            other => return Err(unknown_format(path, other)),
-        };
         let opening = |error: io::Error| Error::io(path, "open", &error);
-        let store = FileStore::new(core.map_err(opening)?).map_err(opening)?;
-        Self::from_elf(path, file, format, Box::new(store))
+        let store = FileStore::new(file.try_clone().map_err(opening)?).map_err(opening)?;
+        if store.size() == 0 {
+            return Err(Error::input(format!("cannot read {}", path.display()))
+                .because("the file is empty")
+                .next_step("the dump was never written; look for a file whose name ends in -incomplete"));
+        }
+        let (store, layers) = layers::open(path, Box::new(store))?;
+        match layers::start(path, store.as_ref())?.as_slice() {
+            [0x7f, b'E', b'L', b'F', ..] => Self::from_elf(path, file, layers, store),
+            other => Err(unknown_format(path, other)),
+        }
     }
 
-    fn from_elf(path: &Path, opened: File, format: InputFormat, store: Box<dyn Store>) -> Result<Self> {
+    fn from_elf(path: &Path, opened: File, layers: Vec<Layer>, store: Box<dyn Store>) -> Result<Self> {
         let Elf { machine, loads, notes } = elf::parse(path, store.as_ref())?;
         let ram = RamMap::from_loads(&loads);
-        Ok(Self { path: path.to_owned(), opened, store, format, machine, loads, ram, notes })
+        let format = InputFormat::Elf;
+        Ok(Self { path: path.to_owned(), opened, store, format, layers, machine, loads, ram, notes })
     }
 
     /// The path as the user gave it, for messages.
@@ -142,6 +140,19 @@ impl Source {
     #[must_use]
     pub fn format(&self) -> InputFormat {
         self.format
+    }
+
+    /// The container and what lies around it, as reports name them.
+    #[must_use]
+    pub fn format_name(&self) -> String {
+        let layers = self.layers.iter().rev().map(|layer| format!(", {}", layer.name()));
+        self.format.name().to_owned() + &layers.collect::<String>()
+    }
+
+    /// Memory that reading takes, and that each reader takes, bytes: for the budget.
+    #[must_use]
+    pub fn memory(&self) -> (u64, u64) {
+        self.store.memory()
     }
 
     /// `e_machine` of the crashed machine.
@@ -228,7 +239,7 @@ fn unknown_format(path: &Path, magic: &[u8]) -> Error {
         base.because("it is a flattened dump, which this version does not read")
             .next_step("rearrange it with 'makedumpfile -R' and give an ELF vmcore")
     } else {
-        base.because("it is neither an ELF core nor a zstd-compressed one")
+        base.because("it is neither an ELF core nor one inside zstd or lz4")
             .next_step("give /proc/vmcore, or a file copied from it")
     }
 }

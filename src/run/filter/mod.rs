@@ -1,6 +1,7 @@
 //! `vdump filter`: source, layout, memory, classify, plan, pipeline, sink.
 
 mod report;
+mod stream;
 
 use std::time::Instant;
 
@@ -11,15 +12,18 @@ use super::{Stop, facts};
 use crate::{
     bitmap::PageBitmap,
     classify::{Classifier, Counts},
-    cli::{Filter, Format, resolve::Job},
+    cli::{
+        Filter, Format,
+        resolve::{Destination, Job},
+    },
     error::{Error, Kind, Result},
     format::elf,
     layout::{Fact, KernelLayout, VmcoreInfo},
     memory::{MemMap, Problem, Protected, VirtReader},
     pipeline::{Fate, PackedBatch, Packer, find_zeros, in_order},
-    plan::{Batches, Budget, ElfPlan, Needs},
+    plan::{Batches, Budget, ElfPlan, FRAME, Needs},
     report::{Progress, Report, Seconds},
-    sink::{ElfSink, KdumpFacts, KdumpSink, LostPage, Sink, Target, Written},
+    sink::{ElfSink, KdumpFacts, KdumpSink, LostPage, Output, Pipe, Sink, Target, Written},
     source::Source,
 };
 
@@ -74,7 +78,7 @@ struct Run<'a> {
     budget: Budget,
     pool: ThreadPool,
     progress: Progress,
-    target: Option<Target>,
+    output: Option<Output>,
     warnings: Vec<String>,
     started: Instant,
 }
@@ -103,8 +107,7 @@ impl<'a> Run<'a> {
         let budget = budget(job, source, page_shift)?;
         let mut warnings = Vec::new();
         let kernel = kernel(job.level, source, info.as_ref(), &mut warnings)?;
-        let target = job.output.as_deref().map(|name| Target::create(name, job.force, Some(source.opened())));
-        let target = target.transpose()?;
+        let output = output(job, source)?;
         let pool = ThreadPoolBuilder::new()
             .num_threads(budget.threads)
             .build()
@@ -114,16 +117,20 @@ impl<'a> Run<'a> {
             warnings.push(format!("{wanted} threads do not fit the memory limit: {used} used"));
         }
         let progress = Progress::new(job.progress, 1 << page_shift, stop.flag());
-        Ok(Self { job, source, stop, info, kernel, page_shift, budget, pool, progress, target, warnings, started })
+        Ok(Self { job, source, stop, info, kernel, page_shift, budget, pool, progress, output, warnings, started })
     }
 
     fn run(mut self) -> Result<Report> {
         let mut classified = self.classify()?;
         let writing = Instant::now();
-        let outcome = match (self.target.take(), self.job.format) {
+        let outcome = match (self.output.take(), self.job.format) {
             (None, _) => self.estimate(&mut classified)?,
-            (Some(target), Format::Kdump) => self.write_kdump(target, &classified)?,
-            (Some(target), Format::Elf) => self.write_elf(target, &mut classified)?,
+            (Some(Output::File(target)), Format::Kdump) => self.write_kdump(target, &classified)?,
+            (Some(Output::Pipe(_)), Format::Kdump) => return Err(no_pipe()),
+            (Some(Output::File(target)), Format::Elf) if !self.in_frames() => {
+                self.write_elf(target, &mut classified)?
+            }
+            (Some(output), Format::Elf) => self.write_stream(output, &mut classified)?,
         };
         self.progress.finish();
         let seconds = Seconds {
@@ -181,7 +188,8 @@ impl<'a> Run<'a> {
         let facts = self.kdump_facts();
         let ram = self.source.ram().pfn_ranges(self.page_shift);
         let sink = KdumpSink::create(target, &facts, 1 << self.page_shift, ram, &classified.kept)?;
-        self.write(Box::new(sink), &classified.kept, 0)
+        let pages = &classified.kept;
+        self.write(Box::new(sink), pages.count(), 0, |commit| self.pack(pages, 1, commit))
     }
 
     fn write_elf(&self, target: Target, classified: &mut Classified) -> Result<Outcome> {
@@ -192,7 +200,8 @@ impl<'a> Run<'a> {
         let sink = ElfSink::create(target, plan, self.source.machine(), notes, self.page_shift)?;
         classified.kept.subtract(&zero);
         drop(zero);
-        let mut outcome = self.write(Box::new(sink), &classified.kept, gap_pages)?;
+        let pages = &classified.kept;
+        let mut outcome = self.write(Box::new(sink), pages.count(), gap_pages, |commit| self.pack(pages, 1, commit))?;
         outcome.written = before.and(outcome.written);
         Ok(outcome)
     }
@@ -219,12 +228,17 @@ impl<'a> Run<'a> {
         Ok((zero, written))
     }
 
-    /// Runs the pipeline into `sink`.
-    fn write(&self, mut sink: Box<dyn Sink>, pages: &PageBitmap, gap_pages: u64) -> Result<Outcome> {
-        let total = pages.count();
+    /// Runs a pipeline of `total` pages into `sink`.
+    fn write(
+        &self,
+        mut sink: Box<dyn Sink>,
+        total: u64,
+        gap_pages: u64,
+        pipeline: impl FnOnce(&mut dyn FnMut(&mut PackedBatch) -> Result<()>) -> Result<()>,
+    ) -> Result<Outcome> {
         self.progress.start("write", total);
         let mut done = 0;
-        let result = self.pack(pages, 1, |batch| {
+        let result = pipeline(&mut |batch| {
             sink.commit(batch)?;
             if let Some(page) = sink.written().lost_pages.first() {
                 self.check_lost(page)?;
@@ -236,7 +250,8 @@ impl<'a> Run<'a> {
         let how_far = format!("after {done} of {total} pages");
         let result = result.and_then(|()| {
             // A signal that comes when all is done changes nothing.
-            if done < total { self.check_interrupted(&how_far) } else { self.check_something(sink.written()) }
+            let ended_early = done < total || !sink.is_whole();
+            if ended_early { self.check_interrupted(&how_far) } else { self.check_something(sink.written()) }
         });
         match result.and_then(|()| sink.finish()) {
             Ok(bytes) => Ok(Outcome { written: sink.written().clone(), bytes, gap_pages }),
@@ -257,6 +272,9 @@ impl<'a> Run<'a> {
         };
         match sink.abandon(keep) {
             Some(partial) => error.or_next_step(format!("{} has what was written {how_far}", partial.display())),
+            None if self.job.output == Some(Destination::StandardOutput) => {
+                error.or_next_step("what went to standard output so far is no whole dump")
+            }
             None => error.or_next_step("no dump was written"),
         }
     }
@@ -290,32 +308,41 @@ impl<'a> Run<'a> {
         /// Pages compressed for the estimate: 64 MiB of 4 KiB pages, spread evenly.
         const SAMPLE: u64 = 16 << 10;
         let (zero, mut written) = self.zeros(classified)?;
+        let plan = match self.job.format {
+            Format::Kdump => None,
+            Format::Elf => Some(self.elf_plan(classified, &zero)?),
+        };
         let mut stored = classified.kept.clone();
         stored.subtract(&zero);
         let pages = stored.count();
         let (mut sampled, mut packed) = (0u64, 0u64);
         self.progress.start("sample", pages.min(SAMPLE));
-        self.pack(&stored, (pages / SAMPLE + 1) as usize, |batch| {
+        let step = (pages / SAMPLE + 1) as usize;
+        let commit = |batch: &mut PackedBatch| {
             let count = batch.pages.iter().filter(|page| matches!(page.fate, Fate::Stored { .. })).count() as u64;
             sampled += count;
             packed += batch.data.len() as u64;
             self.progress.add(count);
             Ok(())
-        })?;
+        };
+        match &plan {
+            Some(plan) if self.in_frames() => self.pack_frames(plan, &[], &stored, step, commit)?,
+            // Plain ELF is as large as its plan.
+            Some(_) => {}
+            None => self.pack(&stored, step, commit)?,
+        }
         self.check_interrupted("in a dry run: nothing was to be written")?;
         let data = if sampled == 0 { 0 } else { (packed as f64 / sampled as f64 * pages as f64) as u64 };
         let notes = self.source.notes().len() as u64;
         written.stored = pages;
-        let (bytes, gap_pages) = match self.job.format {
-            Format::Kdump => {
+        let (bytes, gap_pages) = match plan {
+            None => {
                 use crate::format::diskdump::Areas;
                 let areas = Areas::place(1 << self.page_shift, notes, stored.len(), pages + written.zero);
                 (areas.map_or(0, |areas| areas.data) + data, 0)
             }
-            Format::Elf => {
-                let plan = self.elf_plan(classified, &zero)?;
-                (plan.size, plan.gap_pages)
-            }
+            Some(plan) if self.in_frames() => (plan.notes + notes + data, plan.gap_pages),
+            Some(plan) => (plan.size, plan.gap_pages),
         };
         Ok(Outcome { written, bytes, gap_pages })
     }
@@ -354,7 +381,20 @@ impl<'a> Run<'a> {
     }
 }
 
+fn output(job: &Job, source: &Source) -> Result<Option<Output>> {
+    Ok(match &job.output {
+        None => None,
+        Some(Destination::StandardOutput) => Some(Output::Pipe(Pipe::standard_output()?)),
+        Some(Destination::File(name)) => Some(Output::File(Target::create(name, job.force, Some(source.opened()))?)),
+    })
+}
+
+fn no_pipe() -> Error {
+    Error::new(Kind::Usage, "cannot write a kdump file to standard output").next_step("name a file, or give -f elf")
+}
+
 fn budget(job: &Job, source: &Source, page_shift: u32) -> Result<Budget> {
+    let to_pipe = job.output == Some(Destination::StandardOutput);
     // The plane of kept frames, and where zeros are found beforehand a plane of those (a dry run subtracts in a third).
     let planes = match (&job.output, job.format) {
         (None, _) => 3,
@@ -363,10 +403,19 @@ fn budget(job: &Job, source: &Source, page_shift: u32) -> Result<Budget> {
     };
     let plane = PageBitmap::bytes_for(source.ram().max_pfn(page_shift));
     let segments = source.loads().len() as u64 * 3 * elf::PHDR_SIZE;
+    let frames = job.format == Format::Elf && (job.compression.makes_frames() || to_pipe);
+    // A frame before compression, and what compression may add to it.
+    let codec = if frames {
+        job.compression.frame_context_bytes() + FRAME + (64 << 10)
+    } else {
+        job.compression.context_bytes()
+    };
+    let (opened, reading) = source.memory();
     let needs = Needs {
         bitmaps: plane.saturating_mul(planes),
-        tables: source.notes().len() as u64 * 2 + segments + sections(source, page_shift) * SECTION_BYTES,
-        codec: job.compression.context_bytes(),
+        tables: opened + source.notes().len() as u64 * 2 + segments + sections(source, page_shift) * SECTION_BYTES,
+        codec: codec + reading,
+        batch: frames.then_some(FRAME),
     };
     Budget::fit(job.memory_limit, job.threads, 1 << page_shift, needs)
 }
