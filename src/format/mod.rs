@@ -4,6 +4,7 @@
 
 pub mod diskdump;
 pub mod elf;
+pub mod flattened;
 pub mod note;
 pub mod seekable;
 

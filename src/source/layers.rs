@@ -1,4 +1,4 @@
-//! What lies around a dump: compression with or without a seek table.
+//! What lies around a dump: compression with or without a seek table, and records for a pipe.
 //!
 //! Knows each layer by its first bytes, and stacks a store for it. Must not know the dump inside. The innermost store goes
 //! to the containers' parsers.
@@ -6,12 +6,13 @@
 use std::path::Path;
 
 use super::{
-    store::{FileStore, SeekableStore, Store, read_start},
+    store::{FileStore, FlattenedStore, SeekableStore, Store, read_start},
     whole,
 };
 use crate::{
     codec::frame::FrameFormat,
     error::{Error, Result},
+    format::flattened::SIGNATURE,
 };
 
 /// One layer around a dump.
@@ -21,6 +22,8 @@ pub enum Layer {
     Seekable(FrameFormat),
     /// Compressed as a whole.
     Whole(FrameFormat),
+    /// Records for a pipe, as `makedumpfile -F` writes them.
+    Flattened,
 }
 
 impl Layer {
@@ -32,6 +35,7 @@ impl Layer {
             Self::Seekable(FrameFormat::Lz4) => "seekable lz4",
             Self::Whole(FrameFormat::Zstd) => "zstd-compressed",
             Self::Whole(FrameFormat::Lz4) => "lz4-compressed",
+            Self::Flattened => "flattened",
         }
     }
 }
@@ -46,20 +50,33 @@ pub(super) fn open(path: &Path, mut store: Box<dyn Store>) -> Result<(Box<dyn St
     let mut layers = Vec::new();
     while layers.len() < MOST_LAYERS {
         let start = start(path, store.as_ref())?;
-        let Some(format) = FrameFormat::of(&start) else { break };
-        match SeekableStore::open(store, format) {
-            Ok(seekable) => {
-                layers.push(Layer::Seekable(format));
-                store = Box::new(seekable);
+        let layer = if start.starts_with(SIGNATURE) {
+            store = Box::new(FlattenedStore::open(store).map_err(|cause| bad_flattened(path, &cause))?);
+            Layer::Flattened
+        } else if let Some(format) = FrameFormat::of(&start) {
+            match SeekableStore::open(store, format) {
+                Ok(seekable) => {
+                    store = Box::new(seekable);
+                    Layer::Seekable(format)
+                }
+                Err(inner) => {
+                    let plain = whole::decompress_to_temporary(path, format, inner.as_ref())?;
+                    store = Box::new(FileStore::new(plain).map_err(|error| Error::io(path, "unpack", &error))?);
+                    Layer::Whole(format)
+                }
             }
-            Err(inner) => {
-                let plain = whole::decompress_to_temporary(path, format, inner.as_ref())?;
-                layers.push(Layer::Whole(format));
-                store = Box::new(FileStore::new(plain).map_err(|error| Error::io(path, "unpack", &error))?);
-            }
-        }
+        } else {
+            break;
+        };
+        layers.push(layer);
     }
     Ok((store, layers))
+}
+
+fn bad_flattened(path: &Path, cause: &str) -> Error {
+    Error::input(format!("cannot use the flattened dump {}", path.display()))
+        .because(cause)
+        .next_step("the stream was cut short or damaged on its way: save it again, or look for another copy")
 }
 
 /// The first bytes of what is in `store`.

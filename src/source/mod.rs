@@ -235,11 +235,8 @@ fn unknown_format(path: &Path, magic: &[u8]) -> Error {
     if magic.starts_with(b"KDUMP   ") || magic.starts_with(b"DISKDUMP") {
         base.because("it is a kdump-compressed dump, which this version writes but does not read")
             .next_step("give the ELF vmcore that it was made from")
-    } else if magic.starts_with(b"makedumpfile") {
-        base.because("it is a flattened dump, which this version does not read")
-            .next_step("rearrange it with 'makedumpfile -R' and give an ELF vmcore")
     } else {
-        base.because("it is neither an ELF core nor one inside zstd or lz4")
+        base.because("it is neither an ELF core nor one that is flattened or inside zstd or lz4")
             .next_step("give /proc/vmcore, or a file copied from it")
     }
 }

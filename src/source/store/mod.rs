@@ -4,11 +4,13 @@
 //! are parsed from stores, and pages are read through them.
 
 mod file;
+mod flattened;
 mod seekable;
 
 use std::{fmt, io};
 
 pub use file::FileStore;
+pub use flattened::FlattenedStore;
 pub use seekable::SeekableStore;
 
 use super::MAX_READ;
