@@ -16,6 +16,7 @@ mod cli;
 mod dmesg;
 mod eras;
 mod faults;
+mod flattened;
 mod judge;
 mod lies;
 mod outputs;

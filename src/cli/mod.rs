@@ -38,7 +38,8 @@ pub struct Filter {
     /// The memory to read: /proc/vmcore, a copy of it, or QEMU's dump-guest-memory (ELF, also inside zstd or lz4)
     pub input: PathBuf,
 
-    /// The dump to write; not needed with --dry-run
+    /// The dump to write; '-' is standard output: kdump then comes flattened, as 'makedumpfile -R' or crash take it, and ELF
+    /// as it is; not needed with --dry-run
     #[arg(required_unless_present = "dry_run")]
     pub output: Option<PathBuf>,
 

@@ -73,6 +73,23 @@ impl Budget {
             )))
     }
 
+    /// Data that the flattened sink collects for a record: almost two batches.
+    pub const FLAT_DATA: u64 = 2 << 20;
+
+    /// Makes sure that the limit leaves room for `bytes` that could not be foreseen.
+    ///
+    /// # Errors
+    /// It does not; says how much it would take.
+    pub fn require(&self, bytes: u64, what: &str) -> Result<()> {
+        if bytes <= self.spare {
+            return Ok(());
+        }
+        let wanted = (self.limit - self.spare).saturating_add(bytes).div_ceil(1 << 20);
+        Err(Error::new(Kind::Memory, format!("not enough memory: {what} take {}", human_bytes(bytes)))
+            .because(format!("the limit leaves {}", human_bytes(self.spare)))
+            .next_step(format!("give --memory-limit {wanted}M or more, or fewer threads (-j)")))
+    }
+
     /// Batches that may be in flight at once.
     #[must_use]
     pub fn buffers(&self) -> usize {

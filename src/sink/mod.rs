@@ -3,14 +3,18 @@
 //! Knows formats and files. Must not see page tables or struct pages. The bytes end on the disk.
 
 mod elf;
+mod flat;
 mod frames;
+mod front;
 mod kdump;
 mod output;
 mod target;
 
 pub use elf::ElfSink;
+pub use flat::FlatSink;
 pub use frames::FrameSink;
-pub use kdump::{KdumpFacts, KdumpSink};
+pub use front::KdumpFacts;
+pub use kdump::KdumpSink;
 pub use output::{Output, Pipe, Stream};
 pub use target::Target;
 

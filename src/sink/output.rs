@@ -80,7 +80,7 @@ impl Stream {
     /// Appends all of `bytes`.
     ///
     /// # Errors
-    /// As [`Target::write`] and [`Pipe::write`]; a file may then have more bytes than [`Stream::len`] says.
+    /// As [`Target::write`] and [`Pipe::write`]; what a file then has besides is overwritten or cut off.
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
         match &mut self.output {
             Output::File(target) => {

@@ -1,5 +1,6 @@
 //! `vdump filter`: source, layout, memory, classify, plan, pipeline, sink.
 
+mod budget;
 mod report;
 mod stream;
 
@@ -17,11 +18,10 @@ use crate::{
         resolve::{Destination, Job},
     },
     error::{Error, Kind, Result},
-    format::elf,
     layout::{Fact, KernelLayout, VmcoreInfo},
     memory::{MemMap, Problem, Protected, VirtReader},
     pipeline::{Fate, PackedBatch, Packer, find_zeros, in_order},
-    plan::{Batches, Budget, ElfPlan, FRAME, Needs},
+    plan::{Batches, Budget, ElfPlan},
     report::{Progress, Report, Seconds},
     sink::{ElfSink, KdumpFacts, KdumpSink, LostPage, Output, Pipe, Sink, Target, Written},
     source::Source,
@@ -104,7 +104,7 @@ impl<'a> Run<'a> {
         let started = Instant::now();
         let info = facts::vmcoreinfo(source);
         let page_shift = facts::page_shift(source, info.as_ref())?;
-        let budget = budget(job, source, page_shift)?;
+        let budget = budget::fit(job, source, page_shift)?;
         let mut warnings = Vec::new();
         let kernel = kernel(job.level, source, info.as_ref(), &mut warnings)?;
         let output = output(job, source)?;
@@ -126,7 +126,7 @@ impl<'a> Run<'a> {
         let outcome = match (self.output.take(), self.job.format) {
             (None, _) => self.estimate(&mut classified)?,
             (Some(Output::File(target)), Format::Kdump) => self.write_kdump(target, &classified)?,
-            (Some(Output::Pipe(_)), Format::Kdump) => return Err(no_pipe()),
+            (Some(Output::Pipe(pipe)), Format::Kdump) => self.write_flat(pipe, &classified)?,
             (Some(Output::File(target)), Format::Elf) if !self.in_frames() => {
                 self.write_elf(target, &mut classified)?
             }
@@ -387,48 +387,6 @@ fn output(job: &Job, source: &Source) -> Result<Option<Output>> {
         Some(Destination::StandardOutput) => Some(Output::Pipe(Pipe::standard_output()?)),
         Some(Destination::File(name)) => Some(Output::File(Target::create(name, job.force, Some(source.opened()))?)),
     })
-}
-
-fn no_pipe() -> Error {
-    Error::new(Kind::Usage, "cannot write a kdump file to standard output").next_step("name a file, or give -f elf")
-}
-
-fn budget(job: &Job, source: &Source, page_shift: u32) -> Result<Budget> {
-    let to_pipe = job.output == Some(Destination::StandardOutput);
-    // The plane of kept frames, and where zeros are found beforehand a plane of those (a dry run subtracts in a third).
-    let planes = match (&job.output, job.format) {
-        (None, _) => 3,
-        (Some(_), Format::Elf) => 2,
-        (Some(_), Format::Kdump) => 1,
-    };
-    let plane = PageBitmap::bytes_for(source.ram().max_pfn(page_shift));
-    let segments = source.loads().len() as u64 * 3 * elf::PHDR_SIZE;
-    let frames = job.format == Format::Elf && (job.compression.makes_frames() || to_pipe);
-    // A frame before compression, and what compression may add to it.
-    let codec = if frames {
-        job.compression.frame_context_bytes() + FRAME + (64 << 10)
-    } else {
-        job.compression.context_bytes()
-    };
-    let (opened, reading) = source.memory();
-    let needs = Needs {
-        bitmaps: plane.saturating_mul(planes),
-        tables: opened + source.notes().len() as u64 * 2 + segments + sections(source, page_shift) * SECTION_BYTES,
-        codec: codec + reading,
-        batch: frames.then_some(FRAME),
-    };
-    Budget::fit(job.memory_limit, job.threads, 1 << page_shift, needs)
-}
-
-/// What the memory map holds for each section, bytes.
-const SECTION_BYTES: u64 = 64;
-/// The smallest section of any kernel, log2 of bytes.
-const SMALLEST_SECTION: u32 = 24;
-
-/// Sections that the dump's memory touches, at most.
-fn sections(source: &Source, page_shift: u32) -> u64 {
-    let shift = SMALLEST_SECTION.saturating_sub(page_shift);
-    source.ram().pfn_ranges(page_shift).map(|range| ((range.end - 1) >> shift) - (range.start >> shift) + 1).sum()
 }
 
 /// Knowledge about the kernel: levels 0 and 1 do without, but then cannot skip poisoned and offline pages.

@@ -1,4 +1,4 @@
-//! `vdump filter` to formats that are written in one pass: ELF in frames, or to standard output.
+//! `vdump filter` to what is written in one pass: ELF in frames, and everything on standard output.
 
 use super::{Classified, Outcome, Run};
 use crate::{
@@ -6,8 +6,8 @@ use crate::{
     error::Result,
     format::elf::{FLAG_NONE, encode_headers},
     pipeline::{FrameJob, FramePacker, PackedBatch, in_order},
-    plan::{ElfPlan, FRAME},
-    sink::{FrameSink, Output, Stream},
+    plan::{Budget, ElfPlan, FRAME},
+    sink::{FlatSink, FrameSink, Output, Pipe, Stream},
 };
 
 impl Run<'_> {
@@ -30,6 +30,16 @@ impl Run<'_> {
         })?;
         outcome.written = before.and(outcome.written);
         Ok(outcome)
+    }
+
+    /// A kdump file as it can go through a pipe.
+    pub(super) fn write_flat(&self, pipe: Pipe, classified: &Classified) -> Result<Outcome> {
+        let pages = &classified.kept;
+        let needed = pages.count().saturating_mul(FlatSink::PAGE_BYTES) + Budget::FLAT_DATA;
+        self.budget.require(needed, "the descriptors of a dump on standard output, which come last,")?;
+        let ram = self.source.ram().pfn_ranges(self.page_shift);
+        let sink = FlatSink::create(pipe, &self.kdump_facts(), 1 << self.page_shift, ram, pages)?;
+        self.write(Box::new(sink), pages.count(), 0, |commit| self.pack(pages, 1, commit))
     }
 
     /// Headers and notes. A stream cannot be patched at its end, so they never say that the dump is incomplete.
