@@ -96,6 +96,7 @@ pub const HELP: &str = "\
 This is vdump, called as makedumpfile.
 
   makedumpfile [-c|-l|-p|-z] [-d LEVEL] [-E] [-f] [--num-threads N] VMCORE DUMPFILE
+  makedumpfile -F [-c|-l|-p|-z] [-d LEVEL] VMCORE > STREAM
   makedumpfile --dump-dmesg VMCORE LOGFILE
   makedumpfile --dry-run [-d LEVEL] VMCORE
 
@@ -236,11 +237,15 @@ impl Line {
             let output = output.ok_or_else(|| usage("no LOGFILE is given"))?;
             Command::Dmesg(Dmesg { inputs: vec![input], output: Some(output), force: self.force })
         } else {
-            if self.flatten {
-                return Err(Error::new(Kind::Usage, "-F cannot be honoured")
-                    .because("dumps are not written to a pipe")
-                    .next_step("write to a file and copy that"));
+            if self.flatten && self.elf {
+                return Err(Error::new(Kind::Usage, "-F cannot be honoured together with -E")
+                    .because("an ELF dump goes to a pipe as it is, without records around it")
+                    .next_step("use 'vdump filter -f elf VMCORE -'"));
             }
+            if self.flatten && output.is_some() {
+                return Err(usage("-F writes to standard output: no DUMPFILE is named"));
+            }
+            let output = if self.flatten { Some("-".into()) } else { output };
             if output.is_none() && !self.dry_run {
                 return Err(usage("no DUMPFILE is given"));
             }

@@ -40,7 +40,8 @@ pub enum Command {
 )]
 pub struct Filter {
     /// INPUT: the memory to read: /proc/vmcore, a copy of it, QEMU's dump-guest-memory, or a kdump-compressed dump (all parts
-    /// of a split one, in any order). OUTPUT: the dump to write; not needed with --dry-run
+    /// of a split one, in any order), each also flattened or inside zstd or lz4. OUTPUT: the dump to write; '-' is standard
+    /// output: kdump then comes flattened, as 'makedumpfile -R' or crash take it, and ELF as it is; not needed with --dry-run
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
@@ -49,11 +50,12 @@ pub struct Filter {
     #[arg(short, long, value_name = "LEVEL", default_value = "31")]
     pub dump_level: DumpLevel,
 
-    /// Output format [default: elf if OUTPUT ends in .elf, else kdump]
+    /// Output format [default: elf if OUTPUT ends in .elf, .zst or .lz4, else kdump]
     #[arg(short, long, value_enum)]
     pub format: Option<Format>,
 
-    /// Codec and level: none, zlib[:1-12], lzo, snappy, zstd[:-7..22] [default: zstd for kdump, none for elf]
+    /// Codec and level: none, zlib[:1-12], lzo, snappy, zstd[:-7..22]; for elf none, zstd[:-7..22] and lz4 [default: zstd for
+    /// kdump, for elf what OUTPUT ends in, else none]
     #[arg(short, long, value_name = "CODEC[:LEVEL]", allow_hyphen_values = true)]
     pub compress: Option<Compression>,
 
@@ -95,7 +97,8 @@ pub struct Filter {
 pub enum Format {
     /// kdump-compressed: each page compressed on its own; crash, drgn and libkdumpfile read it
     Kdump,
-    /// A compact ELF core; gdb reads it too
+    /// A compact ELF core; gdb reads it too. With -c zstd or lz4 in frames, which vdump reads at random, and zstd -d or lz4 -d
+    /// makes the plain ELF of
     Elf,
 }
 
@@ -166,8 +169,9 @@ mod tests {
             resolve::Job::resolve(&filter).map(|job| (job.inputs, job.output))
         };
         assert_eq!(job(&["a"]).unwrap_err().exit_code(), 2);
-        assert_eq!(job(&["a", "b"]), Ok((vec!["a".into()], Some("b".into()))));
-        assert_eq!(job(&["a", "b", "c"]), Ok((vec!["a".into(), "b".into()], Some("c".into()))));
+        let file = |name: &str| resolve::Destination::File(name.into());
+        assert_eq!(job(&["a", "b"]), Ok((vec!["a".into()], Some(file("b")))));
+        assert_eq!(job(&["a", "b", "c"]), Ok((vec!["a".into(), "b".into()], Some(file("c")))));
         assert_eq!(job(&["--dry-run", "a"]), Ok((vec!["a".into()], None)));
         assert_eq!(job(&["--dry-run", "a", "b.elf"]), Ok((vec!["a".into()], None)));
     }

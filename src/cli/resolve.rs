@@ -2,7 +2,10 @@
 //!
 //! Knows defaults. Must not do the work. The [`Job`] goes to `run`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use vdump_filters::DumpLevel;
 
@@ -24,7 +27,7 @@ pub struct Job {
     /// The input: one file, or all parts of a split dump.
     pub inputs: Vec<PathBuf>,
     /// The output; `None` in a dry run.
-    pub output: Option<PathBuf>,
+    pub output: Option<Destination>,
     /// What to drop.
     pub level: DumpLevel,
     /// The output format.
@@ -47,6 +50,31 @@ pub struct Job {
     pub verbose: bool,
 }
 
+/// Where the dump goes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Destination {
+    /// A file.
+    File(PathBuf),
+    /// Standard output, in one pass.
+    StandardOutput,
+}
+
+impl Destination {
+    /// `-` is standard output.
+    fn named(name: PathBuf) -> Self {
+        if name.as_os_str() == "-" { Self::StandardOutput } else { Self::File(name) }
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(name) => name.display().fmt(f),
+            Self::StandardOutput => f.write_str("-"),
+        }
+    }
+}
+
 impl Job {
     /// Decides what was left open.
     ///
@@ -54,15 +82,12 @@ impl Job {
     /// Options that contradict each other.
     pub fn resolve(filter: &Filter) -> Result<Self> {
         let (inputs, named) = names(filter)?;
-        let format = filter.format.unwrap_or_else(|| by_extension(named));
-        let compression = filter.compress.unwrap_or(match format {
-            Format::Kdump => Compression::DEFAULT_ZSTD,
-            Format::Elf => Compression::None,
-        });
-        if format == Format::Elf && compression != Compression::None {
-            return Err(Error::new(Kind::Usage, format!("an ELF dump cannot be compressed with {compression}"))
-                .because("readers know no compression inside ELF")
-                .next_step("use -f kdump, or compress the finished file"));
+        let output = named.filter(|_| !filter.dry_run).map(|name| Destination::named(name.to_owned()));
+        let (format, compression) = format(filter, named)?;
+        if filter.json && output == Some(Destination::StandardOutput) {
+            return Err(Error::new(Kind::Usage, "cannot print the report as JSON")
+                .because("standard output has the dump")
+                .next_step("leave out --json (the summary is on standard error), or name an output file"));
         }
         let progress = match filter.progress {
             ProgressStyle::Auto => Mode::detect(),
@@ -73,7 +98,7 @@ impl Job {
         let available = || host::available_memory(Path::new("/")).map_or(UNKNOWN_MEMORY, |bytes| bytes / 2);
         Ok(Self {
             inputs: inputs.to_vec(),
-            output: named.filter(|_| !filter.dry_run).map(Path::to_owned),
+            output,
             level: filter.dump_level,
             format,
             compression,
@@ -112,11 +137,43 @@ fn threads(wanted: Option<usize>) -> usize {
     wanted.map_or(cpus, |wanted| wanted.min((cpus * THREADS_PER_CPU).max(ALWAYS_ALLOWED)))
 }
 
-/// kdump scripts add `-incomplete` to the name that the dump is to have in the end.
-fn by_extension(output: Option<&Path>) -> Format {
+/// The output's format and how it is compressed, from the options, else from the output's name.
+fn format(filter: &Filter, output: Option<&Path>) -> Result<(Format, Compression)> {
+    let (named_format, named_compression) = by_extension(output);
+    let format = filter.format.unwrap_or(named_format);
+    let default = match format {
+        Format::Kdump => Compression::DEFAULT_ZSTD,
+        Format::Elf => Compression::DEFAULT_FRAME_ZSTD,
+    };
+    let compression = filter.compress.map(|asked| asked.or_level_of(default));
+    match (format, compression) {
+        (Format::Kdump, Some(Compression::Lz4)) => {
+            Err(Error::new(Kind::Usage, "a kdump file cannot be compressed with lz4")
+                .because("no reader knows it: crash would show garbage")
+                .next_step("give -c none, zlib, lzo, snappy or zstd, or write an ELF dump with -f elf"))
+        }
+        (Format::Kdump, compression) => Ok((format, compression.unwrap_or(default))),
+        (Format::Elf, None) => Ok((format, named_compression)),
+        (Format::Elf, Some(known)) if known == Compression::None || known.makes_frames() => Ok((format, known)),
+        (Format::Elf, Some(other)) => {
+            Err(Error::new(Kind::Usage, format!("an ELF dump cannot be compressed with {other}"))
+                .because("it is compressed in frames, which only zstd and lz4 have")
+                .next_step("give -c none, zstd or lz4, or use -f kdump"))
+        }
+    }
+}
+
+/// What an output's name asks for. kdump scripts add `-incomplete` to the name that the dump is to have in the end.
+fn by_extension(output: Option<&Path>) -> (Format, Compression) {
     let name = output.and_then(Path::to_str).map(|name| name.strip_suffix("-incomplete").unwrap_or(name));
-    let extension = name.map(Path::new).and_then(Path::extension);
-    if extension.is_some_and(|extension| extension.eq_ignore_ascii_case("elf")) { Format::Elf } else { Format::Kdump }
+    let extension = name.map(Path::new).and_then(Path::extension).and_then(|extension| extension.to_str());
+    match extension.map(str::to_ascii_lowercase).as_deref() {
+        Some("elf") => (Format::Elf, Compression::None),
+        // A kdump file is compressed inside: so called, it would mislead every tool.
+        Some("zst") => (Format::Elf, Compression::DEFAULT_FRAME_ZSTD),
+        Some("lz4") => (Format::Elf, Compression::Lz4),
+        _ => (Format::Kdump, Compression::None),
+    }
 }
 
 /// Reads `64M`, `1.5G`, `65536`; units are powers of 1024.
@@ -158,9 +215,16 @@ mod tests {
 
     #[test]
     fn the_extension_picks_the_format() {
-        assert_eq!(by_extension(Some(Path::new("a/vmcore.elf"))), Format::Elf);
-        assert_eq!(by_extension(Some(Path::new("a/vmcore"))), Format::Kdump);
-        assert_eq!(by_extension(Some(Path::new("a/vmcore-incomplete"))), Format::Kdump);
-        assert_eq!(by_extension(Some(Path::new("a/vmcore.elf-incomplete"))), Format::Elf);
+        for (name, format, compression) in [
+            ("a/vmcore", Format::Kdump, Compression::None),
+            ("a/vmcore-incomplete", Format::Kdump, Compression::None),
+            ("a/vmcore.elf", Format::Elf, Compression::None),
+            ("a/vmcore.elf-incomplete", Format::Elf, Compression::None),
+            ("a/vmcore.elf.zst", Format::Elf, Compression::DEFAULT_FRAME_ZSTD),
+            ("a/vmcore.zst-incomplete", Format::Elf, Compression::DEFAULT_FRAME_ZSTD),
+            ("a/vmcore.elf.lz4", Format::Elf, Compression::Lz4),
+        ] {
+            assert_eq!(by_extension(Some(Path::new(name))), (format, compression), "{name}");
+        }
     }
 }

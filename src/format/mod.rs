@@ -4,7 +4,9 @@
 
 pub mod diskdump;
 pub mod elf;
+pub mod flattened;
 pub mod note;
+pub mod seekable;
 
 /// Rounds `value` up to a multiple of `unit` (a power of two); `None` on overflow.
 #[must_use]

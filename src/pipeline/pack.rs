@@ -43,6 +43,10 @@ pub struct PackedBatch {
     pub pages: Vec<PackedPage>,
     /// The stored pages' bytes, one after the other.
     pub data: Vec<u8>,
+    /// Where the batch is one frame of a stream: its length before compression.
+    pub plain: u32,
+    /// Why the batch could not be made at all.
+    pub fault: Option<String>,
 }
 
 /// A worker's state: its reader, its codec context and room for one page.

@@ -14,8 +14,10 @@ pub struct Needs {
     pub bitmaps: u64,
     /// Notes and segment tables, bytes.
     pub tables: u64,
-    /// Bytes that one codec context takes.
+    /// Bytes that one worker's codec context and its other fixed room take.
     pub codec: u64,
+    /// Bytes of a batch, where the format does not let it shrink.
+    pub batch: Option<u64>,
 }
 
 /// How a run uses its memory.
@@ -27,6 +29,8 @@ pub struct Budget {
     pub threads: usize,
     /// Pages in a batch.
     pub batch_pages: u64,
+    /// What the limit leaves, bytes.
+    pub spare: u64,
 }
 
 /// Code, stacks and the C library, measured on the static binary.
@@ -49,22 +53,41 @@ impl Budget {
     /// Not even one thread fits; says how much it would take.
     pub fn fit(limit: u64, threads: usize, page_size: u64, needs: Needs) -> Result<Self> {
         let threads = threads.max(1);
+        let (smallest, largest) =
+            needs.batch.map_or((Self::SMALLEST_BATCH, Self::LARGEST_BATCH), |batch| (batch, batch));
         for threads in (1..=threads).rev() {
-            let mut batch = Self::LARGEST_BATCH;
-            while batch >= Self::SMALLEST_BATCH {
-                if Self::total(threads, batch, needs) <= limit {
-                    return Ok(Self { limit, threads, batch_pages: (batch / page_size).max(1) });
+            let mut batch = largest;
+            while batch >= smallest {
+                if let Some(spare) = limit.checked_sub(Self::total(threads, batch, needs)) {
+                    return Ok(Self { limit, threads, batch_pages: (batch / page_size).max(1), spare });
                 }
                 batch /= 2;
             }
         }
-        let least = Self::total(1, Self::SMALLEST_BATCH, needs);
+        let least = Self::total(1, smallest, needs);
         Err(Error::new(Kind::Memory, format!("not enough memory: {} are needed", human_bytes(least)))
             .because(format!("the limit is {}", human_bytes(limit)))
             .next_step(format!(
                 "give --memory-limit {}M or more, or reserve more with crashkernel=",
                 least.div_ceil(1 << 20)
             )))
+    }
+
+    /// Data that the flattened sink collects for a record: almost two batches.
+    pub const FLAT_DATA: u64 = 2 << 20;
+
+    /// Makes sure that the limit leaves room for `bytes` that could not be foreseen.
+    ///
+    /// # Errors
+    /// It does not; says how much it would take.
+    pub fn require(&self, bytes: u64, what: &str) -> Result<()> {
+        if bytes <= self.spare {
+            return Ok(());
+        }
+        let wanted = (self.limit - self.spare).saturating_add(bytes).div_ceil(1 << 20);
+        Err(Error::new(Kind::Memory, format!("not enough memory: {what} take {}", human_bytes(bytes)))
+            .because(format!("the limit leaves {}", human_bytes(self.spare)))
+            .next_step(format!("give --memory-limit {wanted}M or more, or fewer threads (-j)")))
     }
 
     /// Batches that may be in flight at once.
@@ -86,7 +109,7 @@ impl Budget {
 mod tests {
     use super::*;
 
-    const NEEDS: Needs = Needs { bitmaps: 1 << 20, tables: 1 << 20, codec: 1 << 20 };
+    const NEEDS: Needs = Needs { bitmaps: 1 << 20, tables: 1 << 20, codec: 1 << 20, batch: None };
 
     #[test]
     fn plenty_of_memory_changes_nothing() {

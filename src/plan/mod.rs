@@ -4,8 +4,10 @@
 
 mod batches;
 mod budget;
+mod frame;
 mod segments;
 
 pub use batches::{Batch, Batches};
 pub use budget::{Budget, Needs};
+pub use frame::FRAME;
 pub use segments::{ElfPlan, Extent};

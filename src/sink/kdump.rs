@@ -3,37 +3,16 @@
 //! Knows in which order the parts must reach the disk, so that a dump that ends early opens all the same. Must not know how
 //! pages were compressed. Its bytes are read by crash, drgn and libkdumpfile.
 
-use vdump_filters::{DumpLevel, PfnRange};
-use zerocopy::{FromZeros as _, IntoBytes as _};
+use vdump_filters::PfnRange;
+use zerocopy::IntoBytes as _;
 
-use super::{Sink, Target, Written};
+use super::{KdumpFacts, Sink, Target, Written, front};
 use crate::{
     bitmap::PageBitmap,
     error::{Error, Kind, Result},
-    format::diskdump::{Areas, DESC_SIZE, Header, PageDesc, SIGNATURE, STATUS_INCOMPLETE, SubHeader, UTS_LEN, VERSION},
-    pipeline::{Fate, PackedBatch, is_zero},
+    format::diskdump::{Areas, DESC_SIZE, Header, PageDesc, STATUS_INCOMPLETE},
+    pipeline::{Fate, PackedBatch},
 };
-
-/// What goes into the headers.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct KdumpFacts {
-    /// The crashed kernel's identity: sysname, nodename, release, version, machine, domainname.
-    pub utsname: [[u8; UTS_LEN]; 6],
-    /// When it crashed, seconds since 1970; 0 if unknown.
-    pub crash_time: u64,
-    /// Physical minus link address of its image.
-    pub phys_base: u64,
-    /// The dump level.
-    pub level: DumpLevel,
-    /// `status` bits of the codec.
-    pub codec_flags: u32,
-    /// CPUs with saved registers.
-    pub cpus: u32,
-    /// All notes.
-    pub notes: Vec<u8>,
-    /// Offset and length of the VMCOREINFO text in the notes.
-    pub vmcoreinfo: Option<(usize, usize)>,
-}
 
 /// A kdump file in the making.
 #[derive(Debug)]
@@ -51,11 +30,6 @@ pub struct KdumpSink {
     written: Written,
 }
 
-/// Written at a time where the file is made from something smaller.
-const CHUNK_PFNS: u64 = 8 << 20;
-/// Zeros of this length at least are not written, bytes.
-const HOLE: usize = 64 << 10;
-
 impl KdumpSink {
     /// Writes everything in front of the page data. `ram` are the frames that exist, `dumped` those that will be committed.
     ///
@@ -68,13 +42,9 @@ impl KdumpSink {
         ram: impl Iterator<Item = PfnRange>,
         dumped: &PageBitmap,
     ) -> Result<Self> {
-        let areas = Areas::place(page_size, facts.notes.len() as u64, dumped.len(), dumped.count());
-        let areas = areas.ok_or_else(|| {
-            Error::new(Kind::Output, "the dump's tables would not fit the kdump format")
-                .next_step("write an ELF dump instead: -f elf")
-        })?;
+        let areas = front::areas(page_size, facts, dumped)?;
         target.require(areas.data, "the dump's headers")?;
-        let header = header(facts, &areas, dumped.len());
+        let header = front::header(facts, &areas, dumped.len(), STATUS_INCOMPLETE);
         let mut sink = Self {
             target,
             areas,
@@ -95,53 +65,17 @@ impl KdumpSink {
         ram: impl Iterator<Item = PfnRange>,
         dumped: &PageBitmap,
     ) -> Result<()> {
-        let Areas { block_size, notes, bitmap1, bitmap2, descs, .. } = self.areas;
+        let Areas { block_size, descs, .. } = self.areas;
         // Reserved first, so that a full disk later costs data but never the way to the data before it.
         self.target.reserve(0, self.end_descs)?;
         self.target.set_len(self.end_descs)?;
-        self.target.write(self.header.as_bytes(), 0)?;
-        self.target.write(sub_header(facts, &self.areas, dumped.len()).as_bytes(), block_size)?;
-        self.target.write(&facts.notes, notes)?;
-        self.write_ram_bitmap(ram, dumped.len(), bitmap1)?;
-        self.write_bits(dumped, dumped.len(), bitmap2)?;
+        front::write(&self.areas, &self.header, facts, ram, dumped, |bytes, at| self.target.write(bytes, at))?;
         debug_assert_eq!(descs, self.next_desc);
         // All zero pages share this one.
         let zero = vec![0; block_size as usize];
         self.target.write(&zero, self.next_data)?;
         self.next_data += block_size;
         self.target.settle();
-        Ok(())
-    }
-
-    /// The plane of existing frames, written in parts: it is never held as a whole.
-    fn write_ram_bitmap(&self, ram: impl Iterator<Item = PfnRange>, frames: u64, offset: u64) -> Result<()> {
-        let mut part = PageBitmap::new(CHUNK_PFNS.min(frames));
-        let mut start = 0;
-        for mut range in ram {
-            while !range.is_empty() {
-                let here = range.intersect(PfnRange::new(start, start + part.len()));
-                if here.is_empty() {
-                    self.write_bits(&part, frames - start, offset + start / 8)?;
-                    part.fill(PfnRange::new(0, part.len()), false);
-                    start += part.len();
-                    continue;
-                }
-                part.fill(PfnRange::new(here.start - start, here.end - start), true);
-                range.start = here.end;
-            }
-        }
-        self.write_bits(&part, frames - start, offset + start / 8)
-    }
-
-    /// Writes the first `frames` bits of a plane. What is all zeros stays a hole: most of a sparse machine's planes is.
-    fn write_bits(&self, plane: &PageBitmap, frames: u64, offset: u64) -> Result<()> {
-        let bytes = plane.as_bytes();
-        let bytes = &bytes[..bytes.len().min(frames.div_ceil(8) as usize)];
-        for (block, at) in bytes.chunks(HOLE).zip((offset..).step_by(HOLE)) {
-            if !is_zero(block) {
-                self.target.write(block, at)?;
-            }
-        }
         Ok(())
     }
 
@@ -224,37 +158,5 @@ impl Sink for KdumpSink {
         self.header.status = (self.header.status.get() | STATUS_INCOMPLETE).into();
         let _ = self.target.write(self.header.as_bytes(), 0);
         self.target.abandon(keep)
-    }
-}
-
-fn header(facts: &KdumpFacts, areas: &Areas, max_pfn: u64) -> Header {
-    let mut header = Header::new_zeroed();
-    header.signature = SIGNATURE;
-    header.header_version = VERSION.into();
-    header.utsname = facts.utsname;
-    header.tv_sec = facts.crash_time.into();
-    header.status = (facts.codec_flags | STATUS_INCOMPLETE).into();
-    header.block_size = (areas.block_size as u32).into();
-    header.sub_hdr_size = areas.sub_hdr_blocks().into();
-    header.bitmap_blocks = areas.bitmap_blocks().into();
-    header.max_mapnr = u32::try_from(max_pfn).unwrap_or(u32::MAX).into();
-    header.nr_cpus = facts.cpus.max(1).into();
-    header
-}
-
-fn sub_header(facts: &KdumpFacts, areas: &Areas, max_pfn: u64) -> SubHeader {
-    let (vmcoreinfo, vmcoreinfo_len) = match facts.vmcoreinfo {
-        Some((offset, len)) => (areas.notes + offset as u64, len as u64),
-        None => (0, 0),
-    };
-    SubHeader {
-        phys_base: facts.phys_base.into(),
-        dump_level: u32::from(facts.level.bits()).into(),
-        offset_vmcoreinfo: vmcoreinfo.into(),
-        size_vmcoreinfo: vmcoreinfo_len.into(),
-        offset_note: areas.notes.into(),
-        size_note: (facts.notes.len() as u64).into(),
-        max_mapnr_64: max_pfn.into(),
-        ..SubHeader::default()
     }
 }

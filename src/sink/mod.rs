@@ -3,11 +3,19 @@
 //! Knows formats and files. Must not see page tables or struct pages. The bytes end on the disk.
 
 mod elf;
+mod flat;
+mod frames;
+mod front;
 mod kdump;
+mod output;
 mod target;
 
 pub use elf::ElfSink;
-pub use kdump::{KdumpFacts, KdumpSink};
+pub use flat::FlatSink;
+pub use frames::FrameSink;
+pub use front::KdumpFacts;
+pub use kdump::KdumpSink;
+pub use output::{Output, Pipe, Stream};
 pub use target::Target;
 
 use crate::{error::Result, pipeline::PackedBatch};
@@ -67,6 +75,11 @@ pub trait Sink {
 
     /// What was written so far.
     fn written(&self) -> &Written;
+
+    /// Whether everything was committed; for formats that know it themselves.
+    fn is_whole(&self) -> bool {
+        true
+    }
 
     /// Completes the dump and gives it its final name. Returns its size, bytes.
     ///

@@ -5,11 +5,12 @@
 
 mod elf;
 mod kdump;
+mod layers;
 mod open;
 mod ram;
 mod reader;
 pub mod store;
-mod zstd;
+mod whole;
 
 use std::{
     fs::File,
@@ -21,6 +22,7 @@ use object::elf::Machine;
 use crate::format::note;
 
 pub use kdump::Recorded;
+pub use layers::Layer;
 pub use open::is_part;
 pub use ram::{Piece, RamMap};
 pub use reader::{PageReader, ReadError};
@@ -36,8 +38,6 @@ pub const MAX_READ: usize = 1 << 20;
 pub enum InputFormat {
     /// An ELF64 core.
     Elf,
-    /// An ELF64 core inside a zstd stream.
-    ElfZstd,
     /// A kdump-compressed dump, in one file or several.
     Kdump,
 }
@@ -48,7 +48,6 @@ impl InputFormat {
     pub fn name(self) -> &'static str {
         match self {
             Self::Elf => "ELF core",
-            Self::ElfZstd => "ELF core, zstd-compressed",
             Self::Kdump => "kdump-compressed",
         }
     }
@@ -78,6 +77,7 @@ pub struct Source {
     /// Where the pieces of memory are.
     store: Box<dyn Store>,
     format: InputFormat,
+    layers: Vec<Layer>,
     machine: Machine,
     loads: Vec<Load>,
     ram: RamMap,
@@ -106,10 +106,18 @@ impl Source {
         self.format
     }
 
-    /// The container in words.
+    /// The container in words, and what lies around it.
     #[must_use]
     pub fn describe(&self) -> String {
-        self.recorded.as_ref().map_or_else(|| self.format.name().to_owned(), Recorded::describe)
+        let container = self.recorded.as_ref().map_or_else(|| self.format.name().to_owned(), Recorded::describe);
+        let layers = self.layers.iter().rev().map(|layer| format!(", {}", layer.name()));
+        container + &layers.collect::<String>()
+    }
+
+    /// Memory that reading takes, and that each reader takes, bytes: for the budget.
+    #[must_use]
+    pub fn memory(&self) -> (u64, u64) {
+        self.store.memory()
     }
 
     /// What a kdump-compressed dump's headers say; `None` for other formats.

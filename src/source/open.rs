@@ -10,16 +10,17 @@ use std::{
 };
 
 use super::{
-    InputFormat, RamMap, Source, elf, kdump,
+    InputFormat, Layer, RamMap, Source, elf, kdump, layers,
     store::{FileStore, Store},
-    zstd,
 };
 use crate::error::{Error, Kind, Result};
 
-/// A regular file with its first bytes.
+/// A regular file without the layers around the dump in it, and the dump's first bytes.
 struct Opened {
     path: PathBuf,
     file: File,
+    store: Box<dyn Store>,
+    layers: Vec<Layer>,
     magic: Vec<u8>,
 }
 
@@ -31,17 +32,9 @@ impl Source {
     pub fn open(path: &Path) -> Result<Self> {
         let opened = Opened::new(path)?;
         match opened.magic.as_slice() {
-            [0x7f, b'E', b'L', b'F', ..] => {
-                let store = opened.store()?;
-                Self::from_elf(opened, InputFormat::Elf, store)
-            }
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-                let plain = zstd::decompress_to_temporary(path, &opened.file)?;
-                let store = FileStore::new(plain).map_err(|error| Error::io(path, "open", &error))?;
-                Self::from_elf(opened, InputFormat::ElfZstd, Box::new(store))
-            }
+            [0x7f, b'E', b'L', b'F', ..] => Self::from_elf(opened),
             magic if kdump::is_kdump(magic) => Self::from_kdump(vec![opened]),
-            magic => Err(unknown_format(path, magic)),
+            _ => Err(unknown_format(path)),
         }
     }
 
@@ -67,25 +60,26 @@ impl Source {
         Self::from_kdump(parts)
     }
 
-    fn from_elf(opened: Opened, format: InputFormat, store: Box<dyn Store>) -> Result<Self> {
-        let Opened { path, file, .. } = opened;
+    fn from_elf(opened: Opened) -> Result<Self> {
+        let Opened { path, file, store, layers, .. } = opened;
         let elf::Elf { machine, loads, notes } = elf::parse(&path, store.as_ref())?;
         let ram = RamMap::from_loads(&loads);
-        let (existing, recorded) = (None, None);
-        Ok(Self { path, opened: vec![file], store, format, machine, loads, ram, existing, notes, recorded })
+        let (existing, recorded, format) = (None, None, InputFormat::Elf);
+        Ok(Self { path, opened: vec![file], store, format, layers, machine, loads, ram, existing, notes, recorded })
     }
 
     fn from_kdump(parts: Vec<Opened>) -> Result<Self> {
-        let mut files = Vec::with_capacity(parts.len());
-        for part in &parts {
-            files.push(kdump::File { path: part.path.clone(), store: part.store()? });
+        let path = parts.first().map(|part| part.path.clone()).unwrap_or_default();
+        let layers = parts.first().map(|part| part.layers.clone()).unwrap_or_default();
+        let (mut files, mut opened) = (Vec::with_capacity(parts.len()), Vec::with_capacity(parts.len()));
+        for part in parts {
+            files.push(kdump::File { path: part.path, store: part.store });
+            opened.push(part.file);
         }
         let kdump::Kdump { machine, store, ram, existing, notes, recorded } = kdump::open(files)?;
-        let path = parts.first().map(|part| part.path.clone()).unwrap_or_default();
-        let opened = parts.into_iter().map(|part| part.file).collect();
         let (existing, recorded) = (Some(existing), Some(recorded));
         let (format, loads) = (InputFormat::Kdump, Vec::new());
-        Ok(Self { path, opened, store, format, machine, loads, ram, existing, notes, recorded })
+        Ok(Self { path, opened, store, format, layers, machine, loads, ram, existing, notes, recorded })
     }
 }
 
@@ -105,20 +99,16 @@ impl Opened {
                 .because("it is a device, a pipe or a socket, and pages must be read in any order")
                 .next_step("write the dump to a file and give that"));
         }
-        let mut magic = vec![0u8; 16];
-        let got = read_some_at(&file, &mut magic, 0).map_err(|error| Error::io(path, "read", &error))?;
-        if got == 0 {
+        let opening = |error: io::Error| Error::io(path, "open", &error);
+        let store = FileStore::new(file.try_clone().map_err(opening)?).map_err(opening)?;
+        if store.size() == 0 {
             return Err(cannot()
                 .because("the file is empty")
                 .next_step("the dump was never written; look for a file whose name ends in -incomplete"));
         }
-        magic.truncate(got);
-        Ok(Self { path: path.to_owned(), file, magic })
-    }
-
-    fn store(&self) -> Result<Box<dyn Store>> {
-        let opening = |error: io::Error| Error::io(&self.path, "open", &error);
-        Ok(Box::new(FileStore::new(self.file.try_clone().map_err(opening)?).map_err(opening)?))
+        let (store, layers) = layers::open(path, Box::new(store))?;
+        let magic = layers::start(path, store.as_ref())?;
+        Ok(Self { path: path.to_owned(), file, store, layers, magic })
     }
 }
 
@@ -126,7 +116,7 @@ impl Opened {
 #[must_use]
 pub fn is_part(path: &Path) -> bool {
     let opened = Opened::new(path).ok().filter(|opened| kdump::is_kdump(&opened.magic));
-    opened.and_then(|opened| opened.store().ok()).is_some_and(|store| kdump::is_part(path, store))
+    opened.is_some_and(|opened| kdump::is_part(path, opened.store))
 }
 
 /// Reads until `buf` is full or the file ends; returns how many bytes there were.
@@ -161,13 +151,10 @@ fn several(path: &Path, cause: &str) -> Error {
         .next_step("several inputs are the parts of one split dump: name each of them once")
 }
 
-fn unknown_format(path: &Path, magic: &[u8]) -> Error {
-    let base = Error::input(format!("cannot read {}", path.display()));
-    if magic.starts_with(b"makedumpfile") {
-        base.because("it is a flattened dump, which this version does not read")
-            .next_step("rearrange it with 'makedumpfile -R' and give the result")
-    } else {
-        base.because("it is neither an ELF core (or a zstd-compressed one) nor a kdump-compressed dump")
-            .next_step("give /proc/vmcore, or a file copied or made from it")
-    }
+fn unknown_format(path: &Path) -> Error {
+    Error::input(format!("cannot read {}", path.display()))
+        .because(
+            "it is neither an ELF core nor a kdump-compressed dump, nor one that is flattened or inside zstd or lz4",
+        )
+        .next_step("give /proc/vmcore, or a file copied or made from it")
 }

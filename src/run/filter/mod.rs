@@ -1,7 +1,9 @@
 //! `vdump filter`: source, layout, memory, classify, plan, pipeline, sink.
 
 mod addresses;
+mod budget;
 mod report;
+mod stream;
 
 use std::time::Instant;
 
@@ -12,15 +14,17 @@ use super::{Stop, facts};
 use crate::{
     bitmap::PageBitmap,
     classify::{Classifier, Counts},
-    cli::{Filter, Format, resolve::Job},
+    cli::{
+        Filter, Format,
+        resolve::{Destination, Job},
+    },
     error::{Error, Kind, Result},
-    format::elf,
     layout::{Fact, KernelLayout, VmcoreInfo},
     memory::{MemMap, Problem, Protected, VirtReader},
     pipeline::{Fate, PackedBatch, Packer, find_zeros, in_order},
-    plan::{Batches, Budget, ElfPlan, Needs},
+    plan::{Batches, Budget, ElfPlan},
     report::{Progress, Report, Seconds},
-    sink::{ElfSink, KdumpFacts, KdumpSink, LostPage, Sink, Target, Written},
+    sink::{ElfSink, KdumpFacts, KdumpSink, LostPage, Output, Pipe, Sink, Target, Written},
     source::{Recorded, Source},
 };
 
@@ -75,7 +79,7 @@ struct Run<'a> {
     budget: Budget,
     pool: ThreadPool,
     progress: Progress,
-    target: Option<Target>,
+    output: Option<Output>,
     warnings: Vec<String>,
     started: Instant,
 }
@@ -101,11 +105,10 @@ impl<'a> Run<'a> {
         let started = Instant::now();
         let info = facts::vmcoreinfo(source);
         let page_shift = facts::page_shift(source, info.as_ref())?;
-        let budget = budget(job, source, page_shift)?;
+        let budget = budget::fit(job, source, page_shift)?;
         let mut warnings = Vec::new();
         let kernel = kernel(job.level, source, info.as_ref(), &mut warnings)?;
-        let target = job.output.as_deref().map(|name| Target::create(name, job.force, source.opened()));
-        let target = target.transpose()?;
+        let output = output(job, source)?;
         let pool = ThreadPoolBuilder::new()
             .num_threads(budget.threads)
             .build()
@@ -118,16 +121,20 @@ impl<'a> Run<'a> {
             warnings.extend(said_before(recorded));
         }
         let progress = Progress::new(job.progress, 1 << page_shift, stop.flag());
-        Ok(Self { job, source, stop, info, kernel, page_shift, budget, pool, progress, target, warnings, started })
+        Ok(Self { job, source, stop, info, kernel, page_shift, budget, pool, progress, output, warnings, started })
     }
 
     fn run(mut self) -> Result<Report> {
         let mut classified = self.classify()?;
         let writing = Instant::now();
-        let outcome = match (self.target.take(), self.job.format) {
+        let outcome = match (self.output.take(), self.job.format) {
             (None, _) => self.estimate(&mut classified)?,
-            (Some(target), Format::Kdump) => self.write_kdump(target, &classified)?,
-            (Some(target), Format::Elf) => self.write_elf(target, &mut classified)?,
+            (Some(Output::File(target)), Format::Kdump) => self.write_kdump(target, &classified)?,
+            (Some(Output::Pipe(pipe)), Format::Kdump) => self.write_flat(pipe, &classified)?,
+            (Some(Output::File(target)), Format::Elf) if !self.in_frames() => {
+                self.write_elf(target, &mut classified)?
+            }
+            (Some(output), Format::Elf) => self.write_stream(output, &mut classified)?,
         };
         self.progress.finish();
         let seconds = Seconds {
@@ -185,7 +192,8 @@ impl<'a> Run<'a> {
         let facts = self.kdump_facts();
         let ram = self.source.existing().pfn_ranges(self.page_shift);
         let sink = KdumpSink::create(target, &facts, 1 << self.page_shift, ram, &classified.kept)?;
-        self.write(Box::new(sink), &classified.kept, 0)
+        let pages = &classified.kept;
+        self.write(Box::new(sink), pages.count(), 0, |commit| self.pack(pages, 1, commit))
     }
 
     fn write_elf(&self, target: Target, classified: &mut Classified) -> Result<Outcome> {
@@ -196,7 +204,8 @@ impl<'a> Run<'a> {
         let sink = ElfSink::create(target, plan, self.source.machine(), notes, self.page_shift)?;
         classified.kept.subtract(&zero);
         drop(zero);
-        let mut outcome = self.write(Box::new(sink), &classified.kept, gap_pages)?;
+        let pages = &classified.kept;
+        let mut outcome = self.write(Box::new(sink), pages.count(), gap_pages, |commit| self.pack(pages, 1, commit))?;
         outcome.written = before.and(outcome.written);
         Ok(outcome)
     }
@@ -224,12 +233,17 @@ impl<'a> Run<'a> {
         Ok((zero, written))
     }
 
-    /// Runs the pipeline into `sink`.
-    fn write(&self, mut sink: Box<dyn Sink>, pages: &PageBitmap, gap_pages: u64) -> Result<Outcome> {
-        let total = pages.count();
+    /// Runs a pipeline of `total` pages into `sink`.
+    fn write(
+        &self,
+        mut sink: Box<dyn Sink>,
+        total: u64,
+        gap_pages: u64,
+        pipeline: impl FnOnce(&mut dyn FnMut(&mut PackedBatch) -> Result<()>) -> Result<()>,
+    ) -> Result<Outcome> {
         self.progress.start("write", total);
         let mut done = 0;
-        let result = self.pack(pages, 1, |batch| {
+        let result = pipeline(&mut |batch| {
             sink.commit(batch)?;
             if let Some(page) = sink.written().lost_pages.first() {
                 self.check_lost(page)?;
@@ -241,7 +255,8 @@ impl<'a> Run<'a> {
         let how_far = format!("after {done} of {total} pages");
         let result = result.and_then(|()| {
             // A signal that comes when all is done changes nothing.
-            if done < total { self.check_interrupted(&how_far) } else { self.check_something(sink.written()) }
+            let ended_early = done < total || !sink.is_whole();
+            if ended_early { self.check_interrupted(&how_far) } else { self.check_something(sink.written()) }
         });
         match result.and_then(|()| sink.finish()) {
             Ok(bytes) => Ok(Outcome { written: sink.written().clone(), bytes, gap_pages }),
@@ -262,6 +277,9 @@ impl<'a> Run<'a> {
         };
         match sink.abandon(keep) {
             Some(partial) => error.or_next_step(format!("{} has what was written {how_far}", partial.display())),
+            None if self.job.output == Some(Destination::StandardOutput) => {
+                error.or_next_step("what went to standard output so far is no whole dump")
+            }
             None => error.or_next_step("no dump was written"),
         }
     }
@@ -295,32 +313,41 @@ impl<'a> Run<'a> {
         /// Pages compressed for the estimate: 64 MiB of 4 KiB pages, spread evenly.
         const SAMPLE: u64 = 16 << 10;
         let (zero, mut written) = self.zeros(classified)?;
+        let plan = match self.job.format {
+            Format::Kdump => None,
+            Format::Elf => Some(self.elf_plan(classified, &zero)?),
+        };
         let mut stored = classified.kept.clone();
         stored.subtract(&zero);
         let pages = stored.count();
         let (mut sampled, mut packed) = (0u64, 0u64);
         self.progress.start("sample", pages.min(SAMPLE));
-        self.pack(&stored, (pages / SAMPLE + 1) as usize, |batch| {
+        let step = (pages / SAMPLE + 1) as usize;
+        let commit = |batch: &mut PackedBatch| {
             let count = batch.pages.iter().filter(|page| matches!(page.fate, Fate::Stored { .. })).count() as u64;
             sampled += count;
             packed += batch.data.len() as u64;
             self.progress.add(count);
             Ok(())
-        })?;
+        };
+        match &plan {
+            Some(plan) if self.in_frames() => self.pack_frames(plan, &[], &stored, step, commit)?,
+            // Plain ELF is as large as its plan.
+            Some(_) => {}
+            None => self.pack(&stored, step, commit)?,
+        }
         self.check_interrupted("in a dry run: nothing was to be written")?;
         let data = if sampled == 0 { 0 } else { (packed as f64 / sampled as f64 * pages as f64) as u64 };
         let notes = self.source.notes().len() as u64;
         written.stored = pages;
-        let (bytes, gap_pages) = match self.job.format {
-            Format::Kdump => {
+        let (bytes, gap_pages) = match plan {
+            None => {
                 use crate::format::diskdump::Areas;
                 let areas = Areas::place(1 << self.page_shift, notes, stored.len(), pages + written.zero);
                 (areas.map_or(0, |areas| areas.data) + data, 0)
             }
-            Format::Elf => {
-                let plan = self.elf_plan(classified, &zero)?;
-                (plan.size, plan.gap_pages)
-            }
+            Some(plan) if self.in_frames() => (plan.notes + notes + data, plan.gap_pages),
+            Some(plan) => (plan.size, plan.gap_pages),
         };
         Ok(Outcome { written, bytes, gap_pages })
     }
@@ -361,39 +388,6 @@ impl<'a> Run<'a> {
     }
 }
 
-fn budget(job: &Job, source: &Source, page_shift: u32) -> Result<Budget> {
-    // The plane of kept frames, and where zeros are found beforehand a plane of those (a dry run subtracts in a third).
-    let planes = match (&job.output, job.format) {
-        (None, _) => 3,
-        (Some(_), Format::Elf) => 2,
-        (Some(_), Format::Kdump) => 1,
-    };
-    let plane = PageBitmap::bytes_for(source.existing().max_pfn(page_shift));
-    let segments = source.loads().len() as u64 * 3 * elf::PHDR_SIZE;
-    let needs = Needs {
-        bitmaps: plane.saturating_mul(planes),
-        tables: source.notes().len() as u64 * 2
-            + segments
-            + sections(source, page_shift) * SECTION_BYTES
-            + source.map_bytes(),
-        codec: job.compression.context_bytes() + if source.recorded().is_some() { DECODER_BYTES } else { 0 },
-    };
-    Budget::fit(job.memory_limit, job.threads, 1 << page_shift, needs)
-}
-
-/// What a worker's readers hold where pages must be decompressed: three of them, each with a cache and a buffer.
-const DECODER_BYTES: u64 = 3 << 20;
-/// What the memory map holds for each section, bytes.
-const SECTION_BYTES: u64 = 64;
-/// The smallest section of any kernel, log2 of bytes.
-const SMALLEST_SECTION: u32 = 24;
-
-/// Sections that the dump's memory touches, at most.
-fn sections(source: &Source, page_shift: u32) -> u64 {
-    let shift = SMALLEST_SECTION.saturating_sub(page_shift);
-    source.existing().pfn_ranges(page_shift).map(|range| ((range.end - 1) >> shift) - (range.start >> shift) + 1).sum()
-}
-
 /// What the input's own writer left out, and the output cannot say.
 fn said_before(recorded: &Recorded) -> impl Iterator<Item = String> {
     let incomplete = "the input is incomplete: pages that it lost are missing in the output too".to_owned();
@@ -406,6 +400,14 @@ fn said_before(recorded: &Recorded) -> impl Iterator<Item = String> {
 fn left_out_before(recorded: &Recorded, level: DumpLevel) -> Option<DumpLevel> {
     let bits = u8::try_from(recorded.dump_level).ok()? & DumpLevel::MAX.bits();
     DumpLevel::new(bits | level.bits()).ok()
+}
+
+fn output(job: &Job, source: &Source) -> Result<Option<Output>> {
+    Ok(match &job.output {
+        None => None,
+        Some(Destination::StandardOutput) => Some(Output::Pipe(Pipe::standard_output()?)),
+        Some(Destination::File(name)) => Some(Output::File(Target::create(name, job.force, source.opened())?)),
+    })
 }
 
 /// Knowledge about the kernel: levels 0 and 1 do without, but then cannot skip poisoned and offline pages.

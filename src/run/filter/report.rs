@@ -43,7 +43,7 @@ impl Run<'_> {
         Report {
             version: env!("CARGO_PKG_VERSION"),
             input: names.join(", "),
-            output: self.job.output.as_ref().map(|path| path.display().to_string()),
+            output: self.job.output.as_ref().map(ToString::to_string),
             kernel: self.info.as_ref().and_then(|info| info.text("OSRELEASE")).map(printable),
             format: match self.job.format {
                 Format::Kdump => "kdump",

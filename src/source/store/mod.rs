@@ -4,10 +4,14 @@
 //! are parsed from stores, and pages are read through them.
 
 mod file;
+mod flattened;
+mod seekable;
 
-use std::fmt;
+use std::{fmt, io};
 
 pub use file::FileStore;
+pub use flattened::FlattenedStore;
+pub use seekable::SeekableStore;
 
 use super::MAX_READ;
 
@@ -34,6 +38,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn is_live(&self) -> bool {
         false
     }
+
+    /// Memory that the store takes, and that each of its readers takes, bytes: for the budget.
+    fn memory(&self) -> (u64, u64) {
+        (0, 0)
+    }
 }
 
 /// One thread's reader.
@@ -43,6 +52,52 @@ pub trait StoreReader: Send + fmt::Debug {
     /// # Errors
     /// [`StoreError`]; nothing was read.
     fn read(&mut self, offset: u64, len: usize) -> Result<&[u8], StoreError>;
+}
+
+/// Reads what there is of the first `len` bytes, to find out what they are.
+///
+/// # Errors
+/// [`StoreError`]
+pub fn read_start(store: &dyn Store, len: usize) -> Result<Vec<u8>, StoreError> {
+    read_all(store, 0, store.size().min(len as u64))
+}
+
+/// Reads a store from its start to its end.
+#[derive(Debug)]
+pub struct Sequential<'a> {
+    reader: Box<dyn StoreReader + 'a>,
+    at: u64,
+    size: u64,
+}
+
+impl<'a> Sequential<'a> {
+    /// From the first byte.
+    #[must_use]
+    pub fn new(store: &'a dyn Store) -> Self {
+        Self { reader: store.reader(), at: 0, size: store.size() }
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// Goes on so many bytes further.
+    pub fn skip(&mut self, bytes: u64) {
+        self.at = self.at.saturating_add(bytes).min(self.size);
+    }
+}
+
+impl io::Read for Sequential<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let len = (self.size - self.at).min(buf.len().min(MAX_READ) as u64) as usize;
+        if len > 0 {
+            buf[..len].copy_from_slice(self.reader.read(self.at, len).map_err(io::Error::other)?);
+            self.at += len as u64;
+        }
+        Ok(len)
+    }
 }
 
 /// Reads a whole structure of any length that the store surely has.

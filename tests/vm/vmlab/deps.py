@@ -21,6 +21,7 @@ TOOLS = {
     "apt-cache": "apt",
     "ldd": "libc-bin",
     "zstd": "zstd",
+    "lz4": "lz4",
     "makedumpfile": "makedumpfile",
     "crash": "crash",
     "gdb": "gdb",

@@ -1,0 +1,163 @@
+//! Compression of large stretches, each a standard Zstandard or LZ4 frame of its own, and the way back.
+//!
+//! Knows frames of about a mebibyte, with their sizes and checksums in them. Must not know files. Used by the pipeline's
+//! frame packer and by the stores that read compressed dumps.
+
+use std::io::{self, Read as _, Write as _};
+
+use lz4_flex::frame::{BlockMode, BlockSize, FrameDecoder, FrameEncoder, FrameInfo};
+use zstd::{
+    bulk::{Compressor, Decompressor},
+    zstd_safe::compress_bound,
+};
+
+use super::Compression;
+
+/// The kinds of frames that are read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FrameFormat {
+    /// Zstandard (RFC 8878).
+    Zstd,
+    /// LZ4.
+    Lz4,
+}
+
+impl FrameFormat {
+    /// By a file's first bytes.
+    #[must_use]
+    pub fn of(start: &[u8]) -> Option<Self> {
+        match start {
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(Self::Zstd),
+            [0x04, 0x22, 0x4d, 0x18, ..] => Some(Self::Lz4),
+            _ => None,
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Zstd => "zstd",
+            Self::Lz4 => "lz4",
+        }
+    }
+}
+
+/// One thread's way to make frames.
+pub enum FrameCoder {
+    /// The bytes as they are.
+    None,
+    /// Zstandard.
+    Zstd(Box<Compressor<'static>>),
+    /// LZ4.
+    Lz4,
+}
+
+impl FrameCoder {
+    /// A coder for `compression`; codecs that know no frames leave the bytes as they are.
+    ///
+    /// # Errors
+    /// The library could not give a context.
+    pub fn new(compression: Compression) -> io::Result<Self> {
+        Ok(match compression {
+            Compression::Zstd(level) => {
+                let mut context = Compressor::new(level)?;
+                context.include_checksum(true)?;
+                Self::Zstd(Box::new(context))
+            }
+            Compression::Lz4 => Self::Lz4,
+            _ => Self::None,
+        })
+    }
+
+    /// Makes one frame of `plain`; what `out` held is forgotten. The result depends on `plain` alone.
+    ///
+    /// # Errors
+    /// The library fails, for example for want of memory.
+    pub fn compress(&mut self, plain: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+        out.clear();
+        match self {
+            Self::None => out.extend_from_slice(plain),
+            Self::Zstd(context) => {
+                out.reserve(compress_bound(plain.len()));
+                context.compress_to_buffer(plain, out)?;
+            }
+            Self::Lz4 => {
+                let info = FrameInfo::new()
+                    .block_mode(BlockMode::Independent)
+                    .block_size(BlockSize::Max1MB)
+                    .content_size(Some(plain.len() as u64))
+                    .content_checksum(true);
+                let mut encoder = FrameEncoder::with_frame_info(info, &mut *out);
+                encoder.write_all(plain)?;
+                encoder.finish().map_err(io::Error::other)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Decompresses the frames in `stored` to exactly `len` bytes; their checksums, where they have any, are verified.
+///
+/// # Errors
+/// The data is damaged or has another length; says which.
+pub fn decompress(format: FrameFormat, stored: &[u8], len: usize) -> Result<Vec<u8>, String> {
+    let mut plain = Vec::with_capacity(len);
+    match format {
+        FrameFormat::Zstd => {
+            let mut context = Decompressor::new().map_err(|error| error.to_string())?;
+            context.decompress_to_buffer(stored, &mut plain).map_err(|error| error.to_string())?;
+        }
+        FrameFormat::Lz4 => {
+            // One more than wanted, so that a longer frame is seen to be longer.
+            let mut limited = FrameDecoder::new(stored).take(len as u64 + 1);
+            limited.read_to_end(&mut plain).map_err(|error| error.to_string())?;
+        }
+    }
+    if plain.len() == len {
+        Ok(plain)
+    } else {
+        Err(format!("it has {} bytes decompressed, not {len} as the seek table says", plain.len()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(compression: Compression, plain: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        FrameCoder::new(compression).unwrap().compress(plain, &mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn frames_come_back_and_damage_is_seen() {
+        let plain: Vec<u8> = (0..1u32 << 18).flat_map(|word| (word / 7).to_le_bytes()).collect();
+        for (compression, format) in [(Compression::Zstd(1), FrameFormat::Zstd), (Compression::Lz4, FrameFormat::Lz4)] {
+            let frame = made(compression, &plain);
+            assert_eq!(FrameFormat::of(&frame), Some(format));
+            assert!(decompress(format, &frame, plain.len()).unwrap() == plain);
+            assert!(decompress(format, &frame, plain.len() - 1).is_err());
+            assert!(decompress(format, &frame, plain.len() + 1).is_err());
+            assert!(decompress(format, &frame[..frame.len() - 1], plain.len()).is_err());
+            let mut bad = frame.clone();
+            let last = bad.len() - 1;
+            bad[last] ^= 1;
+            assert!(decompress(format, &bad, plain.len()).is_err(), "{format:?}: a wrong checksum");
+        }
+    }
+
+    #[test]
+    fn contexts_take_no_more_than_the_budget_thinks() {
+        let plain = vec![7u8; 1 << 20];
+        for level in [-7, 1, 3, 4, 6, 9, 12, 13, 15, 16, 19, 22] {
+            let compression = Compression::Zstd(level);
+            let mut coder = FrameCoder::new(compression).unwrap();
+            coder.compress(&plain, &mut Vec::new()).unwrap();
+            let FrameCoder::Zstd(mut context) = coder else { panic!() };
+            let size = context.context_mut().sizeof() as u64;
+            assert!(size <= compression.frame_context_bytes(), "level {level}: {size} bytes");
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! `vdump filter` to what is written in one pass: ELF in frames, and everything on standard output.
+
+use super::{Classified, Outcome, Run};
+use crate::{
+    bitmap::PageBitmap,
+    error::Result,
+    format::elf::{FLAG_NONE, encode_headers},
+    pipeline::{FrameJob, FramePacker, PackedBatch, in_order},
+    plan::{Budget, ElfPlan, FRAME},
+    sink::{FlatSink, FrameSink, Output, Pipe, Stream},
+};
+
+impl Run<'_> {
+    /// Whether the output is an ELF core in compressed frames.
+    pub(super) fn in_frames(&self) -> bool {
+        self.job.format == crate::cli::Format::Elf && self.job.compression.makes_frames()
+    }
+
+    /// The compact ELF core from its first byte to its last, in compressed frames if the codec makes any.
+    pub(super) fn write_stream(&self, output: Output, classified: &mut Classified) -> Result<Outcome> {
+        let (zero, before) = self.zeros(classified)?;
+        let plan = self.elf_plan(classified, &zero)?;
+        let front = self.front(&plan);
+        classified.kept.subtract(&zero);
+        drop(zero);
+        let sink = FrameSink::create(Stream::new(output), plan.size, self.in_frames())?;
+        let pages = &classified.kept;
+        let mut outcome = self.write(Box::new(sink), pages.count(), plan.gap_pages, |commit| {
+            self.pack_frames(&plan, &front, pages, 1, commit)
+        })?;
+        outcome.written = before.and(outcome.written);
+        Ok(outcome)
+    }
+
+    /// A kdump file as it can go through a pipe.
+    pub(super) fn write_flat(&self, pipe: Pipe, classified: &Classified) -> Result<Outcome> {
+        let pages = &classified.kept;
+        let needed = pages.count().saturating_mul(FlatSink::PAGE_BYTES) + Budget::FLAT_DATA;
+        self.budget.require(needed, "the descriptors of a dump on standard output, which come last,")?;
+        let ram = self.source.ram().pfn_ranges(self.page_shift);
+        let sink = FlatSink::create(pipe, &self.kdump_facts(), 1 << self.page_shift, ram, pages)?;
+        self.write(Box::new(sink), pages.count(), 0, |commit| self.pack(pages, 1, commit))
+    }
+
+    /// Headers and notes. A stream cannot be patched at its end, so they never say that the dump is incomplete.
+    fn front(&self, plan: &ElfPlan) -> Vec<u8> {
+        let notes = self.source.notes();
+        let mut front = encode_headers(self.source.machine(), FLAG_NONE, (plan.notes, notes.len() as u64), &plan.loads);
+        front.resize(plan.notes as usize, 0);
+        front.extend_from_slice(notes);
+        front
+    }
+
+    /// Makes every `step`-th frame on all threads and hands them to `commit` in order.
+    pub(super) fn pack_frames(
+        &self,
+        plan: &ElfPlan,
+        front: &[u8],
+        pages: &PageBitmap,
+        step: usize,
+        commit: impl FnMut(&mut PackedBatch) -> Result<()>,
+    ) -> Result<()> {
+        let (compression, page_shift) = (self.job.compression, self.page_shift);
+        let job = FrameJob { plan, front, pages, compression, page_shift };
+        let make_worker = || {
+            let mut packer = FramePacker::new(job, self.source.reader());
+            move |index, out: &mut PackedBatch| packer.pack(index, out)
+        };
+        let frames = (0..plan.size.div_ceil(FRAME)).step_by(step);
+        let buffers = vec![PackedBatch::default(); self.budget.buffers()];
+        in_order(&self.pool, frames, buffers, make_worker, || self.progress.stopped(), commit)
+    }
+}

@@ -1,0 +1,127 @@
+//! Where a stream of bytes goes: a file, or standard output.
+//!
+//! Knows how to append and how each of them ends. Must not know formats. Used by the sinks that write in one pass.
+
+use std::{
+    fs::File,
+    io::{self, IsTerminal as _, Write as _},
+    os::fd::AsFd as _,
+    path::PathBuf,
+};
+
+use super::Target;
+use crate::error::{Error, Kind, Result, plain_io};
+
+/// Standard output as the place of a dump.
+#[derive(Debug)]
+pub struct Pipe {
+    file: File,
+}
+
+impl Pipe {
+    /// Takes standard output.
+    ///
+    /// # Errors
+    /// It is a terminal, or closed.
+    pub fn standard_output() -> Result<Self> {
+        let stdout = io::stdout();
+        if stdout.is_terminal() {
+            return Err(Error::new(Kind::Usage, "cannot write a dump to a terminal")
+                .next_step("pipe it into a program or name an output file"));
+        }
+        let file = stdout.as_fd().try_clone_to_owned().map_err(|error| failed(&error))?;
+        Ok(Self { file: file.into() })
+    }
+
+    /// Writes all of `bytes`.
+    ///
+    /// # Errors
+    /// The reader is gone, or the device behind it is full or fails.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(|error| failed(&error))
+    }
+}
+
+fn failed(error: &io::Error) -> Error {
+    let base = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => Kind::NoSpace,
+        _ => Kind::Output,
+    };
+    let base = Error::new(base, "cannot write to standard output").because(plain_io(error));
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => base.next_step("the program that reads the dump ended first: see what it says"),
+        _ => base.next_step("what was written so far is no dump"),
+    }
+}
+
+/// Where a dump goes.
+#[derive(Debug)]
+pub enum Output {
+    /// A file in the making.
+    File(Target),
+    /// Standard output.
+    Pipe(Pipe),
+}
+
+/// Bytes one after the other.
+#[derive(Debug)]
+pub struct Stream {
+    output: Output,
+    len: u64,
+}
+
+impl Stream {
+    /// An empty one.
+    #[must_use]
+    pub fn new(output: Output) -> Self {
+        Self { output, len: 0 }
+    }
+
+    /// Appends all of `bytes`.
+    ///
+    /// # Errors
+    /// As [`Target::write`] and [`Pipe::write`]; what a file then has besides is overwritten or cut off.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        match &mut self.output {
+            Output::File(target) => {
+                target.write(bytes, self.len)?;
+                target.settle();
+            }
+            Output::Pipe(pipe) => pipe.write(bytes)?,
+        }
+        self.len += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Ends it. Returns its length, bytes.
+    ///
+    /// # Errors
+    /// As [`Target::finish`].
+    pub fn finish(&mut self) -> Result<u64> {
+        if let Output::File(target) = &mut self.output {
+            target.finish()?;
+        }
+        Ok(self.len)
+    }
+
+    /// Cuts a file back to `len` and appends `end`. A pipe cannot be cut.
+    ///
+    /// # Errors
+    /// As [`Stream::append`].
+    pub fn cut(&mut self, len: u64, end: &[u8]) -> Result<()> {
+        if let Output::File(target) = &self.output {
+            target.set_len(len)?;
+            target.write(end, len)?;
+            self.len = len + end.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Gives up; returns the file's name if it stays.
+    pub fn abandon(&mut self, keep: bool) -> Option<PathBuf> {
+        match &mut self.output {
+            Output::File(target) => target.abandon(keep),
+            Output::Pipe(_) => None,
+        }
+    }
+}

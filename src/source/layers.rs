@@ -1,0 +1,91 @@
+//! What lies around a dump: compression with or without a seek table, and records for a pipe.
+//!
+//! Knows each layer by its first bytes, and stacks a store for it. Must not know the dump inside. The innermost store goes
+//! to the containers' parsers.
+
+use std::path::Path;
+
+use super::{
+    store::{FileStore, FlattenedStore, SeekableStore, Store, read_start},
+    whole,
+};
+use crate::{
+    codec::frame::FrameFormat,
+    error::{Error, Result},
+    format::flattened::SIGNATURE,
+};
+
+/// One layer around a dump.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Layer {
+    /// Compressed in frames that can be read at random.
+    Seekable(FrameFormat),
+    /// Compressed as a whole.
+    Whole(FrameFormat),
+    /// Records for a pipe, as `makedumpfile -F` writes them.
+    Flattened,
+}
+
+impl Layer {
+    /// The name used in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Seekable(FrameFormat::Zstd) => "seekable zstd",
+            Self::Seekable(FrameFormat::Lz4) => "seekable lz4",
+            Self::Whole(FrameFormat::Zstd) => "zstd-compressed",
+            Self::Whole(FrameFormat::Lz4) => "lz4-compressed",
+            Self::Flattened => "flattened",
+        }
+    }
+}
+
+/// More than anybody wraps around a dump; bounds what a hostile file makes us unpack.
+const MOST_LAYERS: usize = 3;
+/// As many first bytes as tell everything apart.
+const START: usize = 16;
+
+/// Takes off the layers of `store`, the file at `path`.
+pub(super) fn open(path: &Path, mut store: Box<dyn Store>) -> Result<(Box<dyn Store>, Vec<Layer>)> {
+    let mut layers = Vec::new();
+    while layers.len() < MOST_LAYERS {
+        let start = start(path, store.as_ref())?;
+        let layer = if start.starts_with(SIGNATURE) {
+            store = Box::new(FlattenedStore::open(store).map_err(|cause| bad_flattened(path, &cause))?);
+            Layer::Flattened
+        } else if let Some(format) = FrameFormat::of(&start) {
+            match SeekableStore::open(store, format) {
+                Ok(seekable) => {
+                    store = Box::new(seekable);
+                    Layer::Seekable(format)
+                }
+                Err(inner) => {
+                    let plain = whole::decompress_to_temporary(path, format, inner.as_ref())?;
+                    store = Box::new(FileStore::new(plain).map_err(|error| Error::io(path, "unpack", &error))?);
+                    Layer::Whole(format)
+                }
+            }
+        } else {
+            break;
+        };
+        layers.push(layer);
+    }
+    Ok((store, layers))
+}
+
+fn bad_flattened(path: &Path, cause: &str) -> Error {
+    Error::input(format!("cannot use the flattened dump {}", path.display()))
+        .because(cause)
+        .next_step("the stream was cut short or damaged on its way: save it again, or look for another copy")
+}
+
+/// The first bytes of what is in `store`.
+pub(super) fn start(path: &Path, store: &dyn Store) -> Result<Vec<u8>> {
+    read_start(store, START).map_err(|error| Error::input(format!("cannot read {}", path.display())).because(error))
+}
+
+/// Whether a file that starts so may be a dump, or something around one.
+pub(super) fn looks_like_a_dump(start: &[u8]) -> bool {
+    let known: [&[u8]; 4] = [b"\x7fELF", b"KDUMP   ", b"DISKDUMP", b"makedumpfile"];
+    known.iter().any(|magic| start.starts_with(magic)) || FrameFormat::of(start).is_some()
+}
