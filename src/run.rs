@@ -30,6 +30,7 @@ use crate::{
 pub fn run(cli: &Cli) -> Result<()> {
     match &cli.command {
         Command::Filter(filter) => filter::run(filter),
+        Command::Convert(convert) => filter::run(&convert.as_filter()),
         Command::Info(info) => info::run(info),
         Command::Dmesg(dmesg) => dmesg::run(dmesg),
     }

@@ -16,6 +16,7 @@ mod synth;
 mod bad_device;
 mod bounds;
 mod cli;
+mod convert;
 mod dmesg;
 mod eras;
 mod faults;

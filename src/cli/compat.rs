@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use vdump_filters::DumpLevel;
 
-use super::{Cli, Command, Dmesg, Filter, Format, ProgressStyle};
+use super::{Cli, Command, Dmesg, Filter, Format, ProgressStyle, Writing};
 use crate::{
     codec::Compression,
     error::{Error, Kind, Result},
@@ -253,16 +253,19 @@ impl Line {
                 files: [Some(input), output].into_iter().flatten().collect(),
                 // makedumpfile's defaults: everything, as it is.
                 dump_level: self.level.unwrap_or(DumpLevel::NONE),
-                format: Some(if self.elf { Format::Elf } else { Format::Kdump }),
-                compress: Some(self.compress.filter(|_| !self.elf).unwrap_or(Compression::None)),
-                threads: self.threads,
-                memory_limit: None,
+                writing: Writing {
+                    format: Some(if self.elf { Format::Elf } else { Format::Kdump }),
+                    compress: Some(self.compress.filter(|_| !self.elf).unwrap_or(Compression::None)),
+                    threads: self.threads,
+                    memory_limit: None,
+                    json: false,
+                    progress: if self.quiet { ProgressStyle::None } else { ProgressStyle::Auto },
+                    force: self.force,
+                    strict: false,
+                },
                 dry_run: self.dry_run,
-                json: false,
-                progress: if self.quiet { ProgressStyle::None } else { ProgressStyle::Auto },
-                force: self.force,
-                strict: false,
                 verbose: self.verbose,
+                keep_all: false,
             })
         };
         Ok(Request::Run(Box::new(Cli { command }), self.notes))
@@ -326,8 +329,8 @@ mod tests {
             ("/proc/vmcore vmcore", 0, Compression::None),
         ] {
             let (filter, notes) = filter(line);
-            assert_eq!((filter.dump_level.bits(), filter.compress), (level, Some(compress)), "{line}");
-            assert_eq!(filter.format, Some(Format::Kdump));
+            assert_eq!((filter.dump_level.bits(), filter.writing.compress), (level, Some(compress)), "{line}");
+            assert_eq!(filter.writing.format, Some(Format::Kdump));
             assert!(notes.is_empty(), "{notes:?}");
         }
     }
@@ -335,7 +338,7 @@ mod tests {
     #[test]
     fn what_no_longer_matters_is_noted_and_what_cannot_be_is_refused() {
         let (filter, notes) = filter("--cyclic-buffer 1024 --non-mmap -E -d 31,16 in out");
-        assert_eq!((filter.format, filter.compress), (Some(Format::Elf), Some(Compression::None)));
+        assert_eq!((filter.writing.format, filter.writing.compress), (Some(Format::Elf), Some(Compression::None)));
         assert_eq!(notes.len(), 3, "{notes:?}");
         for line in ["-x vmlinux in out", "--split in a b", "-X in out", "--mem-usage /proc/kcore", "-R out"] {
             let error = parsed(line).unwrap_err();

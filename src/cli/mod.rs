@@ -27,6 +27,8 @@ pub struct Cli {
 pub enum Command {
     /// Write a dump without the pages nobody needs
     Filter(Filter),
+    /// Write a dump in another format; keeps every page and needs no knowledge of the kernel
+    Convert(Convert),
     /// Say what a dump is
     Info(Info),
     /// Print the crashed kernel's log
@@ -50,6 +52,55 @@ pub struct Filter {
     #[arg(short, long, value_name = "LEVEL", default_value = "31")]
     pub dump_level: DumpLevel,
 
+    /// How to write it.
+    #[command(flatten)]
+    pub writing: Writing,
+
+    /// Print what would be dropped and kept, and about how large the dump would be; write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Say where each fact about the kernel came from
+    #[arg(short, long)]
+    pub verbose: bool,
+
+    /// Keep every page and ask nothing of the kernel: what `vdump convert` does.
+    #[arg(skip)]
+    pub keep_all: bool,
+}
+
+/// Options of `vdump convert`.
+#[derive(Clone, Debug, Args)]
+#[command(override_usage = "vdump convert [OPTIONS] <INPUT>... <OUTPUT>")]
+pub struct Convert {
+    /// INPUT: a dump of any kind that 'vdump filter' reads (all parts of a split one). OUTPUT: the dump to write; '-' is
+    /// standard output
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    /// How to write it.
+    #[command(flatten)]
+    pub writing: Writing,
+}
+
+impl Convert {
+    /// The same as a filter run that drops nothing.
+    #[must_use]
+    pub fn as_filter(&self) -> Filter {
+        Filter {
+            files: self.files.clone(),
+            dump_level: DumpLevel::NONE,
+            writing: self.writing.clone(),
+            dry_run: false,
+            verbose: false,
+            keep_all: true,
+        }
+    }
+}
+
+/// How a dump is written.
+#[derive(Clone, Debug, Args)]
+pub struct Writing {
     /// Output format [default: elf if OUTPUT ends in .elf, .zst or .lz4, else kdump]
     #[arg(short, long, value_enum)]
     pub format: Option<Format>,
@@ -67,10 +118,6 @@ pub struct Filter {
     #[arg(long, value_name = "SIZE", value_parser = resolve::parse_size)]
     pub memory_limit: Option<u64>,
 
-    /// Print what would be dropped and kept, and about how large the dump would be; write nothing
-    #[arg(long)]
-    pub dry_run: bool,
-
     /// Print the report as JSON on standard output
     #[arg(long)]
     pub json: bool,
@@ -86,10 +133,6 @@ pub struct Filter {
     /// Fail where pages cannot be read or memory cannot be classified, instead of going on without or keeping it
     #[arg(long)]
     pub strict: bool,
-
-    /// Say where each fact about the kernel came from
-    #[arg(short, long)]
-    pub verbose: bool,
 }
 
 /// Output formats.
@@ -158,7 +201,7 @@ mod tests {
     fn levels_of_codecs_may_be_negative() {
         let cli = Cli::try_parse_from(["vdump", "filter", "-c", "zstd:-3", "a", "b"]).unwrap();
         let Command::Filter(filter) = cli.command else { panic!() };
-        assert_eq!(filter.compress, Some(Compression::Zstd(-3)));
+        assert_eq!(filter.writing.compress, Some(Compression::Zstd(-3)));
     }
 
     #[test]

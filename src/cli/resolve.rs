@@ -48,6 +48,8 @@ pub struct Job {
     pub json: bool,
     /// Explain.
     pub verbose: bool,
+    /// Keep every page without asking what it was used for.
+    pub keep_all: bool,
 }
 
 /// Where the dump goes.
@@ -84,12 +86,12 @@ impl Job {
         let (inputs, named) = names(filter)?;
         let output = named.filter(|_| !filter.dry_run).map(|name| Destination::named(name.to_owned()));
         let (format, compression) = format(filter, named)?;
-        if filter.json && output == Some(Destination::StandardOutput) {
+        if filter.writing.json && output == Some(Destination::StandardOutput) {
             return Err(Error::new(Kind::Usage, "cannot print the report as JSON")
                 .because("standard output has the dump")
                 .next_step("leave out --json (the summary is on standard error), or name an output file"));
         }
-        let progress = match filter.progress {
+        let progress = match filter.writing.progress {
             ProgressStyle::Auto => Mode::detect(),
             ProgressStyle::Bar => Mode::Bar,
             ProgressStyle::Plain => Mode::Plain,
@@ -102,13 +104,14 @@ impl Job {
             level: filter.dump_level,
             format,
             compression,
-            threads: threads(filter.threads.map(usize::from)),
-            memory_limit: filter.memory_limit.unwrap_or_else(available),
+            threads: threads(filter.writing.threads.map(usize::from)),
+            memory_limit: filter.writing.memory_limit.unwrap_or_else(available),
             progress,
-            force: filter.force,
-            strict: filter.strict,
-            json: filter.json,
+            force: filter.writing.force,
+            strict: filter.writing.strict,
+            json: filter.writing.json,
             verbose: filter.verbose,
+            keep_all: filter.keep_all,
         })
     }
 }
@@ -140,12 +143,12 @@ fn threads(wanted: Option<usize>) -> usize {
 /// The output's format and how it is compressed, from the options, else from the output's name.
 fn format(filter: &Filter, output: Option<&Path>) -> Result<(Format, Compression)> {
     let (named_format, named_compression) = by_extension(output);
-    let format = filter.format.unwrap_or(named_format);
+    let format = filter.writing.format.unwrap_or(named_format);
     let default = match format {
         Format::Kdump => Compression::DEFAULT_ZSTD,
         Format::Elf => Compression::DEFAULT_FRAME_ZSTD,
     };
-    let compression = filter.compress.map(|asked| asked.or_level_of(default));
+    let compression = filter.writing.compress.map(|asked| asked.or_level_of(default));
     match (format, compression) {
         (Format::Kdump, Some(Compression::Lz4)) => {
             Err(Error::new(Kind::Usage, "a kdump file cannot be compressed with lz4")

@@ -61,8 +61,8 @@ pub(super) fn utsname(source: &Source, info: Option<&VmcoreInfo>) -> [[u8; UTS_L
     };
     let recorded = || source.recorded().map(|recorded| recorded.utsname).filter(|fields| fields[0][0] != 0);
     in_memory().or_else(recorded).unwrap_or_else(|| {
-        let release = info.and_then(|info| info.text("OSRELEASE")).unwrap_or("");
-        ["Linux", "", release, "", machine_name(source.machine()), ""].map(|text| {
+        let release = info.and_then(|info| info.text("OSRELEASE")).unwrap_or("unknown");
+        ["Linux", "(none)", release, "unknown", machine_name(source.machine()), "(none)"].map(|text| {
             let mut field = [0; UTS_LEN];
             let len = text.len().min(UTS_LEN - 1);
             field[..len].copy_from_slice(&text.as_bytes()[..len]);

@@ -1,4 +1,4 @@
-//! `vdump filter`: source, layout, memory, classify, plan, pipeline, sink.
+//! `vdump filter`: source, layout, memory, classify, plan, pipeline, sink. `vdump convert` leaves out what is between.
 
 mod addresses;
 mod budget;
@@ -107,7 +107,7 @@ impl<'a> Run<'a> {
         let page_shift = facts::page_shift(source, info.as_ref())?;
         let budget = budget::fit(job, source, page_shift)?;
         let mut warnings = Vec::new();
-        let kernel = kernel(job.level, source, info.as_ref(), &mut warnings)?;
+        let kernel = if job.keep_all { None } else { kernel(job.level, source, info.as_ref(), &mut warnings)? };
         let output = output(job, source)?;
         let pool = ThreadPoolBuilder::new()
             .num_threads(budget.threads)

@@ -32,7 +32,9 @@ impl Run<'_> {
         classes[PageClass::Zero.index()].pages = zero;
         classes[PageClass::Zero.index()].bytes = zero.saturating_mul(page_size);
         classes[PageClass::Unreadable.index()] = line(PageClass::Unreadable, lost);
-        classes.retain(|line| line.pages > 0);
+        // Where nobody asked what pages were used for there is nothing to say about it.
+        let known = |line: &ClassLine| !self.job.keep_all || line.name != PageClass::Unmapped.name();
+        classes.retain(|line| line.pages > 0 && known(line));
         // What an earlier filtering left out was never looked at: it is not of any class.
         let absent = self.source.recorded().map_or(0, |recorded| recorded.excluded);
         let ram = counts.total();
