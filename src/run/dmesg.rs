@@ -26,7 +26,7 @@ pub(super) fn run(options: &Dmesg) -> Result<()> {
     let log = klog::read_log(&info, &virt).map_err(|error| Error::input(what()).because(error))?;
     match &options.output {
         Some(path) => write_file(path, options, &source, &log)?,
-        None => super::print(|out| klog::write_dmesg(&log, &mut io::BufWriter::new(out)))?,
+        None => super::print(|mut out| klog::write_dmesg(&log, &mut out))?,
     }
     for (loss, count) in log.losses.iter().filter(|(loss, _)| loss.is_damage()) {
         let _ = writeln!(io::stderr(), "vdump: {count} log records: {}", loss.reason());

@@ -100,12 +100,6 @@ impl Source {
         &self.opened
     }
 
-    /// The container.
-    #[must_use]
-    pub fn format(&self) -> InputFormat {
-        self.format
-    }
-
     /// The container in words, and what lies around it.
     #[must_use]
     pub fn describe(&self) -> String {
@@ -176,15 +170,9 @@ impl Source {
         (pieces * size_of::<Piece>()) as u64
     }
 
-    /// Whether the input is the crashed kernel's memory itself, `/proc/vmcore`.
-    #[must_use]
-    pub fn is_live(&self) -> bool {
-        self.store.is_live()
-    }
-
     /// A reader of its own for one thread.
     #[must_use]
     pub fn reader(&self) -> PageReader<'_> {
-        PageReader::new(&self.path, self.store.reader(), &self.ram)
+        PageReader::new(self.store.reader(), &self.ram)
     }
 }

@@ -3,8 +3,6 @@
 //! Knows which piece of memory lies where in the store. Must not know what the pages are. The bytes go to `memory` and to
 //! `pipeline`.
 
-use std::path::Path;
-
 use super::{
     MAX_READ, RamMap,
     store::{StoreError, StoreReader},
@@ -36,7 +34,6 @@ impl ReadError {
 /// Reads physical memory. Not shared between threads.
 #[derive(Debug)]
 pub struct PageReader<'a> {
-    path: &'a Path,
     store: Box<dyn StoreReader + 'a>,
     ram: &'a RamMap,
     /// For ranges that lie in several pieces.
@@ -44,14 +41,8 @@ pub struct PageReader<'a> {
 }
 
 impl<'a> PageReader<'a> {
-    pub(super) fn new(path: &'a Path, store: Box<dyn StoreReader + 'a>, ram: &'a RamMap) -> Self {
-        Self { path, store, ram, buffer: Vec::new() }
-    }
-
-    /// The input's path, for messages.
-    #[must_use]
-    pub fn path(&self) -> &'a Path {
-        self.path
+    pub(super) fn new(store: Box<dyn StoreReader + 'a>, ram: &'a RamMap) -> Self {
+        Self { store, ram, buffer: Vec::new() }
     }
 
     /// The `len` bytes of memory at `paddr` (at most [`MAX_READ`]). Bytes that the dump does not hold inside a range

@@ -47,10 +47,6 @@ impl Store for FileStore {
         let windows = self.mapped.then(Windows::default);
         Box::new(FileReader { store: self, windows, buffer: Vec::new() })
     }
-
-    fn is_live(&self) -> bool {
-        self.mapped
-    }
 }
 
 #[derive(Debug)]

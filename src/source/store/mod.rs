@@ -34,11 +34,6 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// A reader of its own for one thread.
     fn reader(&self) -> Box<dyn StoreReader + '_>;
 
-    /// Whether the bytes are the crashed machine's memory itself, `/proc/vmcore`.
-    fn is_live(&self) -> bool {
-        false
-    }
-
     /// Memory that the store takes, and that each of its readers takes, bytes: for the budget.
     fn memory(&self) -> (u64, u64) {
         (0, 0)
