@@ -43,8 +43,9 @@ pub enum Compression {
 impl Compression {
     /// On 4 KiB kernel pages level -1 is almost twice as fast as level 1 for one percent more output.
     pub const DEFAULT_ZSTD: Self = Self::Zstd(-1);
-    /// On frames of a mebibyte level 1 is as fast as a disk and smaller than level 9 on pages.
-    pub const DEFAULT_FRAME_ZSTD: Self = Self::Zstd(1);
+    /// On frames of a mebibyte level 3 makes output 8 percent smaller than level 1 in a third more time, and as small as zstd
+    /// makes of the whole file.
+    pub const DEFAULT_FRAME_ZSTD: Self = Self::Zstd(3);
     const DEFAULT_ZLIB: i32 = 1;
 
     /// A context for one thread.
