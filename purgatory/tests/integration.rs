@@ -1,0 +1,9 @@
+//! The purgatory, judged: in a process, in a machine without any operating system, and by a disassembler.
+//!
+//! Knows the crate's public face and the blob's bytes. Must not trust the blob's own digests: NIST, coreutils and the
+//! sha2 crate say what is right. What is not installed is skipped, unless VDUMP_REQUIRE_JUDGES is set.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop at the first surprise")]
+
+mod process;
+mod sys;
