@@ -25,6 +25,9 @@ fn main() {
 fn build() -> Result<(), String> {
     let out = PathBuf::from(variable("OUT_DIR")?);
     let target = variable("TARGET")?.into_string().map_err(|_| "TARGET is no text".to_owned())?;
+    // For tests, which build code that must fail.
+    println!("cargo::rustc-env=PURGATORY_RUSTC={}", variable("RUSTC")?.display());
+    println!("cargo::rustc-env=PURGATORY_TARGET={target}");
     // The blob is for x86_64; elsewhere the crate builds without one and says so when it is asked.
     let (bytes, mem_size, entry, main, params) = if target.starts_with("x86_64-") {
         let flat = blob(&out, &target)?;

@@ -16,9 +16,3 @@ mod console;
 mod entry;
 mod machine;
 mod sha256;
-
-/// Nothing here panics: a panic would leave an undefined symbol, which fails the build. The language wants a handler.
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    machine::halt()
-}

@@ -32,6 +32,11 @@ struct Placed {
 /// Lays the sections out and resolves every relocation.
 pub fn flatten(data: &[u8]) -> Result<Flat, String> {
     let object = object::File::parse(data).map_err(|error| format!("cannot read the object: {error}"))?;
+    // First of all: it explains best what went wrong.
+    if let Some(symbol) = object.symbols().find(|symbol| symbol.is_undefined() && symbol.name() != Ok("")) {
+        let name = symbol.name().unwrap_or("?");
+        return Err(format!("undefined symbol {name}: the blob has no library to take it from"));
+    }
     let mut sections = Vec::new();
     for section in object.sections() {
         if let Some(rank) = rank(&section)? {
@@ -104,7 +109,7 @@ fn address<'data>(
 ) -> Result<u64, String> {
     let name = symbol.name().unwrap_or("?");
     let Some(index) = symbol.section_index() else {
-        return Err(format!("undefined symbol {name}: the blob has no library to take it from"));
+        return Err(format!("symbol {name} is in no section"));
     };
     let place = placed.iter().find(|placed| placed.index == index).ok_or_else(|| {
         let section = object.section_by_index(index).map_or("?".to_owned(), |section| label(&section));

@@ -19,7 +19,7 @@ pub enum OnMismatch {
 pub struct Serial {
     /// First of its eight ports; 0x3f8 is COM1.
     pub port: u16,
-    /// Bits a second, at most 115200; 0 leaves the UART as the dead kernel set it up.
+    /// Bits a second, 115200 divided by a whole number; 0 leaves the UART as the dead kernel set it up.
     pub baud: u32,
 }
 
@@ -130,8 +130,16 @@ impl Handover {
     /// # Errors
     /// A handover that contradicts itself or that the table has no room for, see [`HandoverError`].
     pub fn image(&self) -> Result<Image, HandoverError> {
+        self.image_for(crate::image::has_sha_extensions())
+    }
+
+    /// The same for another machine: one whose processor has, or has not, the SHA extensions (and SSE 4.1).
+    ///
+    /// # Errors
+    /// As [`Handover::image`].
+    pub fn image_for(&self, sha_extensions: bool) -> Result<Image, HandoverError> {
         self.check()?;
-        crate::image::image(self)
+        crate::image::image(self, sha_extensions)
     }
 
     fn check(&self) -> Result<(), HandoverError> {

@@ -5,5 +5,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop at the first surprise")]
 
+#[path = "../build/compile.rs"]
+mod compile;
+#[path = "../build/flatten.rs"]
+mod flatten;
+
+mod boot;
+mod machine;
+mod object;
 mod process;
+mod refusal;
 mod sys;

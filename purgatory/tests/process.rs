@@ -68,7 +68,7 @@ fn damaged(handover: &Handover) -> Vec<&str> {
 }
 
 /// Bytes that look random and are the same in every run.
-fn noise(len: usize, mut seed: u64) -> Vec<u8> {
+pub fn noise(len: usize, mut seed: u64) -> Vec<u8> {
     let mut next = || {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (seed >> 56) as u8
