@@ -5,8 +5,8 @@
 
 use crate::abi::{MAX_REGIONS, Params, REBOOT, Region, SELF_DAMAGED};
 use crate::console::Console;
-use crate::sha256::{self, Digest};
-use crate::{machine, sha256::Engine};
+use crate::machine;
+use crate::sha256::{self, Digest, Engine};
 
 /// Verifies all, then copies the backup region. Returns a bit for each damaged segment, [`SELF_DAMAGED`] for the blob
 /// itself, and 0 if the capture kernel may run. Nothing is copied unless all is well.
@@ -17,7 +17,7 @@ use crate::{machine, sha256::Engine};
 unsafe extern "C" fn purgatory_main(base: *const u8, params: *const Params) -> u32 {
     // SAFETY: the caller's; nothing writes to the table.
     let params = unsafe { &*params };
-    let engine = Engine::new(params.sha_extensions != 0);
+    let engine = if params.sha_extensions != 0 { Engine::Extensions } else { Engine::General };
     let mut console = Console::open(params);
     let own_len = (&raw const params.own_sha256 as u64).wrapping_sub(base as u64);
     // SAFETY: these are the blob's own bytes.

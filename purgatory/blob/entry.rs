@@ -41,8 +41,8 @@ global_asm!(
     "push rax",
     "retfq",
     "2:",
-    // No SSE instruction is meant to run, but should a compiler slip one in, it works: CR0.EM and TS off, MP on;
-    // CR4.OSFXSR and OSXMMEXCPT on. Both are put back below.
+    // The SHA extensions work on SSE registers; and should a compiler slip an SSE instruction in, it works as well:
+    // CR0.EM and TS off, MP on; CR4.OSFXSR and OSXMMEXCPT on. Both are put back below.
     "mov rbx, cr0",
     "mov rbp, cr4",
     "mov rax, rbx",

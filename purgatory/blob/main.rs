@@ -16,3 +16,4 @@ mod console;
 mod entry;
 mod machine;
 mod sha256;
+mod sha_extensions;

@@ -2,17 +2,18 @@
 //!
 //! Knows bytes and digests. Must not know what they mean. Addresses are numbers here: 0 is memory like any other.
 
+use crate::sha_extensions;
+
 /// A digest as eight big-endian words.
 pub type Digest = [u32; 8];
 
-/// How blocks are processed.
+/// How blocks are taken in.
 #[derive(Clone, Copy)]
-pub struct Engine;
-
-impl Engine {
-    pub fn new(_extensions: bool) -> Self {
-        Self
-    }
+pub enum Engine {
+    /// With general registers, which every processor has.
+    General,
+    /// With the SHA extensions.
+    Extensions,
 }
 
 const BLOCK: u64 = 64;
@@ -57,12 +58,12 @@ pub fn first_bytes(digest: &Digest) -> u64 {
 ///
 /// # Safety
 /// The range is memory.
-pub unsafe fn digest(_engine: Engine, start: u64, len: u64) -> Digest {
+pub unsafe fn digest(engine: Engine, start: u64, len: u64) -> Digest {
     let mut state = START;
     let whole = len / BLOCK;
     let tail = start.wrapping_add(whole * BLOCK);
     // SAFETY: the caller's.
-    unsafe { blocks(&mut state, start, whole) };
+    unsafe { blocks(engine, &mut state, start, whole) };
     // What is left, the end mark 0x80, zeros, and the length in bits fill one block or two.
     let left = len % BLOCK;
     let padded = if left < BLOCK - 8 { BLOCK } else { 2 * BLOCK };
@@ -79,7 +80,7 @@ pub unsafe fn digest(_engine: Engine, start: u64, len: u64) -> Digest {
         poke(at.wrapping_add(left), 0x80);
         let bits = len.wrapping_mul(8).swap_bytes();
         ((at.wrapping_add(padded - 8)) as *mut u64).write_volatile(bits);
-        blocks(&mut state, at, padded / BLOCK);
+        blocks(engine, &mut state, at, padded / BLOCK);
     }
     state
 }
@@ -142,8 +143,22 @@ macro_rules! eight {
 /// Takes `count` blocks at `start` into the state.
 ///
 /// # Safety
+/// The range is memory, and the processor has what the engine needs.
+unsafe fn blocks(engine: Engine, state: &mut Digest, start: u64, count: u64) {
+    // SAFETY: the caller's.
+    unsafe {
+        match engine {
+            Engine::General => general(state, start, count),
+            Engine::Extensions => sha_extensions::blocks(state, start, count, &K),
+        }
+    }
+}
+
+/// [`blocks`] with general registers.
+///
+/// # Safety
 /// The range is memory.
-unsafe fn blocks(state: &mut Digest, start: u64, count: u64) {
+unsafe fn general(state: &mut Digest, start: u64, count: u64) {
     let mut at = start;
     let mut left = count;
     while left > 0 {

@@ -7,7 +7,7 @@
 //!
 //! The dead kernel jumps to it with one processor running, interrupts off and all of memory mapped. It then
 //!
-//! 1. sets up its own stack, descriptor table and segments, and lets SSE instructions run (it has none: belt and braces);
+//! 1. sets up its own stack, descriptor table and segments, and lets SSE instructions run (only the SHA extensions need it);
 //! 2. verifies its own SHA-256 (code, constants and the table that it was given), then the one of every segment;
 //! 3. names each damaged segment on the serial console and on QEMU's debug port, if it was given them;
 //! 4. if anything is damaged, halts or reboots, as told;

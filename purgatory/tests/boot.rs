@@ -6,7 +6,7 @@ use std::path::Path;
 
 use vdump_purgatory::{Backup, Handover, OnMismatch, Region, Serial, blob, sha256_of_segment};
 
-use crate::machine::{Ended, Entry, Machine, build, guest, installed};
+use crate::machine::{Ended, Entry, Machine, build, emulates_sha_extensions, guest, installed};
 use crate::process::noise;
 
 const PURGATORY: u64 = 0x200_3000;
@@ -178,6 +178,24 @@ fn complaint(crash: &Crash, then: &str) -> String {
         hex(&initrd.sha256),
         hex(&found)
     )
+}
+
+#[test]
+fn the_sha_extensions_work_in_a_bare_machine() {
+    if !installed("qemu-system-x86_64") || !emulates_sha_extensions() {
+        return;
+    }
+    for (crash, good) in [(crash(), true), (crash().with_damage(), false)] {
+        let image = crash.handover.image_for(true).unwrap();
+        let machine = crash.machine_with(image.bytes, image.entry);
+        if good {
+            let ended = machine.run();
+            assert!(ended.reached_the_kernel(), "{}", ended.log);
+            assert_eq!(faults(&ended, crash.entry), [""; 0]);
+        } else {
+            assert_eq!(machine.run_until_halted().com1, complaint(&crash, "halted"));
+        }
+    }
 }
 
 #[test]

@@ -60,6 +60,21 @@ pub fn installed(program: &str) -> bool {
     there
 }
 
+/// Whether QEMU's emulated processor has the SHA extensions (since 8.2).
+pub fn emulates_sha_extensions() -> bool {
+    let options = ["-accel", "tcg", "-cpu", "max,+sha-ni,enforce", "-display", "none", "-nodefaults", "-S"];
+    let mut run = Command::new(QEMU);
+    run.args(options).args(["-monitor", "stdio"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = run.spawn().unwrap();
+    // It may have ended already.
+    let _ = child.stdin.take().unwrap().write_all(b"quit\n");
+    let has = child.wait().unwrap().success();
+    if !has {
+        eprintln!("QEMU's processor has no SHA extensions: not judged in a machine");
+    }
+    has
+}
+
 /// Compiles a guest program of `tests/guest` into flat bytes.
 pub fn guest(name: &str) -> Vec<u8> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guest").join(name);
