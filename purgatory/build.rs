@@ -61,7 +61,11 @@ fn abi_size() -> u64 {
 fn blob(out: &Path, target: &str) -> Result<flatten::Flat, String> {
     let object = out.join("purgatory.o");
     let (rustc, source) = (variable("RUSTC")?, Path::new("blob/main.rs"));
-    compile::compile(&rustc, target, source, &object, compile::NO_SSE)?;
+    if let Err(why) = compile::compile(&rustc, target, source, &object, compile::NO_SSE) {
+        // rust-lang/rust#116344: a later compiler may insist on SSE2. The entry allows it, so the blob still works.
+        compile::compile(&rustc, target, source, &object, &[]).map_err(|_| why)?;
+        println!("cargo::warning=this compiler cannot leave SSE out of the purgatory");
+    }
     let data = fs::read(&object).map_err(|error| format!("cannot read {}: {error}", object.display()))?;
     flatten::flatten(&data)
 }

@@ -10,8 +10,8 @@ use core::arch::{asm, global_asm};
 /// # Safety
 /// The blocks are memory, and the processor has the SHA extensions and SSE 4.1.
 pub unsafe fn blocks(state: &mut [u32; 8], data: u64, count: u64, k: &[u32; 64]) {
-    // SAFETY: the caller's; the code below changes these registers, SSE ones that nobody else uses, and the state. A
-    // declared function would be called through a table of addresses, which a blob does not have.
+    // SAFETY: the caller's; the code below keeps to the ABI, and changes nothing but the state. It is no declared
+    // function, because those are called through a table of addresses, which a blob does not have.
     unsafe {
         asm!(
             "call purgatory_blocks",
@@ -19,8 +19,7 @@ pub unsafe fn blocks(state: &mut [u32; 8], data: u64, count: u64, k: &[u32; 64])
             inout("rsi") data => _,
             inout("rdx") count => _,
             in("rcx") k.as_ptr(),
-            out("rax") _,
-            out("r8") _,
+            clobber_abi("sysv64"),
         );
     }
 }
