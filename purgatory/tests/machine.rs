@@ -78,7 +78,7 @@ pub fn emulates_sha_extensions() -> bool {
 /// Compiles a guest program of `tests/guest` into flat bytes.
 pub fn guest(name: &str) -> Vec<u8> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guest").join(name);
-    build(&source, compile::NO_SSE).unwrap().bytes
+    build(&source, &[]).unwrap().bytes
 }
 
 /// Compiles any freestanding source as build.rs does, with extra flags.
