@@ -6,6 +6,7 @@ mod dmesg;
 mod facts;
 mod filter;
 mod info;
+mod load;
 mod stop;
 
 use std::{
@@ -33,6 +34,10 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Convert(convert) => filter::run(&convert.as_filter()),
         Command::Info(info) => info::run(info),
         Command::Dmesg(dmesg) => dmesg::run(dmesg),
+        Command::Load(load) => load::load(load),
+        Command::Unload(unload) => load::unload(unload),
+        Command::Exec(exec) => load::exec(exec),
+        Command::Status(status) => load::status(status),
     }
 }
 

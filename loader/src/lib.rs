@@ -1,9 +1,28 @@
-//! The room that will arm the machine: it loads the capture kernel into the memory that `crashkernel=` reserved.
+//! The room that arms the machine: it loads a capture kernel into the memory that `crashkernel=` reserved, or a kernel for
+//! the next reboot.
 //!
-//! It knows kernel images, `/proc/iomem` under a given root, placement (a pure function from images and memory ranges
-//! to a plan), the ELF core headers, the handover to the purgatory, and the two kexec system calls. It must not know
-//! how a dump is filtered: the root crate does that after the crash.
+//! A load goes one way: a [`job::Job`] (paths, options) and its files become [`job::Prepared`]; what the machine says about
+//! itself is a [`host::Host`]; both make a [`plan::Plan`], by a pure function; [`arm`] checks it once more and hands it to
+//! the kernel. [`state`] remembers it, [`status`] compares it with the machine later.
 //!
-//! The room is empty for now; until it is furnished, `kexec-tools` loads the capture kernel.
+//! It must not know how a dump is filtered: the root crate does that after the crash.
 
-#![forbid(unsafe_code)]
+pub mod arm;
+mod arm64;
+pub mod cmdline;
+pub mod corehdr;
+pub mod errno;
+pub mod error;
+mod handover;
+pub mod host;
+pub mod image;
+pub mod job;
+pub mod place;
+pub mod plan;
+pub mod range;
+pub mod state;
+pub mod status;
+mod sys;
+pub mod x86;
+
+pub use error::{Error, Kind, Result};

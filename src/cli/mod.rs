@@ -4,6 +4,7 @@
 //! `run`.
 
 pub mod compat;
+pub mod load;
 pub mod resolve;
 
 use std::path::PathBuf;
@@ -33,6 +34,14 @@ pub enum Command {
     Info(Info),
     /// Print the crashed kernel's log
     Dmesg(Dmesg),
+    /// Load a capture kernel (--panic), or a kernel for the next reboot
+    Load(load::Load),
+    /// Unload it
+    Unload(load::Unload),
+    /// Start the kernel that is loaded for the next reboot, now and without firmware
+    Exec(load::Exec),
+    /// Say what is reserved and loaded, and whether it still fits this machine
+    Status(load::Status),
 }
 
 /// Options of `vdump filter`.

@@ -1,0 +1,156 @@
+//! `vdump load`, `unload`, `exec` and `status`: the loader behind the command line.
+//!
+//! Knows how a typed line becomes the loader's job, and how its answers are printed. The work is the loader's.
+
+mod show;
+
+use std::{
+    io::{self, Write as _},
+    path::Path,
+    process,
+};
+
+use vdump_loader::{
+    self as loader, arm, cmdline,
+    corehdr::Class,
+    host::Host,
+    job::{self, Job, Prepared},
+    plan,
+};
+
+use crate::{
+    cli::load::{Backup, CoreHeaders, Exec, Load, MemoryMap, Method, Mismatch, Status, Unload},
+    error::{Error, Kind, Result},
+};
+
+/// The machine that we run on.
+const HERE: &str = "/";
+
+impl From<loader::Error> for Error {
+    fn from(error: loader::Error) -> Self {
+        let kind = match error.kind {
+            loader::Kind::Usage => Kind::Usage,
+            loader::Kind::Input | loader::Kind::Kernel => Kind::Input,
+        };
+        let out = Error::new(kind, error.what);
+        let out = if let Some(cause) = error.cause { out.because(cause) } else { out };
+        if let Some(next) = error.next { out.next_step(next) } else { out }
+    }
+}
+
+pub(super) fn load(options: &Load) -> Result<()> {
+    let prepared = Prepared::read(job(options)?)?;
+    if options.dry_run {
+        return dry_run(options, &prepared);
+    }
+    let outcome = arm::load(Path::new(HERE), &prepared)?;
+    say_notes(&outcome.notes);
+    Ok(())
+}
+
+fn dry_run(options: &Load, prepared: &Prepared) -> Result<()> {
+    arm::ways(&prepared.job)?;
+    let host = Host::read(&options.root)?;
+    let plan = prepared.plan(&host)?;
+    if options.root == Path::new(HERE) {
+        prepared.check_machine()?;
+    }
+    super::print(|out| if options.json { show::json(out, &plan) } else { show::plan(out, &plan) })
+}
+
+/// Notes go where errors go: standard output is for what was asked for.
+fn say_notes(notes: &[String]) {
+    for note in notes {
+        let _ = writeln!(io::stderr(), "vdump: note: {note}");
+    }
+}
+
+fn job(options: &Load) -> Result<Job> {
+    let running = if options.reuse_cmdline {
+        let path = options.root.join("proc/cmdline");
+        Some(std::fs::read_to_string(&path).map_err(|error| Error::io(&path, "read", &error))?)
+    } else {
+        None
+    };
+    Ok(Job {
+        kernel: absolute(&options.kernel),
+        initrd: options.initrd.as_deref().map(absolute),
+        command_line: cmdline::joined(running.as_deref(), &options.append, options.panic),
+        method: method(options.method),
+        options: plan::Options {
+            panic: options.panic,
+            core_headers: match options.core_headers {
+                Some(CoreHeaders::Elf32) => Class::Elf32,
+                Some(CoreHeaders::Elf64) | None => Class::Elf64,
+            },
+            backup: match options.backup {
+                Some(Backup::Always) => plan::Backup::Always,
+                Some(Backup::Never) => plan::Backup::Never,
+                Some(Backup::Auto) | None => plan::Backup::Auto,
+            },
+            memory_map: match options.memory_map {
+                Some(MemoryMap::Exactmap) => plan::MemoryMap::Exactmap,
+                Some(MemoryMap::E820) | None => plan::MemoryMap::E820,
+            },
+            hotplug: options.hotplug,
+            serial: options.serial,
+            debug_port: options.debug_port,
+            on_mismatch: match options.on_mismatch {
+                Some(Mismatch::Reboot) => plan::Mismatch::Reboot,
+                Some(Mismatch::Hang) | None => plan::Mismatch::Hang,
+            },
+        },
+        debug: options.debug,
+    })
+}
+
+/// The path may be needed again, from another folder: after a failed load the last good one is loaded again.
+fn absolute(path: &Path) -> std::path::PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn method(method: Method) -> job::Method {
+    match method {
+        Method::Auto => job::Method::Auto,
+        Method::File => job::Method::File,
+        Method::Segments => job::Method::Segments,
+    }
+}
+
+pub(super) fn unload(options: &Unload) -> Result<()> {
+    if !arm::unload(Path::new(HERE), options.panic, method(options.method))? {
+        say_notes(&["nothing was loaded".to_owned()]);
+    }
+    Ok(())
+}
+
+pub(super) fn exec(options: &Exec) -> Result<()> {
+    if options.orderly {
+        return orderly();
+    }
+    Ok(arm::exec(Path::new(HERE))?)
+}
+
+/// Leaves stopping the services to the program that started them.
+fn orderly() -> Result<()> {
+    arm::check_exec(Path::new(HERE))?;
+    let failed = |cause: String| {
+        Error::input("cannot stop the services in order")
+            .because(cause)
+            .next_step("stop them yourself, then use 'vdump exec' without --orderly")
+    };
+    if !Path::new("/run/systemd/system").is_dir() {
+        return Err(failed("systemd does not run here".to_owned()));
+    }
+    let status = process::Command::new("systemctl").arg("kexec").status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(failed(format!("systemctl kexec ended with {status}"))),
+        Err(error) => Err(failed(crate::error::plain_io(&error))),
+    }
+}
+
+pub(super) fn status(options: &Status) -> Result<()> {
+    let status = loader::status::Status::read(&options.root)?;
+    super::print(|out| if options.json { show::json(out, &status) } else { show::status(out, &status) })
+}
