@@ -59,6 +59,11 @@ pub fn as_makedumpfile(words: impl Iterator<Item = OsString>) -> Result<()> {
     }
 }
 
+/// Runs what a line in kexec-tools' spelling asks for; gives the exit code, as kexec does.
+pub fn as_kexec(words: impl Iterator<Item = OsString>) -> u8 {
+    load::as_kexec(words.map(|word| word.to_string_lossy().into_owned()))
+}
+
 /// Prints an error the way every error is printed.
 pub fn complain(error: &Error) {
     // With standard error gone there is nobody left to tell; the exit code still does.

@@ -4,6 +4,7 @@
 //! `run`.
 
 pub mod compat;
+pub mod kexec;
 pub mod load;
 pub mod resolve;
 

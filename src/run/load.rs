@@ -13,12 +13,13 @@ use std::{
 use vdump_loader::{
     self as loader, arm, cmdline,
     corehdr::Class,
-    host::Host,
+    host::{Host, Loaded},
     job::{self, Job, Prepared},
     plan,
 };
 
 use crate::{
+    cli::kexec::{self, Request, Then},
     cli::load::{Backup, CoreHeaders, Exec, Load, MemoryMap, Method, Mismatch, Status, Unload},
     error::{Error, Kind, Result},
 };
@@ -153,4 +154,49 @@ fn orderly() -> Result<()> {
 pub(super) fn status(options: &Status) -> Result<()> {
     let status = loader::status::Status::read(&options.root)?;
     super::print(|out| if options.json { show::json(out, &status) } else { show::status(out, &status) })
+}
+
+/// What kexec exits with when it could not do what it was asked for: -1, and 1 when it was not understood.
+const KEXEC_FAILED: u8 = 255;
+const KEXEC_USAGE: u8 = 1;
+
+pub(super) fn as_kexec(words: impl Iterator<Item = String>) -> u8 {
+    match kexec::parse(words).and_then(|(request, notes)| {
+        say_notes(&notes);
+        kexec_request(&request)
+    }) {
+        Ok(code) => code,
+        Err(error) => {
+            super::complain(&error);
+            if error.kind() == Kind::Usage { KEXEC_USAGE } else { KEXEC_FAILED }
+        }
+    }
+}
+
+fn kexec_request(request: &Request) -> Result<u8> {
+    match request {
+        Request::Load(options, then) => {
+            load(options)?;
+            match then {
+                Then::Stop => {}
+                Then::Exec => exec(&Exec { orderly: false })?,
+                Then::Orderly => exec(&Exec { orderly: true })?,
+            }
+        }
+        Request::Unload(options) => unload(options)?,
+        Request::Exec(options) => exec(options)?,
+        Request::Status { panic } => {
+            let loaded = Loaded::read(Path::new(HERE));
+            let flag = if *panic { loaded.crash } else { loaded.normal };
+            let unknown = || Error::input("cannot tell what is loaded").because("this kernel has no kexec");
+            return flag.map(u8::from).ok_or_else(unknown);
+        }
+        Request::CrashSize => {
+            let size = Host::read(Path::new(HERE))?.iomem.crash_kernel().last().map_or(0, loader::range::Range::len);
+            super::print(|out| writeln!(out, "{size}"))?;
+        }
+        Request::Help => super::print(|out| out.write_all(kexec::HELP.as_bytes()))?,
+        Request::Version => super::print(|out| writeln!(out, "kexec: vdump {}", env!("CARGO_PKG_VERSION")))?,
+    }
+    Ok(0)
 }
