@@ -51,9 +51,13 @@ impl Vmlinux {
         let (headers, _) = table
             .and_then(|table| pod::slice_from_bytes::<ProgramHeader64<LE>>(table, count).ok())
             .ok_or_else(|| damaged("its program headers are missing"))?;
+        let is_load = |header: &&ProgramHeader64<LE>| header.p_type.get(LE) == PT_LOAD && header.p_memsz.get(LE) > 0;
+        if !headers.iter().filter(is_load).any(|header| header.p_vaddr.get(LE) >> 63 == 1) {
+            return Err("it is a program, not a kernel".to_owned());
+        }
         let loads: Vec<_> = headers
             .iter()
-            .filter(|header| header.p_type.get(LE) == PT_LOAD && header.p_memsz.get(LE) > 0)
+            .filter(is_load)
             .map(|header| Load::of(header, file).ok_or_else(|| damaged("a segment lies outside of the file")))
             .collect::<Result<_, _>>()?;
         let start = loads.iter().map(|load| load.at).min().ok_or_else(|| damaged("it has no segment to load"))?;
@@ -65,7 +69,7 @@ impl Vmlinux {
         let entry = header.e_entry.get(LE);
         let inside = loads.iter().any(|load| (load.at..load.at + load.memory).contains(&entry));
         if !inside {
-            return Err(format!("its entry {entry:#x} is not in what it loads: it is a program, not a kernel"));
+            return Err(format!("its entry {entry:#x} is not in what it loads: the file is damaged"));
         }
         Ok(Self { bytes: lay_out(&loads, start), memory, preferred: start, entry: entry - start })
     }
@@ -90,9 +94,10 @@ impl<'a> Load<'a> {
 
 /// The caller has checked that everything lies within [`MOST`] of `start`.
 fn lay_out(loads: &[Load<'_>], start: u64) -> Vec<u8> {
-    let end = loads.iter().map(|load| load.at - start + load.bytes.len() as u64).max().unwrap_or(0);
+    let in_file = || loads.iter().filter(|load| !load.bytes.is_empty());
+    let end = in_file().map(|load| load.at - start + load.bytes.len() as u64).max().unwrap_or(0);
     let mut bytes = vec![0; end as usize];
-    for load in loads {
+    for load in in_file() {
         let at = (load.at - start) as usize;
         bytes[at..at + load.bytes.len()].copy_from_slice(load.bytes);
     }
