@@ -26,6 +26,7 @@ mod judge;
 mod kdump_again;
 mod kdump_input;
 mod lies;
+mod loading;
 mod outputs;
 mod overwrite;
 mod partials;

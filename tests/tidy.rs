@@ -233,6 +233,14 @@ fn unsafe_code_stays_in_its_room() {
 }
 
 #[test]
+fn the_loader_is_behind_its_doors() {
+    let commands = |name: &str| name.starts_with("src/run") || name.starts_with("src/cli");
+    none_of(&lines_with(&["src"], &["vdump_loader"], commands, "only commands load kernels: move this to src/run"));
+    let door = |name: &str| name == "loader/src/handover.rs";
+    none_of(&lines_with(&["loader/src"], &["vdump_purgatory"], door, "only handover.rs knows the purgatory"));
+}
+
+#[test]
 fn text_files_end_in_a_newline() {
     const TEXT: [&str; 9] = ["rs", "toml", "md", "sh", "yml", "yaml", "c", "h", "txt"];
     let mut paths = Vec::new();

@@ -8,7 +8,11 @@ use tempfile::TempDir;
 
 /// Unpacks `trees/NAME.tree`.
 pub fn tree(name: &str) -> TempDir {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/trees").join(format!("{name}.tree"));
+    // The workspace's tests unpack the same trees.
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let trees = [package.join("tests/trees"), package.join("loader/tests/trees")];
+    let trees = trees.into_iter().find(|trees| trees.is_dir()).expect("the loader's trees");
+    let path = trees.join(format!("{name}.tree"));
     unpack(&fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
 }
 

@@ -37,6 +37,15 @@ class Crash:
         return self.kernel.vmlinux
 
     @property
+    def console(self) -> str:
+        return (self.folder / "console.log").read_text(errors="replace")
+
+    @property
+    def low_memory(self) -> bytes:
+        """The lowest 640 KiB before the crash (`nmi` guests)."""
+        return (self.folder / "low-memory").read_bytes()
+
+    @property
     def out(self) -> Path:
         return self.folder / "out"
 
@@ -100,7 +109,7 @@ def digest(parts: Iterable[bytes]) -> str:
 def run(guest: Guest, kernel: debian.Kernel, initrd: bytes, work: Path) -> None:
     archive, disk, raw = work / "initrd", work / "disk.img", work / "vmcore"
     archive.write_bytes(initrd)
-    image.disk(disk, kernel, archive, DISK_BYTES)
+    image.disk(disk, guest, kernel, archive, DISK_BYTES)
     image.blank(raw, (guest.memory_mib + 128) << 20)
     with qemu.Machine(guest, work, kernel.vmlinuz, archive, [disk, raw]) as machine:
         if guest.balloon_mib:
@@ -110,12 +119,28 @@ def run(guest: Guest, kernel: debian.Kernel, initrd: bytes, work: Path) -> None:
             machine.wait_console("LAB: planted", BOOT_SECONDS)
             machine.monitor("dump-guest-memory", CAPTURE_SECONDS, paging=False, protocol=f"file:{raw}")
         else:
+            if guest.end == "nmi":
+                crash_from_outside(machine, guest, work)
+            if guest.damage:
+                machine.wait_console("the capture kernel is damaged", CAPTURE_SECONDS)
+                return
             machine.wait_exit(BOOT_SECONDS + CAPTURE_SECONDS)
             if "LAB: captured" not in machine.console():
                 raise machine.failure("the capture kernel did not finish")
     image.take_out(disk, work)
     keep_vmcore(guest, work)
     disk.unlink()
+
+
+def crash_from_outside(machine: qemu.Machine, guest: Guest, work: Path) -> None:
+    machine.wait_console("LAB: planted", BOOT_SECONDS)
+    machine.monitor("pmemsave", val=0, size=0xA0000, filename=str(work / "low-memory"))
+    if guest.damage:
+        kernel = re.search(r"^ +kernel +0x([0-9a-f]+)-", machine.console(), re.MULTILINE)
+        if not kernel:
+            raise machine.failure("the console does not say where the kernel was loaded")
+        machine.flip_byte(int(kernel[1], 16) + 0x12345)
+    machine.monitor("inject-nmi")
 
 
 def keep_vmcore(guest: Guest, work: Path) -> None:
@@ -127,4 +152,4 @@ def keep_vmcore(guest: Guest, work: Path) -> None:
         size = step.text("out").split("size=")[1].split()[0]
         os.truncate(work / "vmcore", int(size))
     elif guest.end != "halt":
-        (work / "vmcore").unlink()
+        (work / "vmcore").unlink(missing_ok=True)

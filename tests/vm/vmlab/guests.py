@@ -46,8 +46,17 @@ class Guest:
     machine."""
     capture_cpus: int = 1
     steps: tuple[tuple[str, str], ...] = ()
+    load: str = "vdump load --panic --method segments"
+    """What loads the second kernel in the first boot; its files and command line follow."""
+    image: str = "vmlinuz"
+    """What it loads: `vmlinuz`, or `vmlinux`, the ELF kernel."""
+    append: str = ""
+    """More on the first kernel's command line."""
+    damage: bool = False
+    """Change a byte of the loaded kernel before the crash, from outside. Needs `end` nmi."""
     end: str = "crash"
-    """`crash`: kexec into the capture kernel. `halt`: stay up, QEMU writes the dump."""
+    """`crash`: panic, and so start the capture kernel. `nmi`: the same by an NMI from outside, after the host has looked
+    at memory. `exec`: start the second kernel in order. `halt`: stay up, QEMU writes the dump."""
     modules: tuple[str, ...] = ()
     """Beyond those of the disk."""
 
@@ -58,7 +67,11 @@ class Guest:
 
     @property
     def needs_vdump(self) -> bool:
-        return any(command.startswith("vdump ") for _, command in self.steps)
+        return self.end != "halt"
+
+    @property
+    def needs_kexec_tools(self) -> bool:
+        return self.load.startswith("kexec ")
 
     @property
     def all_modules(self) -> tuple[str, ...]:
@@ -87,7 +100,7 @@ def one_cpu(guest: Guest) -> Guest:
     return replace(guest, name=f"{guest.name}-1cpu", capture_cpus=1, crash_cpu=1, steps=FILTER)
 
 
-# The smallest machine that kexec agrees to: it refuses a capture kernel larger than half of the free memory.
+# The smallest machine that the kernel agrees to: it refuses a capture kernel larger than half of the free memory.
 SAMPLE = Guest(
     name="sample",
     line="6.12",
@@ -108,4 +121,38 @@ QEMU_DUMP = Guest(
     modules=("qemu_fw_cfg",),
 )
 
-GUESTS = {guest.name: guest for guest in (LA57, one_cpu(LA57), FOUR_LEVEL, one_cpu(FOUR_LEVEL), QEMU_DUMP, SAMPLE)}
+
+
+# Small machines that are only loaded and crashed: one for each way to load.
+def loading(name: str, line: str, **differences: object) -> Guest:
+    cpu = "max" if line == "6.1" else "qemu64"
+    steps = (
+        ("headers", f"head -c 4096 {VMCORE}"),
+        ("info", f"vdump info --json {VMCORE}"),
+        ("filter", f"vdump filter --progress plain {VMCORE} {OUT}/filter.vmcore"),
+    )
+    guest = Guest(name=f"{name}-{line}", line=line, cpu=cpu, memory_mib=768, pages=64, steps=steps)
+    return replace(guest, **differences)
+
+
+VDUMP = "vdump load --panic"
+LINES = tuple(DISK_MODULES)
+BY_FILE = tuple(loading("file", line, load=f"{VDUMP} --method file") for line in LINES)
+VMLINUX = tuple(loading("vmlinux", line, image="vmlinux") for line in LINES)
+EXACTMAP = tuple(loading("exactmap", line, load=f"{VDUMP} --memory-map exactmap") for line in LINES)
+ELF32 = loading("elf32", "6.12", load=f"{VDUMP} --core-headers 32")
+BACKUP = replace(
+    loading("backup", "6.1", load=f"{VDUMP} --backup always", end="nmi"),
+    steps=(("filter", f"vdump filter -d 0 -f elf --progress plain {VMCORE} {OUT}/filter.vmcore"),),
+)
+DAMAGED = loading("damaged", "6.12", load=f"{VDUMP} --method segments", end="nmi", damage=True, steps=())
+EXEC = tuple(
+    loading("exec", line, load="vdump load --method segments", end="exec", steps=(("uname", "uname -r"),)) for line in LINES
+)
+# Two machines that have everything at the same addresses, loaded by either tool.
+BESIDE = tuple(loading(f"beside-{tool.split()[0]}", "6.12", load=tool, append="nokaslr")
+               for tool in (f"{VDUMP} --method segments --backup always", "kexec -c -p"))
+
+LOADING = (*BY_FILE, *VMLINUX, *EXACTMAP, ELF32, BACKUP, DAMAGED, *EXEC, *BESIDE)
+CRASHING = (LA57, one_cpu(LA57), FOUR_LEVEL, one_cpu(FOUR_LEVEL), QEMU_DUMP, SAMPLE)
+GUESTS = {guest.name: guest for guest in (*CRASHING, *LOADING)}

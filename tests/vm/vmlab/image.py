@@ -1,4 +1,4 @@
-"""What a guest boots from: the initramfs (busybox, kexec, modules, our programs) and the ext4 disk. No root and no
+"""What a guest boots from: the initramfs (busybox, modules, our programs) and the ext4 disk. No root and no
 loop mounts needed."""
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ def initramfs(guest: Guest, kernel: Kernel, programs: dict[str, Path]) -> bytes:
         files[f"modules/{module}.ko"] = (0o644, kernel.module(module).read_bytes())
     for name, path in programs.items():
         files[f"bin/{name}"] = (0o755, path.read_bytes())
-    kexec = Path("/sbin/kexec")
-    for path in (kexec, *shared_libraries(kexec)):
-        files[str(path).lstrip("/").replace("sbin/", "bin/")] = (0o755, path.read_bytes())
+    if guest.needs_kexec_tools:
+        kexec = Path("/sbin/kexec")
+        for path in (kexec, *shared_libraries(kexec)):
+            files[str(path).lstrip("/").replace("sbin/", "bin/")] = (0o755, path.read_bytes())
     return cpio(files)
 
 
@@ -43,6 +44,8 @@ def configuration(guest: Guest) -> str:
         "END": guest.end,
         "CRASH_CPU": guest.crash_cpu,
         "CAPTURE_CPUS": guest.capture_cpus,
+        "LOAD": guest.load,
+        "IMAGE": guest.image,
     }
     return "".join(f"{name}='{value}'\n" for name, value in values.items())
 
@@ -71,12 +74,16 @@ def pad4(data: bytes) -> bytes:
     return data + bytes(-len(data) % 4)
 
 
-def disk(target: Path, kernel: Kernel, initrd: Path, size: int) -> None:
+def disk(target: Path, guest: Guest, kernel: Kernel, initrd: Path, size: int) -> None:
     """An ext4 disk with the capture kernel, a file to cache, and an empty `out`."""
     content = target.with_suffix(".content")
     (content / "boot").mkdir(parents=True)
     (content / "out").mkdir()
-    (content / "boot" / "vmlinuz").hardlink_to(kernel.vmlinuz)
+    if guest.image == "vmlinux":
+        # As a kernel is before it is compressed: 300 MB of debug information would not fit into the guest's memory.
+        run(["strip", "--strip-debug", "-o", str(content / "boot" / "vmlinux"), str(kernel.vmlinux)])
+    else:
+        (content / "boot" / "vmlinuz").hardlink_to(kernel.vmlinuz)
     (content / "boot" / "initrd").hardlink_to(initrd)
     (content / "out" / "cached").write_bytes(CACHED)
     blank(target, size)

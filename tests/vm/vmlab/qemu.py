@@ -21,7 +21,10 @@ class Machine:
         self.folder = folder
         self.log = folder / "console.log"
         self.socket = folder / "qmp.sock"
+        self.stub = folder / "gdb.sock"
         self.command = command_line(guest, vmlinuz, initrd, disks, self.socket)
+        if guest.damage:
+            self.command += ["-gdb", f"unix:path={self.stub},server=on,wait=off"]
 
     def __enter__(self) -> Machine:
         with self.log.open("wb") as log:
@@ -34,6 +37,7 @@ class Machine:
         self.process.kill()
         self.process.wait()
         self.socket.unlink(missing_ok=True)
+        self.stub.unlink(missing_ok=True)
 
     def wait_exit(self, seconds: float) -> None:
         """Until the guest powers off."""
@@ -70,6 +74,19 @@ class Machine:
                 stream.flush()
                 self.answer(stream)
 
+    def flip_byte(self, address: int) -> None:
+        """Changes a byte of the guest's physical memory through QEMU's debug stub (the gdb remote protocol)."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(self.stub))
+            connection.settimeout(30)
+            stub = connection.makefile("rwb")
+            packet(stub, b"Qqemu.PhyMemMode:1")
+            old = int(packet(stub, b"m%x,1" % address), 16)
+            if packet(stub, b"M%x,1:%02x" % (address, old ^ 0xFF)) != b"OK":
+                raise self.failure(f"QEMU's debug stub does not write to {address:#x}")
+            # The guest stands still while a debugger looks on.
+            packet(stub, b"D")
+
     def connect(self, connection: socket.socket) -> None:
         # QEMU makes its socket a moment after it starts. AF_UNIX paths have at most 107 bytes, so keep the lab's
         # folder name short.
@@ -90,8 +107,23 @@ class Machine:
         raise self.failure("QEMU closed its monitor")
 
 
+def packet(stub, data: bytes) -> bytes:
+    """Sends a packet, gives the answer's data."""
+    stub.write(b"$%b#%02x" % (data, sum(data) % 256))
+    stub.flush()
+    while stub.read(1) != b"$":
+        pass
+    answer = b""
+    while (byte := stub.read(1)) != b"#":
+        answer += byte
+    stub.read(2)
+    stub.write(b"+")
+    stub.flush()
+    return answer
+
+
 def command_line(guest: Guest, vmlinuz: Path, initrd: Path, disks: list[Path], monitor: Path) -> list[str]:
-    append = f"console=ttyS0 rdinit=/init panic=-1 crashkernel={guest.crashkernel_mib}M"
+    append = f"console=ttyS0 rdinit=/init panic=-1 crashkernel={guest.crashkernel_mib}M {guest.append}".strip()
     command = [
         "qemu-system-x86_64",
         "-accel",

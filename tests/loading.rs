@@ -1,0 +1,187 @@
+//! `vdump load`, `status` and the rest as a user meets them: plans for recorded machines, and errors that say what to do.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use vdump_loader::host::Host;
+use vdump_loader::image::Image;
+use vdump_loader::plan::{Options, Plan, Request};
+
+use crate::harness::{Run, run, temp_dir, vdump, vdump_with};
+
+#[path = "../loader/tests/plans/images.rs"]
+#[allow(dead_code)]
+mod images;
+#[path = "../loader/tests/plans/tree.rs"]
+mod tree;
+
+struct Files {
+    dir: tempfile::TempDir,
+}
+
+impl Files {
+    fn new() -> Self {
+        let dir = temp_dir();
+        fs::write(dir.path().join("vmlinuz"), images::BzImage::default().bytes()).unwrap();
+        fs::write(dir.path().join("initrd"), vec![7; 3 << 20]).unwrap();
+        Self { dir }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Plans a capture kernel for a recorded machine.
+    fn plan(&self, root: &Path, options: &[&str]) -> Run {
+        let mut command = vdump();
+        command.args(["load", "--panic", "--dry-run", "--append", "quiet", "--initrd"]).arg(self.path("initrd"));
+        run(command.arg("--root").arg(root).args(options).arg(self.path("vmlinuz")))
+    }
+}
+
+#[track_caller]
+fn one_error(run: &Run, code: i32, words: &[&str]) {
+    assert_eq!(run.code(), Some(code), "{run:?}");
+    assert!(run.stdout.is_empty(), "{run:?}");
+    assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
+    for word in words {
+        assert!(run.stderr.contains(word), "no '{word}': {}", run.stderr);
+    }
+}
+
+#[test]
+fn a_plan_is_for_people_and_for_programs() {
+    let (files, root) = (Files::new(), tree::tree("debian-6.12-kaslr"));
+    let text = files.plan(root.path(), &[]).ok().stdout;
+    for word in ["bzImage 9.9.9-test", "kernel", "initrd", "purgatory", "elfcorehdr", "256.0 MiB", "elfcorehdr=0x"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    let json: Value = serde_json::from_str(&files.plan(root.path(), &["--json"]).ok().stdout).unwrap();
+    let segments = json["segments"].as_array().unwrap();
+    assert_eq!(segments.len(), 5);
+    let initrd = segments.iter().find(|segment| segment["name"] == "initrd").unwrap();
+    assert_eq!(initrd["data"], 3 << 20);
+    assert_eq!(initrd["sha256"].as_str().unwrap().len(), 64);
+    assert_eq!(json["core_headers"]["notes"].as_array().unwrap().len(), 3);
+    let stable =
+        |text: &str| text.lines().filter(|line| !line.contains("params")).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(stable(&files.plan(root.path(), &[]).ok().stdout), stable(&text), "two runs give one plan");
+}
+
+#[test]
+fn the_running_kernels_command_line_is_reused_without_what_is_only_its_own() {
+    let (files, root) = (Files::new(), tree::tree("efi"));
+    let json: Value =
+        serde_json::from_str(&files.plan(root.path(), &["--json", "--reuse-cmdline"]).ok().stdout).unwrap();
+    let line = json["command_line"].as_str().unwrap();
+    assert!(line.ends_with("root=/dev/nvme0n1p2 quiet quiet"), "{line}");
+}
+
+#[test]
+fn what_a_new_user_does_wrong_is_told_in_one_line() {
+    let files = Files::new();
+    let good = tree::tree("debian-6.12-kaslr");
+    one_error(&files.plan(tree::tree("no-crashkernel").path(), &[]), 1, &["no memory is reserved", "crashkernel=256M"]);
+    one_error(&files.plan(tree::tree("not-root").path(), &[]), 1, &["as root"]);
+    one_error(&files.plan(tree::tree("too-small").path(), &[]), 1, &["does not fit", "at least 16 MiB larger"]);
+    one_error(
+        &files.plan(good.path(), &["--method", "file", "--backup", "always"]),
+        2,
+        &["--backup", "--method segments"],
+    );
+    fs::write(files.path("vmlinuz"), "a text file\n").unwrap();
+    one_error(&files.plan(good.path(), &[]), 1, &["vmlinuz", "text file", "give a kernel"]);
+    fs::remove_file(files.path("vmlinuz")).unwrap();
+    one_error(&files.plan(good.path(), &[]), 1, &["vmlinuz", "No such file"]);
+    let files = Files::new();
+    fs::remove_file(files.path("initrd")).unwrap();
+    one_error(&files.plan(good.path(), &[]), 1, &["initrd", "No such file"]);
+    fs::create_dir(files.path("initrd")).unwrap();
+    one_error(&files.plan(good.path(), &[]), 1, &["initrd", "folder"]);
+}
+
+#[test]
+fn another_root_is_for_plans_only() {
+    let files = Files::new();
+    let kernel = files.path("vmlinuz").display().to_string();
+    for line in [&["load", "--panic", "--root", "/tmp", &kernel][..], &["load", "--json", &kernel], &["load"]] {
+        assert_eq!(vdump_with(line).code(), Some(2), "{line:?}");
+    }
+}
+
+#[test]
+fn status_of_recorded_machines() {
+    let show = |name: &str, options: &[&str]| {
+        let root = tree::tree(name);
+        run(vdump().args(["status", "--root"]).arg(root.path()).args(options))
+    };
+    let text = show("debian-6.12-kaslr", &[]).ok().stdout;
+    assert!(text.contains("256.0 MiB") && text.contains("capture kernel  not loaded"), "{text}");
+    let text = show("no-crashkernel", &[]).ok().stdout;
+    assert!(text.contains("none") && text.contains("crashkernel="), "{text}");
+    let json: Value = serde_json::from_str(&show("cma", &["--json"]).ok().stdout).unwrap();
+    assert_eq!((&json["reserved_bytes"], &json["capture"]["loaded"]), (&Value::from(128 << 20), &Value::Bool(false)));
+    assert_eq!(json["reserved_cma"][0]["start"], 0x5000_0000);
+    one_error(&show("not-root", &[]), 1, &["as root"]);
+}
+
+#[test]
+fn called_as_kexec_it_answers_as_kexec() {
+    let dir = temp_dir();
+    let link = dir.path().join("kexec");
+    let program = fs::canonicalize(vdump().get_program()).unwrap();
+    symlink(program, &link).unwrap();
+    let kexec = |words: &[&str]| run(Command::new(&link).args(words));
+    assert!(kexec(&["--version"]).ok().stdout.starts_with("kexec: vdump "));
+    assert!(kexec(&["-h"]).ok().stdout.contains("kexec -p KERNEL"));
+    one_error(&kexec(&["--no-such-option"]), 1, &["unknown option"]);
+    one_error(&kexec(&["-p", "--mem-max=0x1000", "k"]), 1, &["--mem-max cannot be honoured"]);
+    one_error(&kexec(&["-p", "/no/such/kernel"]), 255, &["/no/such/kernel"]);
+}
+
+/// What the capture kernel makes of the headers: the same, with everything behind them in one file.
+fn as_vmcore(plan: &Plan<'_>, path: &Path) -> (usize, u64) {
+    let mut headers = plan.segment("elfcorehdr").unwrap().data.to_vec();
+    let number = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+    let count = usize::from(u16::from_le_bytes([headers[56], headers[57]]));
+    let file = File::create(path).unwrap();
+    let (mut at, mut loads, mut ram) = (1 << 20, 0, 0);
+    for index in 0..count {
+        let header = 64 + index * 56;
+        headers[header + 8..header + 16].copy_from_slice(&u64::to_le_bytes(at));
+        let (vaddr, size) = (number(&headers, header + 16), number(&headers, header + 40));
+        if headers[header] == 1 {
+            loads += 1;
+            ram += if vaddr < 0xffff_ffff_8000_0000 { size } else { 0 };
+        }
+        at += size.next_multiple_of(4096);
+    }
+    file.set_len(at).unwrap();
+    file.write_all_at(&headers, 0).unwrap();
+    (loads, ram)
+}
+
+#[test]
+fn our_own_reader_understands_the_core_headers() {
+    let dir = temp_dir();
+    for name in ["debian-6.12-kaslr", "debian-6.1-la57", "high-and-low", "efi"] {
+        let root = tree::tree(name);
+        let image = Image::parse("k", images::BzImage::default().bytes()).unwrap();
+        let options = Options { panic: true, ..Options::default() };
+        let request = Request { image: &image, initrd: None, command_line: "", options: &options, seed: None };
+        let plan = Plan::make(&Host::read(root.path()).unwrap(), &request).unwrap();
+        let path = dir.path().join(name);
+        let (loads, ram) = as_vmcore(&plan, &path);
+        let info: Value =
+            serde_json::from_str(&vdump_with(["info", "--json", path.to_str().unwrap()]).ok().stdout).unwrap();
+        assert_eq!(
+            (&info["architecture"], &info["format"]),
+            (&Value::from("x86_64"), &Value::from("ELF core")),
+            "{name}"
+        );
+        assert_eq!((info["segments"].as_u64(), info["ram_bytes"].as_u64()), (Some(loads as u64), Some(ram)), "{name}");
+    }
+}
