@@ -12,7 +12,9 @@ from judge.vmcore import Vmcore
 from vmlab.crash import Crash, crash
 from vmlab.guests import BACKUP, BESIDE, BY_FILE, DAMAGED, ELF32, EXACTMAP, EXEC, VMLINUX, Guest
 
-PT_LOAD, PT_NOTE = 1, 4
+PT_LOAD = 1
+# Where QEMU's BIOS data begins, in the middle of a page.
+LOW_RAM_END = 0x9FC00
 
 
 def ids(guest: Guest) -> str:
@@ -43,7 +45,7 @@ def test_a_map_on_the_command_line_is_used() -> None:
 @pytest.mark.parametrize("guest", EXEC, ids=ids)
 def test_starts_the_next_kernel_without_firmware(guest: Guest) -> None:
     crashed = crash(guest)
-    assert crashed.step("uname").text("out").strip() == crashed.kernel.release
+    assert crashed.step("uname").text("out").split()[0] == crashed.kernel.release
     assert crashed.console.count("SeaBIOS") == 1, "the firmware ran a second time"
     assert "lab.second" in crashed.console.split("Starting new kernel")[-1]
 
@@ -64,8 +66,8 @@ def test_the_lowest_memory_is_the_dead_kernels() -> None:
     assert sum(load.filesz for load in low) > 600 << 10
     assert any(crashed.low_memory[load.paddr : load.paddr + load.filesz].strip(b"\0") for load in low)
     for load in low:
-        saved = dump.data[load.offset : load.offset + load.filesz]
-        assert saved == crashed.low_memory[load.paddr : load.paddr + load.filesz]
+        size = min(load.filesz, LOW_RAM_END - load.paddr)
+        assert dump.data[load.offset : load.offset + size] == crashed.low_memory[load.paddr : load.paddr + size]
 
 
 def headers(crashed: Crash) -> list[tuple[int, ...]]:

@@ -108,17 +108,20 @@ class Machine:
 
 
 def packet(stub, data: bytes) -> bytes:
-    """Sends a packet, gives the answer's data."""
+    """Sends a packet, gives the answer's data. That the guest has stopped, which the stub says first, is none."""
     stub.write(b"$%b#%02x" % (data, sum(data) % 256))
     stub.flush()
-    while stub.read(1) != b"$":
-        pass
-    answer = b""
-    while (byte := stub.read(1)) != b"#":
-        answer += byte
-    stub.read(2)
-    stub.write(b"+")
-    stub.flush()
+    answer = b"T"
+    while answer[:1] in (b"T", b"S"):
+        while (byte := stub.read(1)) != b"$":
+            if not byte:
+                raise LabError("QEMU closed its debug stub")
+        answer = b""
+        while (byte := stub.read(1)) not in (b"#", b""):
+            answer += byte
+        stub.read(2)
+        stub.write(b"+")
+        stub.flush()
     return answer
 
 
