@@ -8,7 +8,7 @@ use std::{ffi::CString, io, os::fd::AsFd as _, path::Path, thread, time::Duratio
 use crate::{
     corehdr::Class,
     errno::{self, Attempt, Call},
-    error::{Error, Kind, Result},
+    error::{Error, Kind, Result, plain_io},
     host::{Host, Loaded},
     image::Machine,
     job::{Job, Method, Prepared},
@@ -86,9 +86,9 @@ pub fn load(root: &Path, prepared: &Prepared) -> Result<Outcome> {
     }
     let panic = prepared.job.options.panic;
     let before = Loaded::read(root);
-    match try_ways(root, prepared, &plan, ways, &attempt) {
+    let mut notes = plan.notes.clone();
+    match try_ways(root, prepared, &plan, ways, &attempt, &mut notes) {
         Ok(method) => {
-            let mut notes = plan.notes.clone();
             remember(root, prepared, &plan, method, &mut notes);
             Ok(Outcome { method, notes })
         }
@@ -114,6 +114,7 @@ fn try_ways<'a>(
     plan: &Plan<'_>,
     ways: &[Call],
     attempt: &dyn Fn(Call) -> Attempt<'a>,
+    notes: &mut Vec<String>,
 ) -> Result<Method> {
     let mut ways = ways.iter().peekable();
     while let Some(call) = ways.next() {
@@ -123,7 +124,9 @@ fn try_ways<'a>(
         };
         match outcome {
             Ok(()) => return confirmed(root, plan.panic, method),
-            Err(error) if ways.peek().is_some() && errno::worth_another_way(&error) => {}
+            Err(error) if ways.peek().is_some() && errno::worth_another_way(&error) => {
+                notes.push(format!("loaded by segments: the kernel did not take the files ({})", plain_io(&error)));
+            }
             Err(error) => return Err(errno::explain(root, &attempt(*call), &error)),
         }
     }
@@ -221,7 +224,7 @@ fn again(root: &Path, record: &Record) -> Result<()> {
     }
     let plan = prepared.plan(&Host::read(root)?)?;
     let ways: &[Call] = if record.method == Method::File { &[Call::File] } else { &[Call::Segments] };
-    try_ways(root, &prepared, &plan, ways, &|call| attempt(call, &plan, "load")).map(drop)
+    try_ways(root, &prepared, &plan, ways, &|call| attempt(call, &plan, "load"), &mut Vec::new()).map(drop)
 }
 
 fn also(mut error: Error, more: &str) -> Error {

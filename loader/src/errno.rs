@@ -6,7 +6,7 @@
 use std::{io, path::Path};
 
 use crate::{
-    error::{Error, Kind, Result},
+    error::{Error, Kind, Result, plain_io},
     host::files,
     range::{Range, human},
 };
@@ -64,8 +64,7 @@ pub fn foresee(root: &Path, attempt: &Attempt<'_>) -> Result<()> {
 pub fn explain(root: &Path, attempt: &Attempt<'_>, error: &io::Error) -> Error {
     let number = error.raw_os_error().unwrap_or(0);
     let (cause, next) = sentences(root, attempt, number);
-    let text = error.to_string();
-    let plain = text.split_once(" (os error").map_or(text.as_str(), |(plain, _)| plain);
+    let plain = plain_io(error);
     let mut out =
         Error::new(Kind::Kernel, format!("the kernel refused to {} ({}: {plain})", attempt.doing, attempt.call.name()))
             .because(cause)
@@ -164,13 +163,18 @@ const SIGNED: &str = "give a kernel that is signed with a key that the running k
 /// What denies every load of this kind, whatever is loaded.
 fn known_denial(root: &Path, attempt: &Attempt<'_>) -> Option<(String, String)> {
     let sysctl = |name: &str| files::decimal(&root.join("proc/sys/kernel").join(name));
+    let loads = attempt.doing.starts_with("load");
     let limit = if attempt.panic { "kexec_load_limit_panic" } else { "kexec_load_limit_reboot" };
     let (cause, next) = if !has_boot_capability(root) {
         ("only root may do that (CAP_SYS_BOOT)".to_owned(), "run this as root")
     } else if sysctl("kexec_load_disabled") == Some(1) {
         let cause = "the sysctl kernel.kexec_load_disabled is 1, until the next reboot";
-        (cause.to_owned(), "load the kernel before the sysctl is set (at boot), or do not set it")
-    } else if sysctl(limit) == Some(0) {
+        let next = match loads {
+            true => "load the kernel before the sysctl is set (at boot), or do not set it",
+            false => "what is loaded stays loaded until then",
+        };
+        (cause.to_owned(), next)
+    } else if loads && sysctl(limit) == Some(0) {
         let cause = format!("the sysctl kernel.{limit} is 0: no load is left until the next reboot");
         (cause, "reboot, and raise the limit before it is used up")
     } else if is_locked_down(root) && attempt.call == Call::Segments {

@@ -51,9 +51,7 @@ impl Error {
 
     /// A file that an operating system call refused.
     pub fn io(path: &Path, doing: &str, error: &io::Error) -> Self {
-        let text = error.to_string();
-        let plain = text.split_once(" (os error").map_or(text.as_str(), |(plain, _)| plain);
-        Self::input(format!("cannot {doing} {}", path.display())).because(plain)
+        Self::input(format!("cannot {doing} {}", path.display())).because(plain_io(error))
     }
 
     /// Adds the cause.
@@ -69,6 +67,13 @@ impl Error {
         self.next = Some(next.into());
         self
     }
+}
+
+/// An I/O error without Rust's "(os error 28)" tail, which helps nobody at a console.
+#[must_use]
+pub fn plain_io(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error").map_or(text.as_str(), |(plain, _)| plain).to_owned()
 }
 
 impl fmt::Display for Error {

@@ -37,6 +37,13 @@ def test_the_purgatory_verified_it(guest: Guest) -> None:
     assert "vdump purgatory: all segments are intact" in console
 
 
+@pytest.mark.parametrize("guest", BY_FILE, ids=ids)
+def test_a_refused_reload_leaves_the_machine_armed(guest: Guest) -> None:
+    """The kernel of this guest was loaded before a reload that the kernel refused; that it captured is tested above."""
+    console = crash(guest).console
+    assert "Exec format error" in console and "the capture kernel that was loaded before is loaded again" in console
+
+
 def test_a_map_on_the_command_line_is_used() -> None:
     for guest in EXACTMAP:
         assert "memmap=exactmap memmap=" in (crash(guest).out / "capture-dmesg").read_text()

@@ -7,6 +7,7 @@ mod images;
 mod machines;
 mod properties;
 mod refusals;
+mod statuses;
 mod tree;
 
 use std::path::Path;

@@ -52,6 +52,8 @@ class Guest:
     """What it loads: `vmlinuz`, or `vmlinux`, the ELF kernel."""
     append: str = ""
     """More on the first kernel's command line."""
+    reload: bool = False
+    """Load once more after that, a kernel that is refused: the first one must be loaded again."""
     damage: bool = False
     """Change a byte of the loaded kernel before the crash, from outside. Needs `end` nmi."""
     end: str = "crash"
@@ -137,7 +139,7 @@ def loading(name: str, line: str, **differences: object) -> Guest:
 
 VDUMP = "vdump load --panic"
 LINES = tuple(DISK_MODULES)
-BY_FILE = tuple(loading("file", line, load=f"{VDUMP} --method file") for line in LINES)
+BY_FILE = tuple(loading("file", line, load=f"{VDUMP} --method file", reload=True) for line in LINES)
 VMLINUX = tuple(loading("vmlinux", line, image="vmlinux") for line in LINES)
 EXACTMAP = tuple(loading("exactmap", line, load=f"{VDUMP} --memory-map exactmap") for line in LINES)
 ELF32 = loading("elf32", "6.12", load=f"{VDUMP} --core-headers 32")

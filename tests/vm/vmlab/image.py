@@ -46,6 +46,7 @@ def configuration(guest: Guest) -> str:
         "CAPTURE_CPUS": guest.capture_cpus,
         "LOAD": guest.load,
         "IMAGE": guest.image,
+        "RELOAD": "1" if guest.reload else "",
     }
     return "".join(f"{name}='{value}'\n" for name, value in values.items())
 
