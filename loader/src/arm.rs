@@ -85,7 +85,7 @@ pub fn load(root: &Path, prepared: &Prepared) -> Result<Outcome> {
         return Err(error);
     }
     let panic = prepared.job.options.panic;
-    let before = Loaded::read(root);
+    let before = known(root)?;
     let mut notes = plan.notes.clone();
     match try_ways(root, prepared, &plan, ways, &attempt, &mut notes) {
         Ok(method) => {
@@ -149,8 +149,9 @@ fn by_segments(prepared: &Prepared, plan: &Plan<'_>) -> io::Result<()> {
         plan.segments.iter().map(|segment| Piece { data: &segment.data, range: segment.range }).collect();
     let mut flags = if plan.panic { sys::ON_CRASH } else { 0 };
     flags |= if plan.hotplug { sys::UPDATE_ELFCOREHDR } else { 0 };
-    flags |= if prepared.job.debug { sys::DEBUG } else { 0 };
-    patiently(|| sys::load_segments(plan.entry, &pieces, flags))
+    talkatively(prepared.job.debug, |debug| {
+        sys::load_segments(plan.entry, &pieces, flags | if debug { sys::DEBUG } else { 0 })
+    })
 }
 
 /// The outer result is about our files, the inner one is the kernel's answer.
@@ -160,7 +161,15 @@ fn by_file(prepared: &Prepared) -> Result<io::Result<()>> {
         CString::new(job.command_line.as_str()).map_err(|_| Error::usage("the command line holds a NUL character"))?;
     let (kernel, initrd) = (prepared.kernel_file()?, prepared.initrd_file()?);
     let initrd = initrd.as_ref().map(std::os::fd::AsFd::as_fd);
-    Ok(patiently(|| sys::load_file(kernel.as_fd(), initrd, &line, job.options.panic, job.debug)))
+    Ok(talkatively(job.debug, |debug| sys::load_file(kernel.as_fd(), initrd, &line, job.options.panic, debug)))
+}
+
+/// Asks for messages in the kernel's log only where the kernel knows that flag.
+fn talkatively(debug: bool, call: impl Fn(bool) -> io::Result<()>) -> io::Result<()> {
+    match patiently(|| call(debug)) {
+        Err(error) if debug && error.raw_os_error() == Some(libc::EINVAL) => patiently(|| call(false)),
+        outcome => outcome,
+    }
 }
 
 /// Waits a little while the kernel is busy with another load.
@@ -241,7 +250,7 @@ fn also(mut error: Error, more: &str) -> Error {
 /// # Errors
 /// What the kernel refused.
 pub fn unload(root: &Path, panic: bool, method: Method) -> Result<bool> {
-    let loaded = Loaded::read(root);
+    let loaded = known(root)?;
     let flag = if panic { loaded.crash } else { loaded.normal };
     let attempt = |call| Attempt {
         call,
@@ -269,6 +278,17 @@ pub fn unload(root: &Path, panic: bool, method: Method) -> Result<bool> {
     Ok(flag != Some(false))
 }
 
+/// What is loaded, from a kernel that can load at all.
+fn known(root: &Path) -> Result<Loaded> {
+    let loaded = Loaded::read(root);
+    if loaded == Loaded::default() {
+        return Err(Error::input("the running kernel cannot load other kernels")
+            .because("it was built without kexec (/sys/kernel/kexec_loaded is missing)")
+            .next_step("boot a kernel that has CONFIG_KEXEC or CONFIG_KEXEC_FILE"));
+    }
+    Ok(loaded)
+}
+
 /// Starts the kernel that is loaded for the next reboot: file systems are synced, nothing is shut down.
 ///
 /// # Errors
@@ -277,10 +297,12 @@ pub fn exec(root: &Path) -> Result<()> {
     check_exec(root)?;
     rustix::fs::sync();
     sys::reboot_into_loaded().map_err(|error| {
-        let attempt = Attempt { call: Call::Segments, panic: false, doing: "start the loaded kernel", region: None };
-        let mut explained = errno::explain(root, &attempt, &error);
-        explained.what = format!("cannot start the loaded kernel ({error})");
-        explained
+        let failed = Error::new(Kind::Kernel, "cannot start the loaded kernel").because(plain_io(&error));
+        match error.raw_os_error() {
+            Some(libc::EPERM) => failed.next_step("run this as root, with CAP_SYS_BOOT"),
+            Some(libc::EBUSY) => failed.next_step("another load or unload is going on: try again in a second"),
+            _ => failed.next_step("load the kernel again, and look into the running kernel's log (dmesg)"),
+        }
     })
 }
 
@@ -289,9 +311,9 @@ pub fn exec(root: &Path) -> Result<()> {
 /// # Errors
 /// When there is none.
 pub fn check_exec(root: &Path) -> Result<()> {
-    if Loaded::read(root).normal == Some(false) {
-        return Err(Error::input("no kernel is loaded to be started")
-            .next_step("load one with 'vdump load KERNEL' (without --panic)"));
+    if known(root)?.normal == Some(true) {
+        return Ok(());
     }
-    Ok(())
+    Err(Error::input("no kernel is loaded to be started")
+        .next_step("load one with 'vdump load KERNEL' (without --panic)"))
 }

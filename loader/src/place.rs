@@ -10,8 +10,6 @@ use crate::{
     range::{PAGE, Range, align_down, align_up, human, subtract, total},
 };
 
-/// The kernel takes no more segments (KEXEC_SEGMENT_MAX).
-pub const MAX_SEGMENTS: usize = 16;
 /// Growing a reservation beyond this helps nobody: the search for its size stops.
 const MOST_EXTRA: u64 = 64 << 30;
 

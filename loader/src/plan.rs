@@ -14,7 +14,7 @@ use crate::{
     handover::{self, Handoff},
     host::Host,
     image::{Image, Machine, bzimage, elf},
-    place::{MAX_SEGMENTS, Need, place_in_ram, place_in_reserved},
+    place::{Need, place_in_ram, place_in_reserved},
     range::{PAGE, Range, align_up, human, subtract, total},
     x86::{
         backup,
@@ -228,7 +228,7 @@ struct KernelPart<'a> {
 const LOWEST: u64 = 1 << 20;
 /// What x86 kernels keep for a command line, without the NUL (COMMAND_LINE_SIZE).
 const COMMAND_LINE_LIMIT: u64 = 2047;
-/// The longest `elfcorehdr=0x...`, and `acpi_rsdp=0x...`.
+/// Entries that the memory map grows by when what is held is cut out of it: two pieces of RAM become one more each.
 const MOST_ADDED_RAM: usize = 4;
 
 impl<'a> X86<'_, 'a> {
@@ -261,9 +261,6 @@ impl<'a> X86<'_, 'a> {
         }
         if let Some(source) = backup {
             needs.push(Need::new("backup", source.len(), LOWEST));
-        }
-        if needs.len() > MAX_SEGMENTS {
-            return Err(Error::input(format!("the kernel takes {MAX_SEGMENTS} segments, {} are needed", needs.len())));
         }
 
         let slack = slack(host);

@@ -27,8 +27,6 @@ pub struct Host {
     pub iomem: Iomem,
     /// The firmware's memory map, empty where the kernel does not show it.
     pub firmware_map: Vec<(Range, Kind)>,
-    /// Bytes of crash memory as the kernel says.
-    pub crash_size: Option<u64>,
     /// Ranges of crash memory that user space may use until the crash (`crashkernel=SIZE,cma`).
     pub crash_cma: Vec<Range>,
     /// Whether `crashkernel=` asked for such memory.
@@ -85,7 +83,6 @@ impl Host {
         Ok(Self {
             iomem: Iomem::parse(&text)?,
             firmware_map: firmware::memory_map(root),
-            crash_size: kernel_file(root, "crash_size").and_then(|path| files::decimal(&path)),
             crash_cma: kernel_file(root, "crash_cma_ranges")
                 .and_then(|path| files::text(&path))
                 .map_or_else(Vec::new, |text| cma(&text)),

@@ -81,7 +81,10 @@ impl Image {
                 format!("bzImage{release}, boot protocol {major}.{minor:02}")
             }
             Self::Vmlinux(_) => "vmlinux (ELF, x86_64)".to_owned(),
-            Self::Arm64(_) => "arm64 Image".to_owned(),
+            Self::Arm64(image) => match image.page_size {
+                Some(size) => format!("arm64 Image, pages of {} KiB", size >> 10),
+                None => "arm64 Image".to_owned(),
+            },
         }
     }
 }
