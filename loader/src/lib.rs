@@ -8,7 +8,6 @@
 //! It must not know how a dump is filtered: the root crate does that after the crash.
 
 pub mod arm;
-mod arm64;
 pub mod cmdline;
 pub mod corehdr;
 pub mod errno;

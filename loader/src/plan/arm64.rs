@@ -5,13 +5,13 @@
 
 use std::borrow::Cow;
 
+use super::{Plan, Request, Segment, region};
 use crate::{
     corehdr::{Class, CoreHeaders},
     error::{Error, Result},
     host::Host,
     image::{Image, Machine},
     place::{Need, place, place_in_ram, place_in_reserved},
-    plan::{Plan, Request, Segment, region},
     range::{PAGE, Range, align_up, human, total},
 };
 
@@ -25,7 +25,7 @@ const CHOSEN: u64 = 4096;
 /// What control pages there are: code, and with newer kernels page tables for all RAM.
 const SLACK: u64 = 1 << 20;
 
-pub(crate) fn plan<'a>(host: &Host, request: &Request<'a>) -> Result<Plan<'a>> {
+pub(super) fn plan<'a>(host: &Host, request: &Request<'a>) -> Result<Plan<'a>> {
     let Image::Arm64(image) = request.image else {
         return Err(Error::input("the image is not for arm64"));
     };
