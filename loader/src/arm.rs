@@ -70,6 +70,7 @@ pub fn ways(job: &Job) -> Result<&'static [Call]> {
 pub fn load(root: &Path, prepared: &Prepared) -> Result<Outcome> {
     let ways = ways(&prepared.job)?;
     prepared.check_machine()?;
+    let before = known(root)?;
     let host = Host::read(root)?;
     let plan = prepared.plan(&host)?;
     let ways: &[Call] = match prepared.image.machine() {
@@ -77,43 +78,35 @@ pub fn load(root: &Path, prepared: &Prepared) -> Result<Outcome> {
         Machine::Arm64 => return Err(Error::usage("arm64 kernels are loaded with --method file only")),
         Machine::X86_64 => ways,
     };
-    let attempt = |call| attempt(call, &plan, "load");
-    let foreseen: Vec<Error> = ways.iter().filter_map(|call| errno::foresee(root, &attempt(*call)).err()).collect();
+    let denied = |call: &Call| errno::foresee(root, &attempt(*call, &plan)).err();
+    let foreseen: Vec<Error> = ways.iter().filter_map(denied).collect();
     if foreseen.len() == ways.len()
         && let Some(error) = foreseen.into_iter().next_back()
     {
         return Err(error);
     }
-    let panic = prepared.job.options.panic;
-    let before = known(root)?;
     let mut notes = plan.notes.clone();
-    match try_ways(root, prepared, &plan, ways, &attempt, &mut notes) {
+    match try_ways(root, prepared, &plan, ways, &mut notes) {
         Ok(method) => {
             remember(root, prepared, &plan, method, &mut notes);
             Ok(Outcome { method, notes })
         }
-        Err(error) if panic && before.crash == Some(true) => Err(rearm(root, error)),
+        Err(error) if plan.panic && before.crash == Some(true) => Err(rearm(root, error)),
         Err(error) => Err(error),
     }
 }
 
-fn attempt<'a>(call: Call, plan: &Plan<'_>, verb: &'a str) -> Attempt<'a> {
-    let doing = match (verb, plan.panic) {
-        ("load", true) => "load the capture kernel",
-        (_, true) => "unload the capture kernel",
-        ("load", false) => "load the kernel",
-        (_, false) => "unload the kernel",
-    };
+fn attempt(call: Call, plan: &Plan<'_>) -> Attempt<'static> {
+    let doing = if plan.panic { "load the capture kernel" } else { "load the kernel" };
     Attempt { call, panic: plan.panic, doing, region: plan.region }
 }
 
 /// Tries one way after the other, as kexec-tools does: another way only where the first was not understood.
-fn try_ways<'a>(
+fn try_ways(
     root: &Path,
     prepared: &Prepared,
     plan: &Plan<'_>,
     ways: &[Call],
-    attempt: &dyn Fn(Call) -> Attempt<'a>,
     notes: &mut Vec<String>,
 ) -> Result<Method> {
     let mut ways = ways.iter().peekable();
@@ -127,7 +120,7 @@ fn try_ways<'a>(
             Err(error) if ways.peek().is_some() && errno::worth_another_way(&error) => {
                 notes.push(format!("loaded by segments: the kernel did not take the files ({})", plain_io(&error)));
             }
-            Err(error) => return Err(errno::explain(root, &attempt(*call), &error)),
+            Err(error) => return Err(errno::explain(root, &attempt(*call, plan), &error)),
         }
     }
     Err(Error::usage("there is no way to load it"))
@@ -233,7 +226,7 @@ fn again(root: &Path, record: &Record) -> Result<()> {
     }
     let plan = prepared.plan(&Host::read(root)?)?;
     let ways: &[Call] = if record.method == Method::File { &[Call::File] } else { &[Call::Segments] };
-    try_ways(root, &prepared, &plan, ways, &|call| attempt(call, &plan, "load"), &mut Vec::new()).map(drop)
+    try_ways(root, &prepared, &plan, ways, &mut Vec::new()).map(drop)
 }
 
 fn also(mut error: Error, more: &str) -> Error {

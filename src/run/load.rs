@@ -13,6 +13,7 @@ use std::{
 use vdump_loader::{
     self as loader, arm, cmdline,
     corehdr::Class,
+    errno::Call,
     host::{Host, Loaded},
     job::{self, Job, Prepared},
     plan,
@@ -50,9 +51,14 @@ pub(super) fn load(options: &Load) -> Result<()> {
 }
 
 fn dry_run(options: &Load, prepared: &Prepared) -> Result<()> {
-    arm::ways(&prepared.job)?;
+    let ways = arm::ways(&prepared.job)?;
     let host = Host::read(&options.root)?;
-    let plan = prepared.plan(&host)?;
+    let mut plan = prepared.plan(&host)?;
+    if ways.first() == Some(&Call::File) {
+        let places =
+            "by file the running kernel places all this itself, in about the same way; this is --method segments";
+        plan.notes.push(places.to_owned());
+    }
     if options.root == Path::new(HERE) {
         prepared.check_machine()?;
     }

@@ -297,7 +297,7 @@ impl<'h, 'a> X86<'h, 'a> {
         if host.asks_for_cma && host.crash_cma.is_empty() {
             notes.push(
                 "crashkernel= has ,cma, but the kernel does not say which memory that is: the capture kernel will not use it, \
-                 and it is dumped (load with --method file to use it)"
+                 and it is dumped (a load by file knows it)"
                     .to_owned(),
             );
         }
