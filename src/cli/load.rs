@@ -155,7 +155,7 @@ pub enum Backup {
 pub enum MemoryMap {
     /// In its boot parameters
     E820,
-    /// As memmap= on its command line
+    /// As memmap= on its command line as well
     Exactmap,
 }
 

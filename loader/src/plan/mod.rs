@@ -41,7 +41,7 @@ pub enum MemoryMap {
     /// In the boot parameters.
     #[default]
     E820,
-    /// As `memmap=` on its command line.
+    /// As `memmap=` on its command line as well.
     Exactmap,
 }
 

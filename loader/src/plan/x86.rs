@@ -172,10 +172,9 @@ impl<'h, 'a> X86<'h, 'a> {
         let capture_map = e820::for_capture(self.host, &held);
         let command_line = self.command_line(places.at("elfcorehdr"), parts.efi.is_some(), &capture_map);
         cmdline::check(&command_line, parts.kernel.command_line_limit)?;
-        let map = match (self.options.panic, self.options.memory_map) {
-            (true, MemoryMap::E820) => capture_map,
-            _ => e820::whole(self.host),
-        };
+        // With an exact map on the command line too: the decompressor's KASLR chooses the kernel's place by the boot
+        // parameters alone (`parse_memmap` in arch/x86/boot/compressed/kaslr.c), and would write over the dead kernel.
+        let map = if self.options.panic { capture_map } else { e820::whole(self.host) };
         Ok((map, command_line))
     }
 
