@@ -83,8 +83,9 @@ class Vmcore:
         """PFNs of which only a part is RAM, at the ragged ends of RAM ranges."""
         edges: set[int] = set()
         for load in self.loads:
-            edges.update(edge // PAGE for edge in (load.paddr, load.paddr + load.filesz) if edge % PAGE)
-        return edges - self.whole.keys()
+            ends = (load.paddr, load.paddr + load.filesz, load.paddr + load.memsz)
+            edges.update(edge // PAGE for edge in ends if edge % PAGE)
+        return edges - self.whole.keys() - self.zeros
 
     def page(self, pfn: int) -> bytes:
         """The page's bytes; a partial page has zeros around its RAM."""
