@@ -17,6 +17,7 @@ mod bad_device;
 mod bounds;
 mod cli;
 mod convert;
+mod cut_short;
 mod dmesg;
 mod eras;
 mod faults;
