@@ -33,6 +33,7 @@ mod partials;
 mod places;
 mod protected;
 mod seekable;
+mod specs;
 mod split_sets;
 mod terminal;
 mod tidy;
