@@ -6,6 +6,7 @@
 // A machine with one range of memory is a list of one range.
 #![allow(clippy::single_range_in_vec_init)]
 
+mod broken;
 mod check;
 mod disks;
 mod harness;

@@ -88,7 +88,8 @@ pub(super) fn cut_short(source: &Source, page_shift: u32) -> Option<String> {
 /// What is missing in the input, and the output cannot say.
 pub(super) fn said_before(source: &Source) -> Vec<String> {
     let mut said = Vec::new();
-    if source.is_incomplete() {
+    // What a cut file lacks is said with the losses.
+    if source.is_incomplete() && source.cut_short().is_none() {
         said.push("the input is incomplete: pages that it lost are missing in the output too".to_owned());
     }
     if source.recorded().is_some_and(|recorded| recorded.erased) {

@@ -66,7 +66,9 @@ impl Source {
         let size = store.size();
         let (ram, existing, cut_short) = match core.cut(size) {
             None => (RamMap::from_loads(&core.loads), None, None),
-            Some((ram, _)) if ram.pieces().is_empty() => return Err(nothing_left(&path, size, core.end())),
+            Some((ram, _)) if !ram.pieces().iter().any(|piece| piece.offset.is_some()) => {
+                return Err(nothing_left(&path, size, core.end()));
+            }
             Some((ram, existing)) => (ram, Some(existing), Some(CutShort { size, wanted: core.end() })),
         };
         let (recorded, format) = (None, InputFormat::Elf);

@@ -122,9 +122,7 @@ impl<'a> Run<'a> {
             warnings.push(format!("{wanted} threads do not fit the memory limit: {used} used"));
         }
         warnings.extend(facts::said_before(source));
-        if narrow_kdump(job, source) {
-            warnings.push(NARROW.to_owned());
-        }
+        warnings.extend(narrow_kdump(job, source));
         let progress = Progress::new(job.progress, 1 << page_shift, stop.flag());
         Ok(Self { job, source, stop, info, kernel, page_shift, budget, pool, progress, output, warnings, started })
     }
@@ -403,13 +401,18 @@ fn check_whole(source: &Source, page_shift: u32) -> Result<()> {
     }
 }
 
-/// Whether the output is a kdump-compressed dump of a 32-bit machine.
-fn narrow_kdump(job: &Job, source: &Source) -> bool {
-    job.format == Format::Kdump && [EM_386, EM_ARM].contains(&source.machine())
+/// Who cannot read a kdump-compressed dump of a 32-bit machine: crash for such machines knows their own layout alone, and of
+/// ELF cores with 64-bit headers those of i386 (`is_netdump`).
+fn narrow_kdump(job: &Job, source: &Source) -> Option<String> {
+    let instead = match source.machine() {
+        EM_386 => " (it reads -f elf)",
+        EM_ARM => "",
+        _ => return None,
+    };
+    let cause =
+        "the output's header has the layout of 64-bit machines: libkdumpfile reads it, crash for 32-bit machines does";
+    (job.format == Format::Kdump).then(|| format!("{cause} not{instead}"))
 }
-
-const NARROW: &str = "the output's header has the layout of 64-bit machines: libkdumpfile reads it, crash for 32-bit \
-                      machines does not (-f elf is for all readers)";
 
 /// The level that says what is missing in the output: what was left out before is still missing.
 fn left_out_before(recorded: &Recorded, level: DumpLevel) -> Option<DumpLevel> {

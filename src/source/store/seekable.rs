@@ -23,10 +23,12 @@ const LARGEST: u32 = 64 << 20;
 
 /// Where a frame ends.
 #[derive(Clone, Copy, Debug)]
-struct End {
-    stored: u64,
-    plain: u64,
-    checksum: Option<u32>,
+pub(super) struct End {
+    /// In the file, bytes.
+    pub(super) stored: u64,
+    /// In what the frames make, bytes.
+    pub(super) plain: u64,
+    pub(super) checksum: Option<u32>,
 }
 
 /// A compressed file with its seek table.
@@ -57,16 +59,10 @@ impl SeekableStore {
     /// # Errors
     /// No frame is whole, or they are no way to read at random: gives `inner` back.
     pub fn rebuild(inner: Box<dyn Store>, format: FrameFormat) -> Result<Self, Box<dyn Store>> {
-        let Some(frames) = walk::frames(inner.as_ref(), format) else {
-            return Err(inner);
-        };
-        let mut plain = 0;
-        let ends = frames.into_iter().map(|frame| {
-            plain += frame.plain;
-            End { stored: frame.end, plain, checksum: None }
-        });
-        let ends = ends.collect();
-        Ok(Self::with(inner, format, ends))
+        match walk::frames(inner.as_ref(), format) {
+            Some(ends) => Ok(Self::with(inner, format, ends)),
+            None => Err(inner),
+        }
     }
 
     fn with(inner: Box<dyn Store>, format: FrameFormat, ends: Vec<End>) -> Self {

@@ -3,14 +3,8 @@
 //! Knows the headers of frames and blocks (RFC 8878, the LZ4 frame format) that tell a frame's length without
 //! decompressing it. Must not know what is in them. Its table makes a seekable store of a file that was cut short.
 
-use super::{Store, StoreReader};
+use super::{Store, StoreReader, seekable::End};
 use crate::codec::frame::FrameFormat;
-
-/// Where a frame ends in the file, and how much it makes when decompressed, bytes.
-pub(super) struct Walked {
-    pub(super) end: u64,
-    pub(super) plain: u64,
-}
 
 /// Larger frames are no way to read at random: such a file is decompressed as a whole.
 const LARGEST: u64 = 8 << 20;
@@ -23,7 +17,7 @@ const MEAN: u64 = 4 << 10;
 
 /// The whole frames from the start of the file, up to where it ends or something else follows. `None` where frames do
 /// not say how long they are, or are too large or too small to be read at random.
-pub(super) fn frames(store: &dyn Store, format: FrameFormat) -> Option<Vec<Walked>> {
+pub(super) fn frames(store: &dyn Store, format: FrameFormat) -> Option<Vec<End>> {
     let mut bytes = Bytes { reader: store.reader(), size: store.size() };
     let (mut at, mut frames, mut total) = (0, Vec::new(), 0u64);
     loop {
@@ -34,7 +28,7 @@ pub(super) fn frames(store: &dyn Store, format: FrameFormat) -> Option<Vec<Walke
         match found {
             Found::Frame(end, plain) => {
                 (at, total) = (end, total.saturating_add(plain));
-                frames.push(Walked { end, plain });
+                frames.push(End { stored: end, plain: total, checksum: None });
             }
             Found::Nothing => break,
             Found::Unfit => return None,
@@ -141,4 +135,67 @@ fn lz4(bytes: &mut Bytes<'_>, at: u64) -> Found {
         block += (size & 0x7fff_ffff) + 4 * checksum;
     }
     Found::Unfit
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::{
+        codec::{Compression, frame::FrameCoder},
+        source::store::FileStore,
+    };
+
+    fn walked(bytes: &[u8]) -> Option<Vec<(u64, u64)>> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        let format = FrameFormat::of(bytes).unwrap();
+        let frames = frames(&FileStore::new(file).unwrap(), format)?;
+        Some(frames.iter().map(|end| (end.stored, end.plain)).collect())
+    }
+
+    fn frame(compression: Compression, len: usize) -> Vec<u8> {
+        let plain: Vec<u8> = (0..len as u32).map(|at| (at.wrapping_mul(at) / 77) as u8).collect();
+        let mut out = Vec::new();
+        FrameCoder::new(compression).unwrap().compress(&plain, &mut out).unwrap();
+        out
+    }
+
+    /// What a decompressor passes over, with three bytes in it.
+    const SKIPPED: [u8; 11] = [0x53, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3];
+
+    #[test]
+    fn lengths_add_up_over_every_kind_of_frame() {
+        for compression in [Compression::Zstd(1), Compression::Lz4] {
+            let sizes = [1, 255, 256, 70_000, 1 << 20, 3 << 20];
+            let (mut file, mut ends, mut plain) = (Vec::new(), Vec::new(), 0);
+            for size in sizes {
+                file.extend(frame(compression, size));
+                plain += size as u64;
+                ends.push((file.len() as u64, plain));
+                file.extend(SKIPPED);
+                ends.push((file.len() as u64, plain));
+            }
+            assert_eq!(walked(&file).unwrap(), ends);
+            // In the middle of a frame nothing of it counts.
+            for (at, pair) in ends.windows(2).enumerate() {
+                assert_eq!(walked(&file[..pair[1].0 as usize - 1]).unwrap(), ends[..=at]);
+            }
+            assert_eq!(walked(&[&file[..], &[0; 100]].concat()).unwrap(), ends, "something else behind them");
+        }
+    }
+
+    #[test]
+    fn frames_that_cannot_be_read_at_random_are_none() {
+        let zstd = frame(Compression::Zstd(1), 1000);
+        assert_eq!(walked(&zstd[..zstd.len() - 1]), None, "no whole frame");
+        assert_eq!(walked(&zstd::encode_all(&[7u8; 1000][..], 1).unwrap()), None, "of unknown length");
+        assert_eq!(walked(&frame(Compression::Lz4, 9 << 20)), None, "too large");
+        assert_eq!(walked(&frame(Compression::Lz4, 10).repeat(2000)), None, "too many small ones");
+        let mut endless = zstd[..4].to_vec();
+        endless.extend([0xe0, 0, 0, 1, 0, 0, 0, 0, 0]);
+        endless.resize(1 << 20, 0);
+        assert_eq!(walked(&endless), None, "blocks without end");
+    }
 }
