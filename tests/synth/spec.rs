@@ -335,6 +335,12 @@ fn wrapped(file: &[u8], how: &[&str]) -> Vec<u8> {
             let last = file.len().div_ceil(part) - 1;
             flatten(file, part, |index| last - index)
         }
+        ["flattened", part, "overwritten"] => {
+            let garbage = flatten(&fill("random", 7, file.len()), number(part) as usize, |index| index);
+            let right = flatten(file, number(part) as usize, |index| index);
+            // The garbage without its end mark, the right records without their header.
+            [&garbage[..garbage.len() - 16], &right[4096..]].concat()
+        }
         [name, "stream"] => stream(file, codec(name)),
         [name, size] => frames(file, codec(name), number(size) as usize, Some(false)),
         [name, size, "checksums"] => frames(file, codec(name), number(size) as usize, Some(true)),

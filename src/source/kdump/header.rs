@@ -150,7 +150,7 @@ impl File {
         let bytes = self.bytes("the kdump sub header", block, size_of::<SubHeader>() as u64)?;
         let all = match layout {
             Layout::Wide => SubHeader::read_from_bytes(&bytes).ok(),
-            Layout::Narrow => self.narrow_sub_header(&bytes, header, block),
+            Layout::Narrow => Self::narrow_sub_header(&bytes, header, block),
         };
         let all = all.ok_or_else(|| self.damaged("its sub header fits no layout of this kind of machine"))?;
         let none = SubHeader::default();
@@ -179,27 +179,28 @@ impl File {
     }
 
     /// i386 packs the sub header, ARM aligns its 64-bit numbers; the header does not say which. `None`: it is neither.
-    fn narrow_sub_header(&self, bytes: &[u8], header: &Header, block: u64) -> Option<SubHeader> {
+    fn narrow_sub_header(bytes: &[u8], header: &Header, block: u64) -> Option<SubHeader> {
         let packed = PackedSubHeader::read_from_prefix(bytes).ok()?.0.widen();
         let padded = PaddedSubHeader::read_from_prefix(bytes).ok()?.0.widen();
-        let candidates =
-            if machine_name(&header.utsname[4]).starts_with(b"arm") { [padded, packed] } else { [packed, padded] };
-        candidates.into_iter().find(|sub| self.is_possible(sub, header, block))
+        let arm = machine_name(&header.utsname[4]).starts_with(b"arm");
+        let candidates = if arm { [padded, packed] } else { [packed, padded] };
+        candidates.into_iter().find(|sub| is_possible(sub, header, block))
     }
+}
 
-    /// Whether all that the sub header leads to can be there.
-    fn is_possible(&self, sub: &SubHeader, header: &Header, block: u64) -> bool {
-        let (version, bitmaps) = (header.header_version.get(), block * (1 + u64::from(header.sub_hdr_size.get())));
-        let inside = |offset: U64, size: U64, limit: u64| {
-            let end = offset.get().checked_add(size.get());
-            (offset.get() == 0 && size.get() == 0) || (offset.get() > block && end.is_some_and(|end| end <= limit))
-        };
-        let frames = sub.max_mapnr_64.get();
-        (version < 3 || inside(sub.offset_vmcoreinfo, sub.size_vmcoreinfo, bitmaps))
-            && (version < 4 || inside(sub.offset_note, sub.size_note, bitmaps))
-            && (version < 5 || inside(sub.offset_eraseinfo, sub.size_eraseinfo, self.store.size()))
-            && (version < 6 || (frames > 0 && frames.min(u32::MAX.into()) == u64::from(header.max_mapnr.get())))
-    }
+/// Whether all that the sub header leads to can be there.
+fn is_possible(sub: &SubHeader, header: &Header, block: u64) -> bool {
+    let (version, bitmaps) = (header.header_version.get(), block * (1 + u64::from(header.sub_hdr_size.get())));
+    let inside = |offset: U64, size: U64, limit: u64| {
+        let end = offset.get().checked_add(size.get());
+        (offset.get() == 0 && size.get() == 0) || (offset.get() > block && end.is_some_and(|end| end <= limit))
+    };
+    let frames = sub.max_mapnr_64.get();
+    (version < 3 || inside(sub.offset_vmcoreinfo, sub.size_vmcoreinfo, bitmaps))
+        && (version < 4 || inside(sub.offset_note, sub.size_note, bitmaps))
+        // The list of erased symbols is at the end of the file, which may have been cut off.
+        && (version < 5 || inside(sub.offset_eraseinfo, sub.size_eraseinfo, u64::MAX))
+        && (version < 6 || (frames > 0 && frames.min(u32::MAX.into()) == u64::from(header.max_mapnr.get())))
 }
 
 fn is_block(size: u32) -> bool {
