@@ -6,6 +6,7 @@
 // A machine with one range of memory is a list of one range.
 #![allow(clippy::single_range_in_vec_init)]
 
+mod broken;
 mod check;
 mod disks;
 mod harness;
@@ -17,6 +18,7 @@ mod bad_device;
 mod bounds;
 mod cli;
 mod convert;
+mod cut_short;
 mod dmesg;
 mod eras;
 mod faults;
@@ -32,6 +34,7 @@ mod partials;
 mod places;
 mod protected;
 mod seekable;
+mod specs;
 mod split_sets;
 mod terminal;
 mod tidy;

@@ -117,7 +117,7 @@ pub fn decompress(format: FrameFormat, stored: &[u8], len: usize) -> Result<Vec<
     if plain.len() == len {
         Ok(plain)
     } else {
-        Err(format!("it has {} bytes decompressed, not {len} as the seek table says", plain.len()))
+        Err(format!("it has {} bytes decompressed, not the {len} that were announced", plain.len()))
     }
 }
 

@@ -106,6 +106,8 @@ pub struct Report {
     pub read_errors: Vec<ReadErrorLine>,
     /// How many pages could not be read.
     pub unreadable_pages: u64,
+    /// What the input lacks because it was cut short.
+    pub cut_short: Option<String>,
     /// What the user should know.
     pub warnings: Vec<String>,
     /// Bytes of all kept pages.
@@ -163,6 +165,9 @@ impl Report {
     #[must_use]
     pub fn losses(&self) -> String {
         let mut text = String::new();
+        if let Some(cause) = &self.cut_short {
+            text += &format!("vdump: {} is incomplete: {cause}; --strict stops instead\n", self.input);
+        }
         for page in self.read_errors.iter().take(LISTED) {
             let ReadErrorLine { pfn, cause } = page;
             text += &format!("vdump: cannot read page {pfn:#x} of {}: {cause}; it was left out\n", self.input);

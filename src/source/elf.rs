@@ -13,12 +13,12 @@ use object::{
 };
 
 use super::{
-    Load,
+    Load, RamMap,
     store::{Store, StoreError, read_all},
 };
 use crate::{
     error::{Error, Result},
-    format::{align_up, note},
+    format::{align_up, elf::FLAG_INCOMPLETE, note},
 };
 
 /// More segments than any machine has (a LOAD for every page of 4 GiB); bounds what a hostile file can make us hold.
@@ -26,12 +26,36 @@ const MAX_LOADS: u64 = 1 << 20;
 /// 8192 CPUs need 3 MiB of notes; drivers' device dumps need more.
 const MAX_NOTES: u64 = 64 << 20;
 
+/// Pages of any machine are a multiple of this, bytes.
+const SMALLEST_PAGE: u64 = 4096;
+
 /// What an ELF core says about itself.
 #[derive(Debug)]
 pub(super) struct Elf {
     pub(super) machine: Machine,
     pub(super) loads: Vec<Load>,
     pub(super) notes: Vec<u8>,
+    /// Its writer marked it as incomplete.
+    pub(super) incomplete: bool,
+}
+
+impl Elf {
+    /// One past the last byte of the file that a segment has; [`Elf::loads`] may reach past the end of a file that was cut
+    /// short.
+    pub(super) fn end(&self) -> u64 {
+        self.loads.iter().map(|load| load.offset.saturating_add(load.filesz)).max().unwrap_or(0)
+    }
+
+    /// What `size` bytes of the file hold, as the map of what is there and the map of what was there. The page in which the
+    /// file ends is lost whole.
+    ///
+    /// `None`: nothing is missing.
+    pub(super) fn cut(&self, size: u64) -> Option<(RamMap, RamMap)> {
+        // Other machines have pages of up to 64 KiB, and only the notes tell.
+        let x86 = [elf::EM_X86_64, elf::EM_386].contains(&self.machine);
+        let page = if x86 { SMALLEST_PAGE } else { 64 << 10 };
+        (self.end() > size).then(|| RamMap::from_cut_loads(&self.loads, size, page))
+    }
 }
 
 /// Parses the headers and notes of the ELF core in `store`; `path` is for messages.
@@ -113,7 +137,9 @@ impl Core<'_> {
             // The upper half of each virtual address was cut off.
             loads.iter_mut().for_each(|load| load.vaddr = load.paddr);
         }
-        Ok(Elf { machine, loads, notes })
+        // Other machines have flags of their own there.
+        let marked = machine == elf::EM_X86_64 && header.e_flags(LE).0 & FLAG_INCOMPLETE.0 != 0;
+        Ok(Elf { machine, loads, notes, incomplete: marked })
     }
 
     fn program_headers<E: FileHeader<Endian = LE>>(&self, header: &E) -> Result<Vec<E::ProgramHeader>> {
@@ -141,7 +167,7 @@ impl Core<'_> {
     }
 
     fn load<E: FileHeader<Endian = LE>>(&self, phdr: &E::ProgramHeader, index: usize) -> Result<Option<Load>> {
-        let load = Load {
+        let mut load = Load {
             paddr: phdr.p_paddr(LE).into(),
             vaddr: phdr.p_vaddr(LE).into(),
             offset: phdr.p_offset(LE).into(),
@@ -158,10 +184,14 @@ impl Core<'_> {
                 .damaged(format!("PT_LOAD segment {index} has impossible sizes"))
                 .next_step("the header is damaged: copy the dump again"));
         }
-        let end = load.offset.checked_add(load.filesz);
-        if end.is_none_or(|end| end > self.store.size()) {
+        // A producer that does not know the address writes 0 (QEMU); a page that begins elsewhere is in no page table.
+        if load.vaddr % SMALLEST_PAGE != load.paddr % SMALLEST_PAGE {
+            load.vaddr = load.paddr;
+        }
+        // What lies past the end of the file is lost; a copy that was cut short may be the only one.
+        if load.offset.checked_add(load.filesz).is_none() {
             let what = format!("PT_LOAD segment {index} (physical address {:#x})", load.paddr);
-            return Err(self.truncated(&what, end));
+            return Err(self.truncated(&what, None));
         }
         Ok(Some(load))
     }

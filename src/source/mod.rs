@@ -68,6 +68,15 @@ pub struct Load {
     pub memsz: u64,
 }
 
+/// An ELF core that its file has only a part of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CutShort {
+    /// Size of the file, bytes.
+    pub size: u64,
+    /// How far the segments reach, bytes.
+    pub wanted: u64,
+}
+
 /// An opened dump.
 #[derive(Debug)]
 pub struct Source {
@@ -85,6 +94,9 @@ pub struct Source {
     existing: Option<RamMap>,
     notes: Vec<u8>,
     recorded: Option<Recorded>,
+    cut_short: Option<CutShort>,
+    /// Whoever wrote the dump says that it ends early.
+    incomplete: bool,
 }
 
 impl Source {
@@ -103,7 +115,8 @@ impl Source {
     /// The container in words, and what lies around it.
     #[must_use]
     pub fn describe(&self) -> String {
-        let container = self.recorded.as_ref().map_or_else(|| self.format.name().to_owned(), Recorded::describe);
+        let plain = || self.format.name().to_owned() + if self.is_incomplete() { ", incomplete" } else { "" };
+        let container = self.recorded.as_ref().map_or_else(plain, Recorded::describe);
         let layers = self.layers.iter().rev().map(|layer| format!(", {}", layer.name()));
         container + &layers.collect::<String>()
     }
@@ -118,6 +131,25 @@ impl Source {
     #[must_use]
     pub fn recorded(&self) -> Option<&Recorded> {
         self.recorded.as_ref()
+    }
+
+    /// How much an ELF core that was cut short lacks; its lost pages are in [`Source::existing`] alone.
+    #[must_use]
+    pub fn cut_short(&self) -> Option<CutShort> {
+        self.cut_short
+    }
+
+    /// Whether the dump says that it ends early, or does.
+    #[must_use]
+    pub fn is_incomplete(&self) -> bool {
+        self.incomplete || self.cut_short.is_some()
+    }
+
+    /// Page frames that the machine had, as far as the dump tells, and the dump has not.
+    #[must_use]
+    pub fn absent(&self, page_shift: u32) -> u64 {
+        let pages = |map: &RamMap| map.pfn_ranges(page_shift).map(|range| range.end - range.start).sum::<u64>();
+        self.existing.as_ref().map_or(0, |existing| pages(existing) - pages(&self.ram))
     }
 
     /// `e_machine` of the crashed machine.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    InputFormat, Layer, RamMap, Source, elf, kdump, layers,
+    CutShort, InputFormat, Layer, RamMap, Source, elf, kdump, layers,
     store::{FileStore, Store},
 };
 use crate::error::{Error, Kind, Result};
@@ -62,10 +62,33 @@ impl Source {
 
     fn from_elf(opened: Opened) -> Result<Self> {
         let Opened { path, file, store, layers, .. } = opened;
-        let elf::Elf { machine, loads, notes } = elf::parse(&path, store.as_ref())?;
-        let ram = RamMap::from_loads(&loads);
-        let (existing, recorded, format) = (None, None, InputFormat::Elf);
-        Ok(Self { path, opened: vec![file], store, format, layers, machine, loads, ram, existing, notes, recorded })
+        let core = elf::parse(&path, store.as_ref())?;
+        let size = store.size();
+        let (ram, existing, cut_short) = match core.cut(size) {
+            None => (RamMap::from_loads(&core.loads), None, None),
+            Some((ram, _)) if !ram.pieces().iter().any(|piece| piece.offset.is_some()) => {
+                return Err(nothing_left(&path, size, core.end()));
+            }
+            Some((ram, existing)) => (ram, Some(existing), Some(CutShort { size, wanted: core.end() })),
+        };
+        let (recorded, format) = (None, InputFormat::Elf);
+        let elf::Elf { machine, loads, notes, incomplete } = core;
+        let opened = vec![file];
+        Ok(Self {
+            path,
+            opened,
+            store,
+            format,
+            layers,
+            machine,
+            loads,
+            ram,
+            existing,
+            notes,
+            recorded,
+            cut_short,
+            incomplete,
+        })
     }
 
     fn from_kdump(parts: Vec<Opened>) -> Result<Self> {
@@ -77,9 +100,24 @@ impl Source {
             opened.push(part.file);
         }
         let kdump::Kdump { machine, store, ram, existing, notes, recorded } = kdump::open(files)?;
+        let (incomplete, cut_short) = (recorded.incomplete, None);
         let (existing, recorded) = (Some(existing), Some(recorded));
         let (format, loads) = (InputFormat::Kdump, Vec::new());
-        Ok(Self { path, opened, store, format, layers, machine, loads, ram, existing, notes, recorded })
+        Ok(Self {
+            path,
+            opened,
+            store,
+            format,
+            layers,
+            machine,
+            loads,
+            ram,
+            existing,
+            notes,
+            recorded,
+            cut_short,
+            incomplete,
+        })
     }
 }
 
@@ -149,6 +187,12 @@ fn several(path: &Path, cause: &str) -> Error {
     Error::new(Kind::Usage, format!("cannot use {} as one of several inputs", path.display()))
         .because(cause)
         .next_step("several inputs are the parts of one split dump: name each of them once")
+}
+
+fn nothing_left(path: &Path, size: u64, wanted: u64) -> Error {
+    Error::input(format!("cannot use {}", path.display()))
+        .because(format!("its segments reach to byte {wanted}, but it has {size} bytes and no whole page of memory"))
+        .next_step("the copy was cut short: copy the dump again")
 }
 
 fn unknown_format(path: &Path) -> Error {

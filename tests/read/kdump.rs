@@ -1,4 +1,4 @@
-//! Reads kdump-compressed files (version 6) and lists which writer rules they break.
+//! Reads kdump-compressed files (version 6, pages of any size) and lists which writer rules they break.
 //!
 //! Knows offsets as measured on files of others. Must not know levels or classes.
 
@@ -67,7 +67,14 @@ impl Kdump {
 
     pub fn field(&self, name: &str) -> u64 {
         let (_, at, width) = FIELDS.iter().find(|f| f.0 == name).unwrap_or_else(|| panic!("no field {name}"));
-        int(&self.bytes, *at, *width)
+        // The sub header is the second block, whatever their size.
+        let at = if *at < PAGE { *at } else { at - PAGE + self.block() };
+        int(&self.bytes, at, *width)
+    }
+
+    /// Size of a page.
+    pub fn block(&self) -> usize {
+        int(&self.bytes, 428, 4) as usize
     }
 
     pub fn uts(&self) -> Vec<String> {
@@ -124,8 +131,8 @@ impl Kdump {
         }
         let (from, size) = (desc.offset as usize, desc.size as usize);
         let stored = self.bytes.get(from..from + size).ok_or(format!("{desc:?} lies outside the file"))?;
-        let page = decode(stored, desc.flags).map_err(|e| format!("{desc:?}: {e}"))?;
-        if page.len() == PAGE { Ok(page) } else { Err(format!("{desc:?} decodes to {} bytes", page.len())) }
+        let page = decode(stored, desc.flags, self.block()).map_err(|e| format!("{desc:?}: {e}"))?;
+        if page.len() == self.block() { Ok(page) } else { Err(format!("{desc:?} decodes to {} bytes", page.len())) }
     }
 
     pub fn notes(&self) -> &[u8] {
@@ -140,6 +147,11 @@ impl Kdump {
 
     /// What readers of this format would refuse or misread; empty if the file is sound.
     pub fn faults(&self) -> Vec<String> {
+        self.faults_of("x86_64", PAGE)
+    }
+
+    /// The same for a dump of this machine with pages of this size.
+    pub fn faults_of(&self, machine: &str, page: usize) -> Vec<String> {
         let mut faults = Vec::new();
         let mut must = |holds: bool, what: &str| {
             if !holds {
@@ -150,7 +162,7 @@ impl Kdump {
         let bits = self.bitmap_len() as u64 * 8;
         must(f("version") == 6, "header_version is not 6");
         must(f("tv_usec") == 0, "tv_usec is not 0: libkdumpfile may take the file for a 32-bit one");
-        must(f("block_size") == 4096, "block_size is not the page size");
+        must(f("block_size") == page as u64, "block_size is not the page size");
         must(((1 + f("sub_hdr_size")) * f("block_size")).is_multiple_of(65536), "bitmap not at a multiple of 64 KiB");
         must(f("bitmap_blocks").is_multiple_of(2), "bitmap_blocks is odd");
         let blocks = f("max_mapnr_64").div_ceil(8).div_ceil(f("block_size"));
@@ -161,7 +173,7 @@ impl Kdump {
         must(f("split") == 0, "split is set");
         must((f("offset_eraseinfo"), f("size_eraseinfo")) == (0, 0), "eraseinfo of nothing");
         must(self.uts().iter().all(|u| !u.is_empty()), "an empty utsname field");
-        must(self.uts()[4] == "x86_64", "utsname.machine is not x86_64");
+        must(self.uts()[4] == machine, &format!("utsname.machine is not {machine}"));
         must(f("offset_note") + f("size_note") <= self.bitmap_at() as u64, "notes reach into the bitmaps");
         must(self.kept.last().is_none_or(|p| *p < f("max_mapnr_64")), "a bit above max_mapnr");
         must(self.ram().is_superset(&self.kept()), "a kept page that is no memory");
@@ -171,9 +183,9 @@ impl Kdump {
             let Some(d) = self.desc(*pfn) else { continue };
             let known = [0, ZLIB, LZO, SNAPPY, ZSTD].contains(&d.flags);
             must(known, &format!("page {pfn:#x}: unknown flags {:#x}", d.flags));
-            must(d.size as usize <= PAGE, &format!("page {pfn:#x}: larger than a page"));
+            must(d.size as usize <= page, &format!("page {pfn:#x}: larger than a page"));
             must(
-                (d.flags == 0) == (d.size as usize == PAGE),
+                (d.flags == 0) == (d.size as usize == page),
                 &format!("page {pfn:#x}: {d:?} not raw exactly when full"),
             );
             must(
@@ -185,18 +197,18 @@ impl Kdump {
     }
 }
 
-fn decode(stored: &[u8], flags: u32) -> Result<Vec<u8>, String> {
+fn decode(stored: &[u8], flags: u32, size: usize) -> Result<Vec<u8>, String> {
     match flags {
         0 => Ok(stored.to_vec()),
         ZLIB => {
-            let mut page = vec![0; PAGE];
+            let mut page = vec![0; size];
             let n = libdeflater::Decompressor::new().zlib_decompress(stored, &mut page).map_err(|e| e.to_string())?;
             page.truncate(n);
             Ok(page)
         }
-        LZO => lzokay_native::decompress_all(stored, Some(PAGE)).map_err(|e| format!("{e:?}")),
+        LZO => lzokay_native::decompress_all(stored, Some(size)).map_err(|e| format!("{e:?}")),
         SNAPPY => snap::raw::Decoder::new().decompress_vec(stored).map_err(|e| e.to_string()),
-        ZSTD => zstd::bulk::decompress(stored, PAGE + 1).map_err(|e| e.to_string()),
+        ZSTD => zstd::bulk::decompress(stored, size + 1).map_err(|e| e.to_string()),
         _ => Err("unknown codec".into()),
     }
 }

@@ -16,11 +16,14 @@ pub mod klog;
 pub mod machine;
 pub mod memmap;
 pub mod odd;
+pub mod odd_elf;
 pub mod pagetable;
 pub mod segments;
+pub mod spec;
 pub mod structpage;
 pub mod truth;
 pub mod vmcoreinfo;
+pub mod wrap;
 
 pub use fixture::{CRASH_TIME, Fixture};
 pub use machine::{Loads, Machine};

@@ -7,6 +7,7 @@ mod stream;
 
 use std::time::Instant;
 
+use object::elf::{EM_386, EM_ARM};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use vdump_filters::{DumpLevel, PageClass};
 
@@ -105,6 +106,9 @@ impl<'a> Run<'a> {
         let started = Instant::now();
         let info = facts::vmcoreinfo(source);
         let page_shift = facts::page_shift(source, info.as_ref())?;
+        if job.strict {
+            check_whole(source, page_shift)?;
+        }
         let budget = budget::fit(job, source, page_shift)?;
         let mut warnings = Vec::new();
         let kernel = if job.keep_all { None } else { kernel(job.level, source, info.as_ref(), &mut warnings)? };
@@ -117,9 +121,8 @@ impl<'a> Run<'a> {
             let (used, wanted) = (budget.threads, job.threads);
             warnings.push(format!("{wanted} threads do not fit the memory limit: {used} used"));
         }
-        if let Some(recorded) = source.recorded() {
-            warnings.extend(said_before(recorded));
-        }
+        warnings.extend(facts::said_before(source));
+        warnings.extend(narrow_kdump(job, source));
         let progress = Progress::new(job.progress, 1 << page_shift, stop.flag());
         Ok(Self { job, source, stop, info, kernel, page_shift, budget, pool, progress, output, warnings, started })
     }
@@ -388,12 +391,27 @@ impl<'a> Run<'a> {
     }
 }
 
-/// What the input's own writer left out, and the output cannot say.
-fn said_before(recorded: &Recorded) -> impl Iterator<Item = String> {
-    let incomplete = "the input is incomplete: pages that it lost are missing in the output too".to_owned();
-    let erased =
-        "the input lists data that was erased on purpose; the output has the same gaps without the list".to_owned();
-    recorded.incomplete.then_some(incomplete).into_iter().chain(recorded.erased.then_some(erased))
+/// With `--strict` nothing may be missing at the end of the file.
+fn check_whole(source: &Source, page_shift: u32) -> Result<()> {
+    match facts::cut_short(source, page_shift) {
+        Some(cause) => Err(Error::input(format!("cannot use {}", source.path().display()))
+            .because(cause)
+            .next_step("copy the dump again; without --strict the rest of it is used")),
+        None => Ok(()),
+    }
+}
+
+/// Who cannot read a kdump-compressed dump of a 32-bit machine: crash for such machines knows their own layout alone, and of
+/// ELF cores with 64-bit headers those of i386 (`is_netdump`).
+fn narrow_kdump(job: &Job, source: &Source) -> Option<String> {
+    let instead = match source.machine() {
+        EM_386 => " (it reads -f elf)",
+        EM_ARM => "",
+        _ => return None,
+    };
+    let cause =
+        "the output's header has the layout of 64-bit machines: libkdumpfile reads it, crash for 32-bit machines does";
+    (job.format == Format::Kdump).then(|| format!("{cause} not{instead}"))
 }
 
 /// The level that says what is missing in the output: what was left out before is still missing.

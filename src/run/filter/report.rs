@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 
 use vdump_filters::{Doubt, PageClass};
 
-use super::{Classified, Outcome, Run};
+use super::{Classified, Outcome, Run, facts};
 use crate::{
     cli::Format,
     error::printable,
@@ -36,7 +36,8 @@ impl Run<'_> {
         let known = |line: &ClassLine| !self.job.keep_all || line.name != PageClass::Unmapped.name();
         classes.retain(|line| line.pages > 0 && known(line));
         // What an earlier filtering left out was never looked at: it is not of any class.
-        let absent = self.source.recorded().map_or(0, |recorded| recorded.excluded);
+        let cut_short = facts::cut_short(self.source, self.page_shift);
+        let absent = self.source.absent(self.page_shift);
         let ram = counts.total();
         let dropped =
             PageClass::ALL.iter().filter(|class| level.drops(**class)).map(|class| counts.of(*class)).sum::<u64>()
@@ -54,7 +55,7 @@ impl Run<'_> {
             compress: self.job.compression.to_string(),
             dump_level: level.bits(),
             dry_run: self.job.output.is_none(),
-            complete: lost == 0,
+            complete: lost == 0 && cut_short.is_none(),
             pages,
             classes,
             doubts: Doubt::ALL
@@ -75,6 +76,7 @@ impl Run<'_> {
                 .map(|page| ReadErrorLine { pfn: page.pfn, cause: page.cause })
                 .collect(),
             unreadable_pages: lost,
+            cut_short,
             warnings: self.all_warnings(outcome.gap_pages, counts.of(PageClass::Unmapped)),
             bytes_kept: pages.kept.saturating_mul(page_size),
             bytes_written: outcome.bytes,

@@ -8,7 +8,7 @@ mod pages;
 mod planes;
 mod set;
 
-use object::elf::{EM_386, EM_AARCH64, EM_NONE, EM_PPC64, EM_RISCV, EM_S390, EM_X86_64, Machine};
+use object::elf::{EM_386, EM_AARCH64, EM_ARM, EM_NONE, EM_PPC64, EM_RISCV, EM_S390, EM_X86_64, Machine};
 
 use super::{RamMap, store::Store};
 use crate::{
@@ -125,11 +125,11 @@ fn codecs(flags: u32) -> Vec<&'static str> {
 
 /// `e_machine` by the name that the kernel has for it.
 fn machine(name: &[u8]) -> Machine {
-    let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
-    match &name[..end] {
+    match header::machine_name(name) {
         b"x86_64" => EM_X86_64,
         b"i386" | b"i486" | b"i586" | b"i686" => EM_386,
         b"aarch64" => EM_AARCH64,
+        name if name.starts_with(b"armv") => EM_ARM,
         b"ppc64" | b"ppc64le" => EM_PPC64,
         b"riscv64" => EM_RISCV,
         b"s390x" => EM_S390,

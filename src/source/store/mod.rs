@@ -6,6 +6,7 @@
 mod file;
 mod flattened;
 mod seekable;
+mod walk;
 
 use std::{fmt, io};
 
