@@ -35,3 +35,4 @@ mod seekable;
 mod split_sets;
 mod terminal;
 mod tidy;
+mod virtual_memory;
