@@ -229,9 +229,10 @@ fn warned(report: &Value, words: &str) -> bool {
 /// Tables that lead to one another for ever: the walk ends, and what was found before is there.
 #[test]
 fn tables_that_loop_end() {
-    const AREA: u64 = 0xffff_c900_0000_0000;
-    let next = |index: u64| (TABLES + index % 2 * PAGE) | BITS;
-    let mut machine = hostile(&[(AREA, 4, TABLES | BITS)], &[&next, &next]);
+    const AREA: u64 = 0xffa0_0000_0000_0000;
+    // Few entries in each table keep the test short; 64 to the fourth are tables enough.
+    let next = |index: u64| if index < 64 { (TABLES + index % 2 * PAGE) | BITS } else { 0 };
+    let mut machine = hostile(&[(AREA, 5, TABLES | BITS)], &[&next, &next]).five_levels();
     machine.maps.push((MODULES, 16 * MIB, PAGE, Leaf::K4));
     let dir = temp_dir();
     let fixture = machine.build(dir.path());
@@ -242,7 +243,7 @@ fn tables_that_loop_end() {
     assert_eq!(elf.virtual_page(MODULES), Found::Stored(fixture.image.page(16 * MIB / PAGE)));
     // All neighbours lead to one table, as KASAN's do: no walk at all.
     let same = |_| TABLES | BITS;
-    let fixture = hostile(&[(AREA, 4, TABLES | BITS)], &[&same]).build(dir.path());
+    let fixture = hostile(&[(AREA, 5, TABLES | BITS)], &[&same]).five_levels().build(dir.path());
     let (report, _) = virtual_memory(&fixture, &[], &dir.path().join("out"));
     assert!(report["virtual_memory"]["page_tables"].as_u64().unwrap() < 100, "{report}");
 }
