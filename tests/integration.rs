@@ -38,3 +38,4 @@ mod specs;
 mod split_sets;
 mod terminal;
 mod tidy;
+mod virtual_memory;

@@ -256,6 +256,7 @@ impl Line {
                 writing: Writing {
                     format: Some(if self.elf { Format::Elf } else { Format::Kdump }),
                     compress: Some(self.compress.filter(|_| !self.elf).unwrap_or(Compression::None)),
+                    map_virtual: false,
                     threads: self.threads,
                     memory_limit: None,
                     json: false,

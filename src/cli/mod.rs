@@ -110,6 +110,11 @@ pub struct Writing {
     #[arg(short, long, value_name = "CODEC[:LEVEL]", allow_hyphen_values = true)]
     pub compress: Option<Compression>,
 
+    /// Show memory at the kernel's virtual addresses too, for gdb: modules, vmalloc's area, the memory map and all else that
+    /// its page tables map; only for elf
+    #[arg(long = "virtual")]
+    pub map_virtual: bool,
+
     /// Worker threads [default: the CPUs this process may use]
     #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub threads: Option<u16>,

@@ -50,6 +50,8 @@ pub struct Job {
     pub verbose: bool,
     /// Keep every page without asking what it was used for.
     pub keep_all: bool,
+    /// Show mapped memory at its virtual addresses.
+    pub map_virtual: bool,
 }
 
 /// Where the dump goes.
@@ -91,6 +93,13 @@ impl Job {
                 .because("standard output has the dump")
                 .next_step("leave out --json (the summary is on standard error), or name an output file"));
         }
+        if filter.writing.map_virtual && format == Format::Kdump {
+            return Err(Error::new(Kind::Usage, "--virtual is for ELF dumps only")
+                .because(
+                    "a kdump file has pages without virtual addresses: its readers walk the page tables themselves",
+                )
+                .next_step("give -f elf or an OUTPUT that ends in .elf, or leave out --virtual"));
+        }
         let progress = match filter.writing.progress {
             ProgressStyle::Auto => Mode::detect(),
             ProgressStyle::Bar => Mode::Bar,
@@ -112,6 +121,7 @@ impl Job {
             json: filter.writing.json,
             verbose: filter.verbose,
             keep_all: filter.keep_all,
+            map_virtual: filter.writing.map_virtual,
         })
     }
 }

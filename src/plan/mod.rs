@@ -5,9 +5,11 @@
 mod batches;
 mod budget;
 mod frame;
+mod mapped;
 mod segments;
 
 pub use batches::{Batch, Batches};
 pub use budget::{Budget, Needs};
 pub use frame::FRAME;
+pub use mapped::{Mapped, MappedLoads};
 pub use segments::{ElfPlan, Extent};

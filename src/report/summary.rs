@@ -73,6 +73,23 @@ pub struct DoubtLine {
     pub pages: u64,
 }
 
+/// What an ELF dump shows at the kernel's virtual addresses, beside the segments that show physical memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct MappedLine {
+    /// Segments.
+    pub segments: u64,
+    /// Mapped pages in them.
+    pub pages: u64,
+    /// Mapped pages of RAM whose data was left out or is not in the input.
+    pub absent_pages: u64,
+    /// Mapped pages that are in the dump, but in no such segment.
+    pub left_out_pages: u64,
+    /// Page tables read.
+    pub page_tables: u64,
+    /// Page tables that could not be read or followed.
+    pub unreadable_page_tables: u64,
+}
+
 /// Everything about one run.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
 pub struct Report {
@@ -108,6 +125,9 @@ pub struct Report {
     pub unreadable_pages: u64,
     /// What the input lacks because it was cut short.
     pub cut_short: Option<String>,
+    /// Memory shown at virtual addresses, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub virtual_memory: Option<MappedLine>,
     /// What the user should know.
     pub warnings: Vec<String>,
     /// Bytes of all kept pages.
@@ -142,6 +162,9 @@ impl fmt::Display for Report {
         self.row(f, "kept", self.pages.kept, "")?;
         if let Some(zero) = self.classes.iter().find(is_zero) {
             self.row(f, "  of it zero", zero.pages, if zero.dropped { "not stored" } else { "" })?;
+        }
+        if let Some(mapped) = &self.virtual_memory {
+            self.row(f, "  mapped", mapped.pages, &format!("in {} segments of virtual memory", mapped.segments))?;
         }
         let size = human_bytes(self.bytes_written);
         let ratio = self.bytes_kept as f64 / self.bytes_written.max(1) as f64;

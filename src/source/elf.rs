@@ -18,7 +18,11 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    format::{align_up, elf::FLAG_INCOMPLETE, note},
+    format::{
+        align_up,
+        elf::{FLAG_INCOMPLETE, NO_PADDR},
+        note,
+    },
 };
 
 /// More segments than any machine has (a LOAD for every page of 4 GiB); bounds what a hostile file can make us hold.
@@ -174,8 +178,8 @@ impl Core<'_> {
             filesz: phdr.p_filesz(LE).into(),
             memsz: phdr.p_memsz(LE).into(),
         };
-        // Segments without a physical address (-1, as /proc/kcore has) describe virtual memory only.
-        let no_address = if E::is_type_64_sized() { u64::MAX } else { u32::MAX.into() };
+        // These describe virtual memory only: in /proc/kcore, and in dumps made with --virtual.
+        let no_address = if E::is_type_64_sized() { NO_PADDR } else { u32::MAX.into() };
         if load.memsz == 0 || load.paddr == no_address {
             return Ok(None);
         }

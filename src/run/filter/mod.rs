@@ -4,6 +4,7 @@ mod addresses;
 mod budget;
 mod report;
 mod stream;
+mod virtual_memory;
 
 use std::time::Instant;
 
@@ -20,10 +21,10 @@ use crate::{
         resolve::{Destination, Job},
     },
     error::{Error, Kind, Result},
-    layout::{Fact, KernelLayout, VmcoreInfo},
+    layout::{Fact, KernelLayout, PagingLayout, VmcoreInfo},
     memory::{MemMap, Problem, Protected, VirtReader},
     pipeline::{Fate, PackedBatch, Packer, find_zeros, in_order},
-    plan::{Batches, Budget, ElfPlan},
+    plan::{Batches, Budget, ElfPlan, Mapped},
     report::{Progress, Report, Seconds},
     sink::{ElfSink, KdumpFacts, KdumpSink, LostPage, Output, Pipe, Sink, Target, Written},
     source::{Recorded, Source},
@@ -76,6 +77,8 @@ struct Run<'a> {
     stop: &'a Stop,
     info: Option<VmcoreInfo>,
     kernel: Option<Kernel>,
+    /// The page tables, where mapped memory is to be shown.
+    paging: Option<PagingLayout>,
     page_shift: u32,
     budget: Budget,
     pool: ThreadPool,
@@ -99,6 +102,7 @@ struct Outcome {
     written: Written,
     bytes: u64,
     gap_pages: u64,
+    mapped: Option<Mapped>,
 }
 
 impl<'a> Run<'a> {
@@ -112,6 +116,7 @@ impl<'a> Run<'a> {
         let budget = budget::fit(job, source, page_shift)?;
         let mut warnings = Vec::new();
         let kernel = if job.keep_all { None } else { kernel(job.level, source, info.as_ref(), &mut warnings)? };
+        let paging = if job.map_virtual { Some(virtual_memory::paging(source, info.as_ref())?) } else { None };
         let output = output(job, source)?;
         let pool = ThreadPoolBuilder::new()
             .num_threads(budget.threads)
@@ -124,7 +129,21 @@ impl<'a> Run<'a> {
         warnings.extend(facts::said_before(source));
         warnings.extend(narrow_kdump(job, source));
         let progress = Progress::new(job.progress, 1 << page_shift, stop.flag());
-        Ok(Self { job, source, stop, info, kernel, page_shift, budget, pool, progress, output, warnings, started })
+        Ok(Self {
+            job,
+            source,
+            stop,
+            info,
+            kernel,
+            paging,
+            page_shift,
+            budget,
+            pool,
+            progress,
+            output,
+            warnings,
+            started,
+        })
     }
 
     fn run(mut self) -> Result<Report> {
@@ -145,7 +164,7 @@ impl<'a> Run<'a> {
             write: writing.elapsed().as_secs_f64(),
             total: self.started.elapsed().as_secs_f64(),
         };
-        let report = self.report(&classified, outcome, seconds);
+        let report = self.report(&classified, &outcome, seconds);
         self.show(&report);
         Ok(report)
     }
@@ -203,13 +222,14 @@ impl<'a> Run<'a> {
         let (zero, before) = self.zeros(classified)?;
         let notes = self.source.notes();
         let plan = self.elf_plan(classified, &zero)?;
-        let gap_pages = plan.gap_pages;
+        let (gap_pages, mapped) = (plan.gap_pages, plan.mapped);
         let sink = ElfSink::create(target, plan, self.source.machine(), notes, self.page_shift)?;
         classified.kept.subtract(&zero);
         drop(zero);
         let pages = &classified.kept;
         let mut outcome = self.write(Box::new(sink), pages.count(), gap_pages, |commit| self.pack(pages, 1, commit))?;
         outcome.written = before.and(outcome.written);
+        outcome.mapped = mapped;
         Ok(outcome)
     }
 
@@ -218,7 +238,11 @@ impl<'a> Run<'a> {
         let none = PageBitmap::new(if self.job.level.drops_zero() { 0 } else { zero.len() });
         let tails = if self.job.level.drops_zero() { zero } else { &none };
         let loads = addresses::loads(self.source, self.info.as_ref(), self.kernel.as_ref());
-        ElfPlan::make(&classified.kept, tails, &loads, notes, self.page_shift)
+        let mut plan = ElfPlan::make(&classified.kept, tails, &loads, notes, self.page_shift)?;
+        if let Some(paging) = self.paging {
+            self.map_virtual(paging, &loads, &classified.kept, &mut plan)?;
+        }
+        Ok(plan)
     }
 
     /// Finds zero pages beforehand, and pages that cannot be read: those leave the plane of kept ones, since an ELF segment
@@ -262,7 +286,7 @@ impl<'a> Run<'a> {
             if ended_early { self.check_interrupted(&how_far) } else { self.check_something(sink.written()) }
         });
         match result.and_then(|()| sink.finish()) {
-            Ok(bytes) => Ok(Outcome { written: sink.written().clone(), bytes, gap_pages }),
+            Ok(bytes) => Ok(Outcome { written: sink.written().clone(), bytes, gap_pages, mapped: None }),
             Err(error) => {
                 self.progress.finish();
                 Err(self.give_up(sink.as_mut(), error, &how_far))
@@ -343,6 +367,7 @@ impl<'a> Run<'a> {
         let data = if sampled == 0 { 0 } else { (packed as f64 / sampled as f64 * pages as f64) as u64 };
         let notes = self.source.notes().len() as u64;
         written.stored = pages;
+        let mapped = plan.as_ref().and_then(|plan| plan.mapped);
         let (bytes, gap_pages) = match plan {
             None => {
                 use crate::format::diskdump::Areas;
@@ -352,7 +377,7 @@ impl<'a> Run<'a> {
             Some(plan) if self.in_frames() => (plan.notes + notes + data, plan.gap_pages),
             Some(plan) => (plan.size, plan.gap_pages),
         };
-        Ok(Outcome { written, bytes, gap_pages })
+        Ok(Outcome { written, bytes, gap_pages, mapped })
     }
 
     fn kdump_facts(&self) -> KdumpFacts {

@@ -4,21 +4,22 @@ use std::io::{self, Write as _};
 
 use vdump_filters::{Doubt, PageClass};
 
-use super::{Classified, Outcome, Run, facts};
+use super::{Classified, Outcome, Run, facts, virtual_memory};
 use crate::{
     cli::Format,
     error::printable,
-    report::{ClassLine, DoubtLine, Mode, PageTotals, ProblemLine, ReadErrorLine, Report, Seconds},
+    report::{ClassLine, DoubtLine, MappedLine, Mode, PageTotals, ProblemLine, ReadErrorLine, Report, Seconds},
     sink::Written,
     sys::host,
 };
 
 impl Run<'_> {
     /// Everything about the run, after it.
-    pub(super) fn report(&self, classified: &Classified, outcome: Outcome, seconds: Seconds) -> Report {
+    pub(super) fn report(&self, classified: &Classified, outcome: &Outcome, seconds: Seconds) -> Report {
         let page_size = 1u64 << self.page_shift;
         let Classified { counts, problems, .. } = classified;
-        let Written { zero, lost, lost_pages, .. } = outcome.written;
+        let Written { zero, lost, lost_pages, .. } = &outcome.written;
+        let (zero, lost) = (*zero, *lost);
         let level = self.job.level;
         let names: Vec<_> = self.job.inputs.iter().map(|path| path.display().to_string()).collect();
         let line = |class: PageClass, pages: u64| ClassLine {
@@ -72,12 +73,20 @@ impl Run<'_> {
                 })
                 .collect(),
             read_errors: lost_pages
-                .into_iter()
-                .map(|page| ReadErrorLine { pfn: page.pfn, cause: page.cause })
+                .iter()
+                .map(|page| ReadErrorLine { pfn: page.pfn, cause: page.cause.clone() })
                 .collect(),
             unreadable_pages: lost,
             cut_short,
-            warnings: self.all_warnings(outcome.gap_pages, counts.of(PageClass::Unmapped)),
+            virtual_memory: outcome.mapped.map(|mapped| MappedLine {
+                segments: mapped.segments,
+                pages: mapped.pages,
+                absent_pages: mapped.absent,
+                left_out_pages: mapped.left_out,
+                page_tables: mapped.walked.tables,
+                unreadable_page_tables: mapped.walked.unreadable + mapped.walked.broken,
+            }),
+            warnings: self.all_warnings(outcome, counts.of(PageClass::Unmapped)),
             bytes_kept: pages.kept.saturating_mul(page_size),
             bytes_written: outcome.bytes,
             page_size,
@@ -88,7 +97,7 @@ impl Run<'_> {
         }
     }
 
-    fn all_warnings(&self, gap_pages: u64, unmapped: u64) -> Vec<String> {
+    fn all_warnings(&self, outcome: &Outcome, unmapped: u64) -> Vec<String> {
         let mut warnings = self.warnings.clone();
         if let Some(kernel) = &self.kernel {
             if unmapped > 0 {
@@ -97,7 +106,8 @@ impl Run<'_> {
             }
             warnings.extend(kernel.layout.limits.iter().chain(kernel.protected.limits()).cloned());
         }
-        if gap_pages > 0 {
+        warnings.extend(outcome.mapped.iter().flat_map(virtual_memory::gaps));
+        if let gap_pages @ 1.. = outcome.gap_pages {
             warnings.push(format!("{gap_pages} dropped pages lie in small gaps inside ELF segments and read as zeros"));
         }
         warnings

@@ -29,6 +29,7 @@ impl Run<'_> {
             self.pack_frames(&plan, &front, pages, 1, commit)
         })?;
         outcome.written = before.and(outcome.written);
+        outcome.mapped = plan.mapped;
         Ok(outcome)
     }
 

@@ -13,6 +13,7 @@ from pathlib import Path
 PAGE = 4096
 PT_LOAD, PT_NOTE = 1, 4
 PN_XNUM = 0xFFFF
+NO_PADDR = (1 << 64) - 1
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,16 @@ class Vmcore:
 
     @cached_property
     def loads(self) -> list[Load]:
+        """The segments of physical memory."""
+        return [load for load in self.all_loads if load.paddr != NO_PADDR]
+
+    @cached_property
+    def mapped(self) -> list[Load]:
+        """The segments of virtual memory only."""
+        return [load for load in self.all_loads if load.paddr == NO_PADDR]
+
+    @cached_property
+    def all_loads(self) -> list[Load]:
         return [Load(*header[2:7]) for header in self.headers if header[0] == PT_LOAD]
 
     @cached_property

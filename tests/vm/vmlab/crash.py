@@ -18,6 +18,8 @@ from .lab_error import LabError
 BOOT_SECONDS = 120
 CAPTURE_SECONDS = 240
 DISK_BYTES = 3 << 30
+QEMU_KDUMP = "kdump-zlib"
+"""The kdump-compressed format that Debian's QEMU writes, flattened; it is built without lzo and snappy."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,9 @@ def crash(guest: Guest, fresh: bool = False) -> Crash:
     kernel = debian.newest(guest.line)
     initrd = image.initramfs(guest, kernel, programs.for_guest(guest))
     result = Crash(guest, kernel, cache.root() / "crash" / guest.name)
-    code = (inspect.getsource(module).encode() for module in (image, qemu))
+    code = [inspect.getsource(module).encode() for module in (image, qemu)]
+    if guest.end == "halt":
+        code.append(inspect.getsource(dump_by_qemu).encode())
     key = digest((repr(guest).encode(), kernel.release.encode(), initrd, *code))
     stamp = result.folder / "inputs"
     if not fresh and stamp.exists() and stamp.read_text() == key:
@@ -107,8 +111,7 @@ def run(guest: Guest, kernel: debian.Kernel, initrd: bytes, work: Path) -> None:
             # The device remembers the wish until the guest's driver asks.
             machine.monitor("balloon", value=(guest.memory_mib - guest.balloon_mib) << 20)
         if guest.end == "halt":
-            machine.wait_console("LAB: planted", BOOT_SECONDS)
-            machine.monitor("dump-guest-memory", CAPTURE_SECONDS, paging=False, protocol=f"file:{raw}")
+            dump_by_qemu(machine, raw)
         else:
             machine.wait_exit(BOOT_SECONDS + CAPTURE_SECONDS)
             if "LAB: captured" not in machine.console():
@@ -116,6 +119,14 @@ def run(guest: Guest, kernel: debian.Kernel, initrd: bytes, work: Path) -> None:
     image.take_out(disk, work)
     keep_vmcore(guest, work)
     disk.unlink()
+
+
+def dump_by_qemu(machine: qemu.Machine, vmcore: Path) -> None:
+    """The memory of the guest at one moment, as an ELF core and kdump-compressed beside it."""
+    machine.wait_console("LAB: planted", BOOT_SECONDS)
+    machine.monitor("stop")
+    for name, path in (("elf", vmcore), (QEMU_KDUMP, vmcore.with_name(QEMU_KDUMP))):
+        machine.monitor("dump-guest-memory", CAPTURE_SECONDS, paging=False, protocol=f"file:{path}", format=name)
 
 
 def keep_vmcore(guest: Guest, work: Path) -> None:
