@@ -59,7 +59,7 @@ struct Facts {
 }
 
 pub(super) fn run(options: &Info) -> Result<()> {
-    let source = Source::open_all(&options.inputs)?;
+    let source = Source::open_all(&options.reading.opening(&options.inputs))?;
     let facts = Facts::of(&source);
     super::print(|out| {
         if options.json {
@@ -82,6 +82,7 @@ impl Facts {
             Some(Err(error)) => (Vec::new(), vec![error.to_string()]),
             None => (Vec::new(), vec!["without VMCOREINFO only dump levels 0 and 1 are possible".to_owned()]),
         };
+        let warnings = [warnings, source.remarks().to_vec()].concat();
         let (recorded, ram) = (source.recorded(), ram_lines(source.existing()));
         Self {
             input: source.path().display().to_string(),
@@ -100,7 +101,7 @@ impl Facts {
             dump_level: recorded.map(|recorded| recorded.dump_level),
             incomplete: recorded.map(|recorded| recorded.incomplete),
             parts: recorded.map(|recorded| recorded.parts),
-            segments: if recorded.is_some() { ram.len() } else { source.loads().len() },
+            segments: if source.loads().is_empty() { ram.len() } else { source.loads().len() },
             ram_bytes: source.ram().bytes(),
             excluded_bytes: recorded.map_or(0, |recorded| recorded.excluded << recorded.page_shift),
             ram,

@@ -45,8 +45,8 @@ const MOST_LAYERS: usize = 3;
 /// As many first bytes as tell everything apart.
 const START: usize = 16;
 
-/// Takes off the layers of `store`, the file at `path`.
-pub(super) fn open(path: &Path, mut store: Box<dyn Store>) -> Result<(Box<dyn Store>, Vec<Layer>)> {
+/// Takes off the layers of `store`, the file at `path`; in it is a dump, or memory as it is if it is `raw`.
+pub(super) fn open(path: &Path, mut store: Box<dyn Store>, raw: bool) -> Result<(Box<dyn Store>, Vec<Layer>)> {
     let mut layers = Vec::new();
     while layers.len() < MOST_LAYERS {
         let start = start(path, store.as_ref())?;
@@ -60,7 +60,7 @@ pub(super) fn open(path: &Path, mut store: Box<dyn Store>) -> Result<(Box<dyn St
                     Layer::Seekable(format)
                 }
                 Err(inner) => {
-                    let plain = whole::decompress_to_temporary(path, format, inner.as_ref())?;
+                    let plain = whole::decompress_to_temporary(path, format, inner.as_ref(), raw)?;
                     store = Box::new(FileStore::new(plain).map_err(|error| Error::io(path, "unpack", &error))?);
                     Layer::Whole(format)
                 }
