@@ -214,12 +214,13 @@ pub(super) struct Notes {
 impl Notes {
     /// Adds the notes in `len` bytes of `core` at `offset`.
     pub(super) fn append(&mut self, core: &Core<'_>, offset: u64, len: u64) -> Result<()> {
-        self.seen = self.seen.saturating_add(len);
-        if self.seen > MAX_NOTES {
+        let seen = self.seen.saturating_add(len);
+        if seen > MAX_NOTES {
             return Err(core
                 .damaged(format!("its notes have more than {MAX_NOTES} bytes"))
                 .next_step("the header is damaged, or device dumps fill it: boot the capture kernel with novmcoredd"));
         }
+        self.seen = seen;
         let more = core.bytes("the notes", offset, len)?;
         // Padding after the last note would hide the next segment's notes.
         self.bytes.truncate(self.end);

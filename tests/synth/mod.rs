@@ -17,6 +17,7 @@ pub mod machine;
 pub mod memmap;
 pub mod odd;
 pub mod pagetable;
+pub mod raw;
 pub mod segments;
 pub mod structpage;
 pub mod truth;

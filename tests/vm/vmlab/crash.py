@@ -40,6 +40,16 @@ class Crash:
     def out(self) -> Path:
         return self.folder / "out"
 
+    @property
+    def qemu_dump(self) -> Path:
+        """QEMU's dump of the moment before a `raw` guest crashed."""
+        return self.folder / "qemu.elf"
+
+    @property
+    def memory(self) -> Path:
+        """All memory of that moment, each byte at its physical address."""
+        return self.folder / "memory.raw"
+
     def step(self, name: str) -> Step:
         return Step(self.out, name)
 
@@ -110,12 +120,25 @@ def run(guest: Guest, kernel: debian.Kernel, initrd: bytes, work: Path) -> None:
             machine.wait_console("LAB: planted", BOOT_SECONDS)
             machine.monitor("dump-guest-memory", CAPTURE_SECONDS, paging=False, protocol=f"file:{raw}")
         else:
+            if guest.end == "raw":
+                save_memory(guest, machine, work)
             machine.wait_exit(BOOT_SECONDS + CAPTURE_SECONDS)
             if "LAB: captured" not in machine.console():
                 raise machine.failure("the capture kernel did not finish")
     image.take_out(disk, work)
     keep_vmcore(guest, work)
     disk.unlink()
+
+
+def save_memory(guest: Guest, machine: qemu.Machine, work: Path) -> None:
+    """Stops the guest, saves its memory in both of QEMU's ways, and lets it go on to crash."""
+    machine.wait_console("LAB: planted", BOOT_SECONDS)
+    machine.monitor("stop")
+    machine.monitor("dump-guest-memory", CAPTURE_SECONDS, paging=False, protocol=f"file:{work / 'qemu.elf'}")
+    size = guest.memory_mib << 20
+    machine.monitor("pmemsave", CAPTURE_SECONDS, val=0, size=size, filename=str(work / "memory.raw"))
+    machine.monitor("cont")
+    machine.monitor("inject-nmi")
 
 
 def keep_vmcore(guest: Guest, work: Path) -> None:

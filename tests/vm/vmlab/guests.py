@@ -47,7 +47,8 @@ class Guest:
     capture_cpus: int = 1
     steps: tuple[tuple[str, str], ...] = ()
     end: str = "crash"
-    """`crash`: kexec into the capture kernel. `halt`: stay up, QEMU writes the dump."""
+    """`crash`: kexec into the capture kernel. `halt`: stay up, QEMU writes the dump. `raw`: with a capture kernel loaded,
+    QEMU saves one moment's memory twice, as a dump and raw; then an NMI crashes the guest."""
     modules: tuple[str, ...] = ()
     """Beyond those of the disk."""
 
@@ -108,4 +109,21 @@ QEMU_DUMP = Guest(
     modules=("qemu_fw_cfg",),
 )
 
-GUESTS = {guest.name: guest for guest in (LA57, one_cpu(LA57), FOUR_LEVEL, one_cpu(FOUR_LEVEL), QEMU_DUMP, SAMPLE)}
+# The word ELFCOREHDR in a step stands for the address on the capture kernel's command line.
+RAW = replace(
+    QEMU_DUMP,
+    name="raw",
+    memory_mib=768,
+    end="raw",
+    steps=(
+        ("cmdline", "cat /proc/cmdline"),
+        ("devices", "ls /dev"),
+        ("devmem", f"vdump filter -d 31 --json --progress plain --elfcorehdr ELFCOREHDR /dev/mem {OUT}/devmem.vmcore"),
+        *SAVE,
+    ),
+)
+
+GUESTS = {
+    guest.name: guest
+    for guest in (LA57, one_cpu(LA57), FOUR_LEVEL, one_cpu(FOUR_LEVEL), QEMU_DUMP, RAW, SAMPLE)
+}
