@@ -21,17 +21,27 @@ const BACKUP: u64 = 72 * MIB;
 /// What a CPU's notes have room for, and how far apart they lie.
 const ROOM: u64 = 1024;
 
+/// The place that purgatory moves the low range to, before the capture kernel overwrites it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Backup {
+    /// Newer loaders make none.
+    None,
+    /// There is one; the kernel has not crashed yet.
+    Empty,
+    /// The low range is there, and something else where it was.
+    Full,
+}
+
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
     /// 64 or 32.
     pub bits: u32,
     /// CPUs that could be and never were, each with an empty note buffer, before those that saved their registers and after.
     pub absent_cpus: usize,
-    /// Whether purgatory moved the low range away before the capture kernel overwrote it.
-    pub backup: bool,
+    pub backup: Backup,
 }
 
-pub const PLAIN: Layout = Layout { bits: 64, absent_cpus: 0, backup: false };
+pub const PLAIN: Layout = Layout { bits: 64, absent_cpus: 0, backup: Backup::None };
 
 pub struct Raw {
     pub path: PathBuf,
@@ -120,14 +130,14 @@ pub fn write(machine: &Machine, fixture: &Fixture, layout: Layout) -> Raw {
         }
         note_buffer(&mut phdrs, &note_bytes(note));
     }
-    if layout.backup {
+    if layout.backup == Backup::Full {
         for pfn in 1..LOW_END.div_ceil(PAGE) {
             put(&fixture.image.page(pfn), BACKUP + pfn * PAGE);
             put(&[0xbb; PAGE as usize], pfn * PAGE);
         }
     }
     for Load { vaddr, paddr, len } in machine.pt_loads() {
-        let moved = layout.backup && paddr < LOW_END;
+        let moved = layout.backup != Backup::None && paddr < LOW_END;
         let offset = if moved { BACKUP + paddr } else { paddr };
         phdrs.push(Phdr { kind: 1, offset, vaddr, paddr, len });
     }

@@ -9,9 +9,9 @@ use super::{Given, Raw, check_end};
 use crate::{
     error::{Error, Result},
     source::{
-        Load, RamMap,
+        Load, MAX_READ, RamMap,
         elf::{self, Core, Headers, Notes},
-        store::{FileStore, Part, Store, read_start},
+        store::{FileStore, Part, Store, StoreError, read_all, read_start},
     },
 };
 
@@ -24,7 +24,12 @@ pub(super) fn at(path: &Path, store: &dyn Store, address: u64, size: Option<u64>
             .because(cause)
             .next_step("the capture kernel's command line says where they are: elfcorehdr=[SIZE@]ADDR")
     };
-    let magic = read_start(&part, 4).map_err(|error| cannot(error.to_string()))?;
+    let magic = read_start(&part, 4).map_err(|error| match error {
+        StoreError::Failed(cause) => Error::input(format!("cannot read {address:#x} of {}", path.display()))
+            .because(cause)
+            .next_step("if it is /dev/mem: kernels with CONFIG_STRICT_DEVMEM give no memory; use /proc/vmcore"),
+        StoreError::Truncated(_) => cannot("it ends there".to_owned()),
+    })?;
     if magic != b"\x7fELF" {
         let cause = if left == 0 {
             format!("it has only {:#x} bytes", store.size())
@@ -78,11 +83,32 @@ fn offsets_are_addresses(loads: &[Load], file_size: u64) -> bool {
 }
 
 /// Takes offsets as addresses in `store`.
-fn physical(path: &Path, store: &dyn Store, headers: Headers, mut given: Given, files: Vec<File>) -> Result<Raw> {
+fn physical(path: &Path, store: &dyn Store, mut headers: Headers, mut given: Given, files: Vec<File>) -> Result<Raw> {
+    let moved = headers.loads.iter_mut().filter(|load| load.offset != load.paddr);
+    for load in moved.take(MOST_BACKUPS).filter(|load| awaits_backup(store, load)) {
+        given.remarks.push(format!(
+            "the backup of {:#x} bytes of memory at {:#x} is empty: the kernel had not crashed yet, and they were taken \
+             from where they are",
+            load.memsz, load.paddr
+        ));
+        load.offset = load.paddr;
+    }
     let contents = Core { name: path.display().to_string(), store };
     let segments = headers.notes.iter().map(|(offset, _, memsz)| (*offset, *memsz));
     let notes = notes(&contents, segments, &mut given);
     raw(path, store, headers, notes, given, files)
+}
+
+/// More than any backup region has: 640 KiB.
+const MOST_BACKUP: u64 = MAX_READ as u64;
+/// kexec-tools makes one; bounds what hostile headers make us read.
+const MOST_BACKUPS: usize = 16;
+
+/// Whether a segment leads to a backup region that is still empty: purgatory fills it on the way to the capture kernel, and
+/// before a crash kexec leaves zeros there.
+fn awaits_backup(store: &dyn Store, load: &Load) -> bool {
+    let is_zero = |offset| read_all(store, offset, load.memsz).is_ok_and(|bytes| bytes.iter().all(|byte| *byte == 0));
+    load.memsz <= MOST_BACKUP && is_zero(load.offset)
 }
 
 /// The notes in all segments. One that cannot be read costs itself: the memory is worth more than the registers of a CPU.

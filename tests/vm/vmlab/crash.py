@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import os
 import re
+import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,13 +43,12 @@ class Crash:
 
     @property
     def qemu_dump(self) -> Path:
-        """QEMU's dump of the moment before a `raw` guest crashed."""
+        """QEMU's dump of a `raw` guest before it crashed."""
         return self.folder / "qemu.elf"
 
-    @property
-    def memory(self) -> Path:
-        """All memory of that moment, each byte at its physical address."""
-        return self.folder / "memory.raw"
+    def memory(self, moment: str) -> Path:
+        """All memory of a `raw` guest, each byte at its physical address: `before` or `after` the crash."""
+        return self.folder / f"{moment}.raw"
 
     def step(self, name: str) -> Step:
         return Step(self.out, name)
@@ -121,7 +121,7 @@ def run(guest: Guest, kernel: debian.Kernel, initrd: bytes, work: Path) -> None:
             machine.monitor("dump-guest-memory", CAPTURE_SECONDS, paging=False, protocol=f"file:{raw}")
         else:
             if guest.end == "raw":
-                save_memory(guest, machine, work)
+                crash_by_hand(guest, machine, work)
             machine.wait_exit(BOOT_SECONDS + CAPTURE_SECONDS)
             if "LAB: captured" not in machine.console():
                 raise machine.failure("the capture kernel did not finish")
@@ -130,15 +130,24 @@ def run(guest: Guest, kernel: debian.Kernel, initrd: bytes, work: Path) -> None:
     disk.unlink()
 
 
-def save_memory(guest: Guest, machine: qemu.Machine, work: Path) -> None:
-    """Stops the guest, saves its memory in both of QEMU's ways, and lets it go on to crash."""
+def crash_by_hand(guest: Guest, machine: qemu.Machine, work: Path) -> None:
+    """Saves one moment's memory in both of QEMU's ways, crashes the guest, and saves what the capture kernel sees."""
     machine.wait_console("LAB: planted", BOOT_SECONDS)
     machine.monitor("stop")
     machine.monitor("dump-guest-memory", CAPTURE_SECONDS, paging=False, protocol=f"file:{work / 'qemu.elf'}")
-    size = guest.memory_mib << 20
-    machine.monitor("pmemsave", CAPTURE_SECONDS, val=0, size=size, filename=str(work / "memory.raw"))
+    save_memory(guest, machine, work / "before.raw")
     machine.monitor("cont")
     machine.monitor("inject-nmi")
+    machine.wait_console("LAB: capture kernel", BOOT_SECONDS)
+    machine.monitor("stop")
+    save_memory(guest, machine, work / "after.raw")
+    machine.monitor("cont")
+
+
+def save_memory(guest: Guest, machine: qemu.Machine, target: Path) -> None:
+    size = guest.memory_mib << 20
+    machine.monitor("pmemsave", CAPTURE_SECONDS, val=0, size=size, filename=str(target))
+    subprocess.run(["fallocate", "--dig-holes", target], check=True)
 
 
 def keep_vmcore(guest: Guest, work: Path) -> None:

@@ -47,8 +47,8 @@ class Guest:
     capture_cpus: int = 1
     steps: tuple[tuple[str, str], ...] = ()
     end: str = "crash"
-    """`crash`: kexec into the capture kernel. `halt`: stay up, QEMU writes the dump. `raw`: with a capture kernel loaded,
-    QEMU saves one moment's memory twice, as a dump and raw; then an NMI crashes the guest."""
+    """`crash`: kexec into the capture kernel. `halt`: stay up, QEMU writes the dump. `raw`: QEMU writes the dump and saves
+    the same moment's memory raw; then an NMI crashes the guest, and its memory is saved raw once more."""
     modules: tuple[str, ...] = ()
     """Beyond those of the disk."""
 
@@ -109,7 +109,6 @@ QEMU_DUMP = Guest(
     modules=("qemu_fw_cfg",),
 )
 
-# The word ELFCOREHDR in a step stands for the address on the capture kernel's command line.
 RAW = replace(
     QEMU_DUMP,
     name="raw",
@@ -118,7 +117,7 @@ RAW = replace(
     steps=(
         ("cmdline", "cat /proc/cmdline"),
         ("devices", "ls /dev"),
-        ("devmem", f"vdump filter -d 31 --json --progress plain --elfcorehdr ELFCOREHDR /dev/mem {OUT}/devmem.vmcore"),
+        ("devmem", f"vdump convert --json --progress plain --elfcorehdr {VMCORE} /dev/mem {OUT}/devmem.vmcore"),
         *SAVE,
     ),
 )
