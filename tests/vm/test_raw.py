@@ -85,7 +85,7 @@ def test_after_the_crash_it_is_what_the_capture_kernel_shows(raw: Crash, scratch
 
 
 def test_a_device_that_gives_a_part_of_the_memory(raw: Crash, note: Note) -> None:
-    """Debian's kernels have no /dev/oldmem (gone since Linux 3.12). /dev/mem of the capture kernel reads old memory up to the end of
+    """Debian's kernels have no /dev/oldmem. /dev/mem of the capture kernel reads old memory up to the end of
     its own: what it refuses is lost and counted, all else is as /proc/vmcore has it. (But of the first MiB, which is the
     capture kernel's own now, it gives zeros.)"""
     assert "oldmem" not in raw.step("devices").text("out").split()
@@ -99,7 +99,7 @@ def test_a_device_that_gives_a_part_of_the_memory(raw: Crash, note: Note) -> Non
     # High memory in one piece, and nothing else.
     assert lost == {pfn for pfn in dump.ram if pfn >= min(lost)}
     there = {pfn for pfn in dump.kept if pfn >= LOW_MIB}
-    assert len(there) > 100_000
+    assert len(there) > 10_000
     result = compare(Dump(step.dump), there, full)
     assert (result.equal, result.different) == (len(there), [])
     note(f"raw by /dev/mem in the capture kernel: {len(there)} pages equal, {len(lost)} refused by the kernel")
