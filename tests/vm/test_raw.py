@@ -85,9 +85,9 @@ def test_after_the_crash_it_is_what_the_capture_kernel_shows(raw: Crash, scratch
 
 
 def test_a_device_that_gives_a_part_of_the_memory(raw: Crash, note: Note) -> None:
-    """Debian's kernels have no /dev/oldmem. /dev/mem of the capture kernel reads old memory up to the end of
-    its own: what it refuses is lost and counted, all else is as /proc/vmcore has it. (But of the first MiB, which is the
-    capture kernel's own now, it gives zeros.)"""
+    """Debian's kernels have no /dev/oldmem. /dev/mem of the capture kernel reads old memory up to the end of its own: what
+    it refuses is lost and counted, all else is as /proc/vmcore has it. (But of the first MiB, which is the capture
+    kernel's own now, it gives zeros.)"""
     assert "oldmem" not in raw.step("devices").text("out").split()
     step = raw.step("devmem")
     assert step.exit_code == 0, step.text("err")
@@ -95,9 +95,10 @@ def test_a_device_that_gives_a_part_of_the_memory(raw: Crash, note: Note) -> Non
     dump, full = Kdump(step.dump), Vmcore(raw.vmcore)
     assert {error["cause"].split(" at ")[0] for error in report["read_errors"]} == {"Bad address"}
     lost = dump.ram - dump.kept
+    first = min(lost)
     assert report["unreadable_pages"] == len(lost) > 0
     # High memory in one piece, and nothing else.
-    assert lost == {pfn for pfn in dump.ram if pfn >= min(lost)}
+    assert lost == {pfn for pfn in dump.ram if pfn >= first}
     there = {pfn for pfn in dump.kept if pfn >= LOW_MIB}
     assert len(there) > 10_000
     result = compare(Dump(step.dump), there, full)

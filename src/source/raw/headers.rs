@@ -39,7 +39,7 @@ pub(super) fn at(path: &Path, store: &dyn Store, address: u64, size: Option<u64>
         return Err(cannot(cause));
     }
     let name = format!("the ELF core headers at {address:#x} of {}", path.display());
-    let headers = Core { name: name.clone(), store: &part }.headers()?;
+    let headers = Core { name, store: &part }.headers()?;
     let given = Given { by: format!("RAM as the core headers at {address:#x} say"), remarks: Vec::new() };
     physical(path, store, headers, given, Vec::new())
 }
@@ -108,7 +108,7 @@ const MOST_BACKUPS: usize = 16;
 /// before a crash kexec leaves zeros there.
 fn awaits_backup(store: &dyn Store, load: &Load) -> bool {
     let is_zero = |offset| read_all(store, offset, load.memsz).is_ok_and(|bytes| bytes.iter().all(|byte| *byte == 0));
-    load.memsz <= MOST_BACKUP && is_zero(load.offset)
+    load.memsz <= MOST_BACKUP && is_zero(load.offset) && !is_zero(load.paddr)
 }
 
 /// The notes in all segments. One that cannot be read costs itself: the memory is worth more than the registers of a CPU.
