@@ -33,6 +33,7 @@ mod overwrite;
 mod partials;
 mod places;
 mod protected;
+mod raw;
 mod seekable;
 mod specs;
 mod split_sets;

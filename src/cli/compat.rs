@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use vdump_filters::DumpLevel;
 
-use super::{Cli, Command, Dmesg, Filter, Format, ProgressStyle, Writing};
+use super::{Cli, Command, Dmesg, Filter, Format, ProgressStyle, Reading, Writing};
 use crate::{
     codec::Compression,
     error::{Error, Kind, Result},
@@ -235,7 +235,8 @@ impl Line {
         }
         let command = if self.dmesg {
             let output = output.ok_or_else(|| usage("no LOGFILE is given"))?;
-            Command::Dmesg(Dmesg { inputs: vec![input], output: Some(output), force: self.force })
+            let reading = Reading::default();
+            Command::Dmesg(Dmesg { inputs: vec![input], reading, output: Some(output), force: self.force })
         } else {
             if self.flatten && self.elf {
                 return Err(Error::new(Kind::Usage, "-F cannot be honoured together with -E")
@@ -251,6 +252,7 @@ impl Line {
             }
             Command::Filter(Filter {
                 files: [Some(input), output].into_iter().flatten().collect(),
+                reading: Reading::default(),
                 // makedumpfile's defaults: everything, as it is.
                 dump_level: self.level.unwrap_or(DumpLevel::NONE),
                 writing: Writing {

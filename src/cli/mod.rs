@@ -8,10 +8,16 @@ pub mod resolve;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    builder::{PathBufValueParser, TypedValueParser as _},
+};
 use vdump_filters::DumpLevel;
 
-use crate::codec::Compression;
+use crate::{
+    codec::Compression,
+    source::{CoreHeaders, Opening, RamGiven},
+};
 
 /// Turn a crashed Linux machine's memory into a small dump that engineers can debug
 #[derive(Clone, Debug, Parser)]
@@ -52,6 +58,10 @@ pub struct Filter {
     #[arg(short, long, value_name = "LEVEL", default_value = "31")]
     pub dump_level: DumpLevel,
 
+    /// How to read raw memory.
+    #[command(flatten)]
+    pub reading: Reading,
+
     /// How to write it.
     #[command(flatten)]
     pub writing: Writing,
@@ -78,6 +88,10 @@ pub struct Convert {
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
+    /// How to read raw memory.
+    #[command(flatten)]
+    pub reading: Reading,
+
     /// How to write it.
     #[command(flatten)]
     pub writing: Writing,
@@ -89,12 +103,42 @@ impl Convert {
     pub fn as_filter(&self) -> Filter {
         Filter {
             files: self.files.clone(),
+            reading: self.reading.clone(),
             dump_level: DumpLevel::NONE,
             writing: self.writing.clone(),
             dry_run: false,
             verbose: false,
             keep_all: true,
         }
+    }
+}
+
+/// What raw memory does not say itself: which of it is RAM.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Reading {
+    /// INPUT is raw memory (a byte's offset is its physical address: QEMU's pmemsave, a device). What of it is RAM say the ELF
+    /// core headers of a capture kernel: at a physical address (0x..., or with K, M or G, as in the kernel's elfcorehdr=) or
+    /// in a file
+    #[arg(long, value_name = "[SIZE@]ADDR|FILE", conflicts_with = "iomem",
+          value_parser = PathBufValueParser::new().map(resolve::core_headers))]
+    pub elfcorehdr: Option<CoreHeaders>,
+
+    /// INPUT is raw memory, and a saved /proc/iomem says what of it is RAM
+    #[arg(long, value_name = "FILE")]
+    pub iomem: Option<PathBuf>,
+
+    /// Physical address of the VMCOREINFO note (the first number of /sys/kernel/vmcoreinfo) [default: it is searched for]
+    #[arg(long, value_name = "ADDR", requires = "iomem", value_parser = resolve::parse_address)]
+    pub vmcoreinfo: Option<u64>,
+}
+
+impl Reading {
+    /// What is to be opened at `paths`.
+    #[must_use]
+    pub fn opening(&self, paths: &[PathBuf]) -> Opening {
+        let headers = self.elfcorehdr.clone().map(RamGiven::CoreHeaders);
+        let iomem = || Some(RamGiven::Iomem { file: self.iomem.clone()?, vmcoreinfo: self.vmcoreinfo });
+        Opening { paths: paths.to_vec(), ram: headers.or_else(iomem) }
     }
 }
 
@@ -170,6 +214,10 @@ pub struct Info {
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
 
+    /// How to read raw memory.
+    #[command(flatten)]
+    pub reading: Reading,
+
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -181,6 +229,10 @@ pub struct Dmesg {
     /// The dump; all parts of a split one
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
+
+    /// How to read raw memory.
+    #[command(flatten)]
+    pub reading: Reading,
 
     /// Write to a file instead of standard output
     #[arg(short, long, value_name = "FILE")]
@@ -214,7 +266,7 @@ mod tests {
         let job = |words: &[&str]| {
             let cli = Cli::try_parse_from([&["vdump", "filter"], words].concat()).unwrap();
             let Command::Filter(filter) = cli.command else { panic!() };
-            resolve::Job::resolve(&filter).map(|job| (job.inputs, job.output))
+            resolve::Job::resolve(&filter).map(|job| (job.input.paths, job.output))
         };
         assert_eq!(job(&["a"]).unwrap_err().exit_code(), 2);
         let file = |name: &str| resolve::Destination::File(name.into());

@@ -14,7 +14,7 @@ use crate::{
     codec::Compression,
     error::{Error, Kind, Result},
     report::Mode,
-    source,
+    source::{self, CoreHeaders, Opening},
     sys::host,
 };
 
@@ -24,8 +24,8 @@ const UNKNOWN_MEMORY: u64 = 64 << 20;
 /// A filter run with every default decided.
 #[derive(Clone, Debug)]
 pub struct Job {
-    /// The input: one file, or all parts of a split dump.
-    pub inputs: Vec<PathBuf>,
+    /// The input: one file, or all parts of a split dump, or raw memory.
+    pub input: Opening,
     /// The output; `None` in a dry run.
     pub output: Option<Destination>,
     /// What to drop.
@@ -108,7 +108,7 @@ impl Job {
         };
         let available = || host::available_memory(Path::new("/")).map_or(UNKNOWN_MEMORY, |bytes| bytes / 2);
         Ok(Self {
-            inputs: inputs.to_vec(),
+            input: filter.reading.opening(inputs),
             output,
             level: filter.dump_level,
             format,
@@ -212,6 +212,38 @@ pub fn parse_size(text: &str) -> std::result::Result<u64, String> {
     if bytes.is_finite() && (0.0..u64::MAX as f64).contains(&bytes) { Ok(bytes as u64) } else { Err(bad()) }
 }
 
+/// Reads `0x1f000000`, `507904K`, `520093696`: an address as the kernel's own options take it.
+///
+/// # Errors
+/// The text is not an address.
+pub fn parse_address(text: &str) -> std::result::Result<u64, String> {
+    let bad = || format!("'{text}' is not an address: give 0x..., or a number with K, M or G");
+    let (digits, shift) = match text.bytes().last().map(|byte| byte.to_ascii_uppercase()) {
+        Some(b'K') => (&text[..text.len() - 1], 10),
+        Some(b'M') => (&text[..text.len() - 1], 20),
+        Some(b'G') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let (plain, radix) = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
+        Some(hex) => (hex, 16),
+        None => (digits, 10),
+    };
+    // Rust's own parser takes a sign.
+    let number = u64::from_str_radix(plain, radix).ok().filter(|_| !plain.starts_with('+'));
+    number.and_then(|number| number.checked_mul(1 << shift)).ok_or_else(bad)
+}
+
+/// `[SIZE@]ADDR` as the kernel's elfcorehdr= takes it, else a file. A file with such a name is given as `./NAME`.
+#[must_use]
+pub fn core_headers(typed: PathBuf) -> CoreHeaders {
+    let address = |text: &str| {
+        let (size, address) = text.split_once('@').map_or((None, text), |(size, address)| (Some(size), address));
+        let size = size.map(parse_address).transpose().ok()?;
+        Some(CoreHeaders::At { address: parse_address(address).ok()?, size })
+    };
+    typed.to_str().and_then(address).unwrap_or(CoreHeaders::File(typed))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,6 +256,27 @@ mod tests {
         for text in ["", "M", "64X", "-1", "99999999999999999T", "1e400", "nan"] {
             assert!(parse_size(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn addresses_are_the_kernels_and_the_rest_are_files() {
+        let at = |address, size| CoreHeaders::At { address, size };
+        for (text, headers) in [
+            ("0x1f000000", at(0x1f00_0000, None)),
+            ("507904K", at(507_904 << 10, None)),
+            ("1M@0X10g", at(16 << 30, Some(1 << 20))),
+            ("520093696", at(520_093_696, None)),
+            ("./520093696", CoreHeaders::File("./520093696".into())),
+            ("headers", CoreHeaders::File("headers".into())),
+            ("0x", CoreHeaders::File("0x".into())),
+            ("+5", CoreHeaders::File("+5".into())),
+            ("1x@5", CoreHeaders::File("1x@5".into())),
+            ("0xffffffffffffffffG", CoreHeaders::File("0xffffffffffffffffG".into())),
+            ("\u{e9}", CoreHeaders::File("\u{e9}".into())),
+        ] {
+            assert_eq!(core_headers(text.into()), headers, "{text}");
+        }
+        assert!(parse_address("").is_err() && parse_address("K").is_err() && parse_address("-1").is_err());
     }
 
     #[test]

@@ -60,7 +60,7 @@ struct Facts {
 }
 
 pub(super) fn run(options: &Info) -> Result<()> {
-    let source = Source::open_all(&options.inputs)?;
+    let source = Source::open_all(&options.reading.opening(&options.inputs))?;
     let facts = Facts::of(&source);
     super::print(|out| {
         if options.json {
@@ -86,6 +86,7 @@ impl Facts {
         };
         let cut_short = facts::cut_short(source, page_shift.unwrap_or(12));
         warnings.extend(cut_short.map(|cause| format!("the dump is incomplete: {cause}")));
+        warnings.extend(source.remarks().iter().cloned());
         let (recorded, ram) = (source.recorded(), ram_lines(source.existing()));
         Self {
             input: source.path().display().to_string(),
@@ -104,7 +105,7 @@ impl Facts {
             dump_level: recorded.map(|recorded| recorded.dump_level),
             incomplete: recorded.map(|recorded| recorded.incomplete).or(source.is_incomplete().then_some(true)),
             parts: recorded.map(|recorded| recorded.parts),
-            segments: if recorded.is_some() { ram.len() } else { source.loads().len() },
+            segments: if source.loads().is_empty() { ram.len() } else { source.loads().len() },
             ram_bytes: source.ram().bytes(),
             excluded_bytes: page_shift.map_or(0, |shift| source.absent(shift) << shift),
             ram,

@@ -19,7 +19,6 @@ use super::{
 use crate::{
     error::{Error, Result},
     format::{
-        align_up,
         elf::{FLAG_INCOMPLETE, NO_PADDR},
         note,
     },
@@ -62,33 +61,50 @@ impl Elf {
     }
 }
 
-/// Parses the headers and notes of the ELF core in `store`; `path` is for messages.
-pub(super) fn parse(path: &Path, store: &dyn Store) -> Result<Elf> {
-    let core = Core { path, store };
-    let ident: elf::FileHeader32<LE> = core.structure("the ELF header", 0)?;
-    let ident = ident.e_ident;
-    if ident.data != elf::ELFDATA2LSB {
-        return Err(core
-            .damaged("it is a big-endian ELF file")
-            .next_step("dumps of s390x and big-endian POWER machines are not read"));
-    }
-    match ident.class {
-        elf::ELFCLASS64 => core.parse::<FileHeader64<LE>>(),
-        elf::ELFCLASS32 => core.parse::<FileHeader32<LE>>(),
-        other => Err(core
-            .damaged(format!("its ELF class {} is neither 32 nor 64 bits", other.0))
-            .next_step("the header is damaged: copy the dump again")),
-    }
+/// What the headers alone say: nothing that they lead to was looked at.
+#[derive(Debug)]
+pub(super) struct Headers {
+    pub(super) machine: Machine,
+    /// `e_flags`
+    pub(super) flags: u32,
+    pub(super) loads: Vec<Load>,
+    /// Offset, bytes in the file and bytes in memory of each `PT_NOTE`.
+    pub(super) notes: Vec<(u64, u64, u64)>,
 }
 
-struct Core<'a> {
-    path: &'a Path,
-    store: &'a dyn Store,
+/// Parses the headers and notes of the ELF core in `store`; `path` is for messages.
+pub(super) fn parse(path: &Path, store: &dyn Store) -> Result<Elf> {
+    let core = Core { name: path.display().to_string(), store };
+    let Headers { machine, flags, loads, notes: segments } = core.headers()?;
+    let mut notes = Notes::default();
+    for (offset, len, _) in segments {
+        notes.append(&core, offset, len)?;
+    }
+    let mut found = finish(machine, loads, notes.bytes);
+    // Other machines have flags of their own there.
+    found.incomplete = found.machine == elf::EM_X86_64 && flags & FLAG_INCOMPLETE.0 != 0;
+    Ok(found)
+}
+
+/// Puts together what was read, after a look at who wrote it.
+pub(super) fn finish(machine: Machine, mut loads: Vec<Load>, notes: Vec<u8>) -> Elf {
+    let truly = true_machine(machine, &notes);
+    if truly != machine {
+        // The upper half of each virtual address was cut off.
+        loads.iter_mut().for_each(|load| load.vaddr = load.paddr);
+    }
+    Elf { machine: truly, loads, notes, incomplete: false }
+}
+
+/// A store that has an ELF core, or what its headers lead to, and what to call it.
+pub(super) struct Core<'a> {
+    pub(super) name: String,
+    pub(super) store: &'a dyn Store,
 }
 
 impl Core<'_> {
-    fn damaged(&self, cause: impl std::fmt::Display) -> Error {
-        Error::input(format!("cannot use {}", self.path.display())).because(cause)
+    pub(super) fn damaged(&self, cause: impl std::fmt::Display) -> Error {
+        Error::input(format!("cannot use {}", self.name)).because(cause)
     }
 
     fn truncated(&self, what: &str, end: Option<u64>) -> Error {
@@ -102,9 +118,7 @@ impl Core<'_> {
         let end = offset.checked_add(len);
         read_all(self.store, offset, len).map_err(|error| match error {
             StoreError::Truncated(_) => self.truncated(what, end),
-            StoreError::Failed(cause) => {
-                Error::input(format!("cannot read {what} of {}", self.path.display())).because(cause)
-            }
+            StoreError::Failed(cause) => Error::input(format!("cannot read {what} of {}", self.name)).because(cause),
         })
     }
 
@@ -115,7 +129,25 @@ impl Core<'_> {
             .map_err(|()| self.damaged(format!("{what} cannot be read")))
     }
 
-    fn parse<E: FileHeader<Endian = LE>>(&self) -> Result<Elf> {
+    /// Reads the headers, of 64 or 32 bits.
+    pub(super) fn headers(&self) -> Result<Headers> {
+        let ident: elf::FileHeader32<LE> = self.structure("the ELF header", 0)?;
+        let ident = ident.e_ident;
+        if ident.data != elf::ELFDATA2LSB {
+            return Err(self
+                .damaged("it is a big-endian ELF file")
+                .next_step("dumps of s390x and big-endian POWER machines are not read"));
+        }
+        match ident.class {
+            elf::ELFCLASS64 => self.parse::<FileHeader64<LE>>(),
+            elf::ELFCLASS32 => self.parse::<FileHeader32<LE>>(),
+            other => Err(self
+                .damaged(format!("its ELF class {} is neither 32 nor 64 bits", other.0))
+                .next_step("the header is damaged: copy the dump again")),
+        }
+    }
+
+    fn parse<E: FileHeader<Endian = LE>>(&self) -> Result<Headers> {
         let header: E = self.structure("the ELF header", 0)?;
         if header.e_type(LE) != elf::ET_CORE {
             return Err(self
@@ -127,7 +159,9 @@ impl Core<'_> {
         for phdr in self.program_headers(&header)? {
             match phdr.p_type(LE) {
                 elf::PT_LOAD => loads.extend(self.load::<E>(&phdr, loads.len())?),
-                elf::PT_NOTE => self.append_notes(phdr.p_offset(LE).into(), phdr.p_filesz(LE).into(), &mut notes)?,
+                elf::PT_NOTE => {
+                    notes.push((phdr.p_offset(LE).into(), phdr.p_filesz(LE).into(), phdr.p_memsz(LE).into()));
+                }
                 _ => {}
             }
         }
@@ -136,14 +170,7 @@ impl Core<'_> {
                 .damaged("it has no PT_LOAD segment")
                 .next_step("this is not a dump of a machine's memory"));
         }
-        let machine = true_machine(header.e_machine(LE), &notes);
-        if machine != header.e_machine(LE) {
-            // The upper half of each virtual address was cut off.
-            loads.iter_mut().for_each(|load| load.vaddr = load.paddr);
-        }
-        // Other machines have flags of their own there.
-        let marked = machine == elf::EM_X86_64 && header.e_flags(LE).0 & FLAG_INCOMPLETE.0 != 0;
-        Ok(Elf { machine, loads, notes, incomplete: marked })
+        Ok(Headers { machine: header.e_machine(LE), flags: header.e_flags(LE).0, loads, notes })
     }
 
     fn program_headers<E: FileHeader<Endian = LE>>(&self, header: &E) -> Result<Vec<E::ProgramHeader>> {
@@ -199,19 +226,42 @@ impl Core<'_> {
         }
         Ok(Some(load))
     }
+}
 
-    fn append_notes(&self, offset: u64, len: u64, notes: &mut Vec<u8>) -> Result<()> {
-        let total = align_up(len, 4).and_then(|len| len.checked_add(notes.len() as u64));
-        if total.is_none_or(|total| total > MAX_NOTES) {
-            return Err(self
+/// The notes of all segments, one after the other, as the capture kernel merges them (`merge_note_headers_elf64` in
+/// fs/proc/vmcore.c): what follows the last note of a segment is padding, and a CPU that saved nothing has no note.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    bytes: Vec<u8>,
+    /// Where the last note ends.
+    end: usize,
+    /// Bytes looked at so far, with the padding.
+    seen: u64,
+}
+
+impl Notes {
+    /// Adds the notes in `len` bytes of `core` at `offset`.
+    pub(super) fn append(&mut self, core: &Core<'_>, offset: u64, len: u64) -> Result<()> {
+        let seen = self.seen.saturating_add(len);
+        if seen > MAX_NOTES {
+            return Err(core
                 .damaged(format!("its notes have more than {MAX_NOTES} bytes"))
                 .next_step("the header is damaged, or device dumps fill it: boot the capture kernel with novmcoredd"));
         }
+        self.seen = seen;
+        let more = core.bytes("the notes", offset, len)?;
         // Padding after the last note would hide the next segment's notes.
-        notes.truncate(note::notes(notes).last().map_or(0, |last| last.end));
-        notes.extend(self.bytes("the notes", offset, len)?);
-        notes.resize(notes.len().next_multiple_of(4), 0);
+        self.bytes.truncate(self.end);
+        self.bytes.extend(more);
+        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+        self.end += note::notes(&self.bytes[self.end..]).last().map_or(0, |last| last.end);
         Ok(())
+    }
+
+    /// All of them, without what follows the last one.
+    pub(super) fn trimmed(mut self) -> Vec<u8> {
+        self.bytes.truncate(self.end);
+        self.bytes
     }
 }
 

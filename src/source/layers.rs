@@ -49,8 +49,8 @@ const MOST_LAYERS: usize = 3;
 /// As many first bytes as tell everything apart.
 const START: usize = 16;
 
-/// Takes off the layers of `store`, the file at `path`.
-pub(super) fn open(path: &Path, mut store: Box<dyn Store>) -> Result<(Box<dyn Store>, Vec<Layer>)> {
+/// Takes off the layers of `store`, the file at `path`; in it is a dump, or memory as it is if it is `raw`.
+pub(super) fn open(path: &Path, mut store: Box<dyn Store>, raw: bool) -> Result<(Box<dyn Store>, Vec<Layer>)> {
     let mut layers = Vec::new();
     while layers.len() < MOST_LAYERS {
         let start = start(path, store.as_ref())?;
@@ -58,7 +58,7 @@ pub(super) fn open(path: &Path, mut store: Box<dyn Store>) -> Result<(Box<dyn St
             store = Box::new(FlattenedStore::open(store).map_err(|cause| bad_flattened(path, &cause))?);
             Layer::Flattened
         } else if let Some(format) = FrameFormat::of(&start) {
-            let (plain, layer) = compressed(path, store, format)?;
+            let (plain, layer) = compressed(path, store, format, raw)?;
             store = plain;
             layer
         } else {
@@ -70,7 +70,7 @@ pub(super) fn open(path: &Path, mut store: Box<dyn Store>) -> Result<(Box<dyn St
 }
 
 /// What is inside frames: read at random where that is possible, else unpacked.
-fn compressed(path: &Path, store: Box<dyn Store>, format: FrameFormat) -> Result<(Box<dyn Store>, Layer)> {
+fn compressed(path: &Path, store: Box<dyn Store>, format: FrameFormat, raw: bool) -> Result<(Box<dyn Store>, Layer)> {
     let store = match SeekableStore::open(store, format) {
         Ok(seekable) => return Ok((Box::new(seekable), Layer::Seekable(format))),
         Err(store) => store,
@@ -78,7 +78,7 @@ fn compressed(path: &Path, store: Box<dyn Store>, format: FrameFormat) -> Result
     match SeekableStore::rebuild(store, format) {
         Ok(rebuilt) => Ok((Box::new(rebuilt), Layer::Frames(format))),
         Err(store) => {
-            let plain = whole::decompress_to_temporary(path, format, store.as_ref())?;
+            let plain = whole::decompress_to_temporary(path, format, store.as_ref(), raw)?;
             let plain = FileStore::new(plain).map_err(|error| Error::io(path, "unpack", &error))?;
             Ok((Box::new(plain), Layer::Whole(format)))
         }

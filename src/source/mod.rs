@@ -8,6 +8,7 @@ mod kdump;
 mod layers;
 mod open;
 mod ram;
+mod raw;
 mod reader;
 pub mod store;
 mod whole;
@@ -25,6 +26,7 @@ pub use kdump::Recorded;
 pub use layers::Layer;
 pub use open::is_part;
 pub use ram::{Piece, RamMap};
+pub use raw::{CoreHeaders, Opening, RamGiven};
 pub use reader::{PageReader, ReadError};
 
 use open::read_some_at;
@@ -40,6 +42,8 @@ pub enum InputFormat {
     Elf,
     /// A kdump-compressed dump, in one file or several.
     Kdump,
+    /// Memory as it is: a byte's offset is its physical address.
+    Raw,
 }
 
 impl InputFormat {
@@ -49,6 +53,7 @@ impl InputFormat {
         match self {
             Self::Elf => "ELF core",
             Self::Kdump => "kdump-compressed",
+            Self::Raw => "raw memory",
         }
     }
 }
@@ -97,6 +102,8 @@ pub struct Source {
     cut_short: Option<CutShort>,
     /// Whoever wrote the dump says that it ends early.
     incomplete: bool,
+    /// What others said about raw memory.
+    given: Option<raw::Given>,
 }
 
 impl Source {
@@ -118,7 +125,14 @@ impl Source {
         let plain = || self.format.name().to_owned() + if self.is_incomplete() { ", incomplete" } else { "" };
         let container = self.recorded.as_ref().map_or_else(plain, Recorded::describe);
         let layers = self.layers.iter().rev().map(|layer| format!(", {}", layer.name()));
-        container + &layers.collect::<String>()
+        let given = self.given.as_ref().map(|given| format!(" ({})", given.by)).unwrap_or_default();
+        container + &layers.collect::<String>() + &given
+    }
+
+    /// What was decided while opening that the user should know.
+    #[must_use]
+    pub fn remarks(&self) -> &[String] {
+        self.given.as_ref().map_or(&[], |given| &given.remarks)
     }
 
     /// Memory that reading takes, and that each reader takes, bytes: for the budget.

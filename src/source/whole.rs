@@ -13,6 +13,7 @@ use lz4_flex::frame::{Error as Lz4Error, FrameDecoder};
 
 use super::{
     layers,
+    open::RAW_MEMORY,
     store::{Sequential, Store},
 };
 use crate::{
@@ -23,8 +24,9 @@ use crate::{
 /// Unpacked at a time; zero blocks of this size become holes.
 const BLOCK: usize = 256 << 10;
 
-/// Unpacks `file` into an unnamed temporary file (in `TMPDIR`, else /tmp) that disappears with the process.
-pub(super) fn decompress_to_temporary(path: &Path, format: FrameFormat, store: &dyn Store) -> Result<File> {
+/// Unpacks `store` into an unnamed temporary file (in `TMPDIR`, else /tmp) that disappears with the process. What is in it
+/// must look like a dump unless it is `raw` memory.
+pub(super) fn decompress_to_temporary(path: &Path, format: FrameFormat, store: &dyn Store, raw: bool) -> Result<File> {
     let room = std::env::temp_dir();
     let broken = |error: &io::Error| {
         let next = if error.to_string().contains("too much memory") {
@@ -49,10 +51,10 @@ pub(super) fn decompress_to_temporary(path: &Path, format: FrameFormat, store: &
             break;
         }
         // Unpacking terabytes of something else would only fail later.
-        if len == 0 && !layers::looks_like_a_dump(&block[..got]) {
+        if len == 0 && !raw && !layers::looks_like_a_dump(&block[..got]) {
             return Err(Error::input(format!("cannot use {}", path.display()))
                 .because("there is no dump inside the compressed file")
-                .next_step("give /proc/vmcore, or a file copied from it"));
+                .next_step(format!("give /proc/vmcore, or a file copied from it; {RAW_MEMORY}")));
         }
         if block[..got].iter().all(|byte| *byte == 0) {
             plain.seek(SeekFrom::Current(got as i64)).map_err(|error| full(&error))?;

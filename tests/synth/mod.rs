@@ -18,6 +18,7 @@ pub mod memmap;
 pub mod odd;
 pub mod odd_elf;
 pub mod pagetable;
+pub mod raw;
 pub mod segments;
 pub mod spec;
 pub mod structpage;

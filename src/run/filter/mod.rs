@@ -32,7 +32,7 @@ use crate::{
 
 pub(super) fn run(filter: &Filter) -> Result<()> {
     let job = Job::resolve(filter)?;
-    let source = Source::open_all(&job.inputs)?;
+    let source = Source::open_all(&job.input)?;
     let stop = Stop::on_signals()?;
     let report = Run::prepare(&job, &source, &stop)?.run()?;
     if job.json {
@@ -114,7 +114,7 @@ impl<'a> Run<'a> {
             check_whole(source, page_shift)?;
         }
         let budget = budget::fit(job, source, page_shift)?;
-        let mut warnings = Vec::new();
+        let mut warnings = source.remarks().to_vec();
         let kernel = if job.keep_all { None } else { kernel(job.level, source, info.as_ref(), &mut warnings)? };
         let paging = if job.map_virtual { Some(virtual_memory::paging(source, info.as_ref())?) } else { None };
         let output = output(job, source)?;

@@ -21,7 +21,7 @@ impl Run<'_> {
         let Written { zero, lost, lost_pages, .. } = &outcome.written;
         let (zero, lost) = (*zero, *lost);
         let level = self.job.level;
-        let names: Vec<_> = self.job.inputs.iter().map(|path| path.display().to_string()).collect();
+        let names: Vec<_> = self.job.input.paths.iter().map(|path| path.display().to_string()).collect();
         let line = |class: PageClass, pages: u64| ClassLine {
             name: class.name(),
             pages,

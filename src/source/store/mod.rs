@@ -3,6 +3,7 @@
 //! Knows how to read at random, one reader for each thread. Must not know what the bytes mean. The containers (`elf` ...)
 //! are parsed from stores, and pages are read through them.
 
+mod device;
 mod file;
 mod flattened;
 mod seekable;
@@ -10,6 +11,7 @@ mod walk;
 
 use std::{fmt, io};
 
+pub use device::DeviceStore;
 pub use file::FileStore;
 pub use flattened::FlattenedStore;
 pub use seekable::SeekableStore;
@@ -48,6 +50,43 @@ pub trait StoreReader: Send + fmt::Debug {
     /// # Errors
     /// [`StoreError`]; nothing was read.
     fn read(&mut self, offset: u64, len: usize) -> Result<&[u8], StoreError>;
+}
+
+/// A part of a store, as a store of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'a> {
+    /// What it is a part of.
+    pub whole: &'a dyn Store,
+    /// Where it starts there.
+    pub start: u64,
+    /// Its length, bytes; not more than `whole` has.
+    pub len: u64,
+}
+
+impl Store for Part<'_> {
+    fn size(&self) -> u64 {
+        self.len
+    }
+
+    fn reader(&self) -> Box<dyn StoreReader + '_> {
+        Box::new(PartReader { part: *self, reader: self.whole.reader() })
+    }
+}
+
+#[derive(Debug)]
+struct PartReader<'a> {
+    part: Part<'a>,
+    reader: Box<dyn StoreReader + 'a>,
+}
+
+impl StoreReader for PartReader<'_> {
+    fn read(&mut self, offset: u64, len: usize) -> Result<&[u8], StoreError> {
+        let left = self.part.len.saturating_sub(offset);
+        if len as u64 > left {
+            return Err(StoreError::Truncated(left as usize));
+        }
+        self.reader.read(self.part.start.saturating_add(offset), len)
+    }
 }
 
 /// Reads what there is of the first `len` bytes, to find out what they are.

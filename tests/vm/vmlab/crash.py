@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import os
 import re
+import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,15 @@ class Crash:
     @property
     def out(self) -> Path:
         return self.folder / "out"
+
+    @property
+    def qemu_dump(self) -> Path:
+        """QEMU's dump of a `raw` guest before it crashed."""
+        return self.folder / "qemu.elf"
+
+    def memory(self, moment: str) -> Path:
+        """All memory of a `raw` guest, each byte at its physical address: `before` or `after` the crash."""
+        return self.folder / f"{moment}.raw"
 
     def step(self, name: str) -> Step:
         return Step(self.out, name)
@@ -113,6 +123,8 @@ def run(guest: Guest, kernel: debian.Kernel, initrd: bytes, work: Path) -> None:
         if guest.end == "halt":
             dump_by_qemu(machine, raw)
         else:
+            if guest.end == "raw":
+                crash_by_hand(guest, machine, work)
             machine.wait_exit(BOOT_SECONDS + CAPTURE_SECONDS)
             if "LAB: captured" not in machine.console():
                 raise machine.failure("the capture kernel did not finish")
@@ -127,6 +139,24 @@ def dump_by_qemu(machine: qemu.Machine, vmcore: Path) -> None:
     machine.monitor("stop")
     for name, path in (("elf", vmcore), (QEMU_KDUMP, vmcore.with_name(QEMU_KDUMP))):
         machine.monitor("dump-guest-memory", CAPTURE_SECONDS, paging=False, protocol=f"file:{path}", format=name)
+def crash_by_hand(guest: Guest, machine: qemu.Machine, work: Path) -> None:
+    """Saves one moment's memory in both of QEMU's ways, crashes the guest, and saves what the capture kernel sees."""
+    machine.wait_console("LAB: planted", BOOT_SECONDS)
+    machine.monitor("stop")
+    machine.monitor("dump-guest-memory", CAPTURE_SECONDS, paging=False, protocol=f"file:{work / 'qemu.elf'}")
+    save_memory(guest, machine, work / "before.raw")
+    machine.monitor("cont")
+    machine.monitor("inject-nmi")
+    machine.wait_console("LAB: capture kernel", BOOT_SECONDS)
+    machine.monitor("stop")
+    save_memory(guest, machine, work / "after.raw")
+    machine.monitor("cont")
+
+
+def save_memory(guest: Guest, machine: qemu.Machine, target: Path) -> None:
+    size = guest.memory_mib << 20
+    machine.monitor("pmemsave", CAPTURE_SECONDS, val=0, size=size, filename=str(target))
+    subprocess.run(["fallocate", "--dig-holes", target], check=True)
 
 
 def keep_vmcore(guest: Guest, work: Path) -> None:
