@@ -1,0 +1,167 @@
+//! From the kept frames to a whole dump, or to one that ended early: batches through the pipeline into a sink.
+//!
+//! Knows which sink takes what, and what stays of a dump that cannot be completed. Must not ask what pages are. Gives an
+//! [`Outcome`] to the report.
+
+use vdump_filters::DumpLevel;
+
+use super::{Classified, Outcome, Run, addresses};
+use crate::{
+    bitmap::PageBitmap,
+    cli::resolve::Destination,
+    error::{Error, Kind, Result},
+    pipeline::{PackedBatch, Packer, find_zeros, in_order},
+    plan::{Batches, ElfPlan},
+    run::facts,
+    sink::{ElfSink, KdumpFacts, KdumpSink, LostPage, Sink, Target, Written},
+    source::Recorded,
+};
+
+impl Run<'_> {
+    pub(super) fn write_kdump(&self, target: Target, classified: &Classified) -> Result<Outcome> {
+        let facts = self.kdump_facts();
+        let ram = self.source.existing().pfn_ranges(self.page_shift);
+        let sink = KdumpSink::create(target, &facts, 1 << self.page_shift, ram, &classified.kept)?;
+        let pages = &classified.kept;
+        self.write(Box::new(sink), pages.count(), 0, |commit| self.pack(pages, 1, commit))
+    }
+
+    pub(super) fn write_elf(&self, target: Target, classified: &mut Classified) -> Result<Outcome> {
+        let (zero, before) = self.zeros(classified)?;
+        let notes = self.source.notes();
+        let plan = self.elf_plan(classified, &zero)?;
+        let gap_pages = plan.gap_pages;
+        let sink = ElfSink::create(target, plan, self.source.machine(), notes, self.page_shift)?;
+        classified.kept.subtract(&zero);
+        drop(zero);
+        let pages = &classified.kept;
+        let mut outcome = self.write(Box::new(sink), pages.count(), gap_pages, |commit| self.pack(pages, 1, commit))?;
+        outcome.written = before.and(outcome.written);
+        Ok(outcome)
+    }
+
+    pub(super) fn elf_plan(&self, classified: &Classified, zero: &PageBitmap) -> Result<ElfPlan> {
+        let notes = self.source.notes().len() as u64;
+        let none = PageBitmap::new(if self.job.level.drops_zero() { 0 } else { zero.len() });
+        let tails = if self.job.level.drops_zero() { zero } else { &none };
+        let loads = addresses::loads(self.source, self.info.as_ref(), self.kernel.as_ref());
+        ElfPlan::make(&classified.kept, tails, &loads, notes, self.page_shift)
+    }
+
+    /// Finds zero pages beforehand, and pages that cannot be read: those leave the plane of kept ones, since an ELF segment
+    /// over them would show zeros. Below the level's zero bit the zeros count, but take room in the file, as holes.
+    pub(super) fn zeros(&self, classified: &mut Classified) -> Result<(PageBitmap, Written)> {
+        self.progress.start("zeros", classified.kept.count());
+        let (zero, lost) =
+            self.pool.install(|| find_zeros(self.source, &mut classified.kept, self.page_shift, &self.progress));
+        self.check_interrupted("before anything was written")?;
+        let lost_pages: Vec<_> = lost.pages.into_iter().map(|(pfn, cause)| LostPage { pfn, cause }).collect();
+        if let Some(page) = lost_pages.first() {
+            self.check_lost(page)?;
+        }
+        let written = Written { zero: zero.count(), stored: 0, lost: lost.count, lost_pages };
+        Ok((zero, written))
+    }
+
+    /// Runs a pipeline of `total` pages into `sink`.
+    pub(super) fn write(
+        &self,
+        mut sink: Box<dyn Sink>,
+        total: u64,
+        gap_pages: u64,
+        pipeline: impl FnOnce(&mut dyn FnMut(&mut PackedBatch) -> Result<()>) -> Result<()>,
+    ) -> Result<Outcome> {
+        self.progress.start("write", total);
+        let mut done = 0;
+        let result = pipeline(&mut |batch| {
+            sink.commit(batch)?;
+            if let Some(page) = sink.written().lost_pages.first() {
+                self.check_lost(page)?;
+            }
+            done += batch.pages.len() as u64;
+            self.progress.add(batch.pages.len() as u64);
+            Ok(())
+        });
+        let how_far = format!("after {done} of {total} pages");
+        let result = result.and_then(|()| {
+            // A signal that comes when all is done changes nothing.
+            let ended_early = done < total || !sink.is_whole();
+            if ended_early { self.check_interrupted(&how_far) } else { self.check_something(sink.written()) }
+        });
+        match result.and_then(|()| sink.finish()) {
+            Ok(bytes) => Ok(Outcome { written: sink.written().clone(), bytes, gap_pages }),
+            Err(error) => {
+                self.progress.finish();
+                Err(self.give_up(sink.as_mut(), error, &how_far))
+            }
+        }
+    }
+
+    /// Ends a dump that cannot be completed. What could be written is worth keeping, unless a person pressed Ctrl-C, asked for
+    /// all or nothing, or got nothing.
+    fn give_up(&self, sink: &mut dyn Sink, error: Error, how_far: &str) -> Error {
+        let keep = match error.kind() {
+            Kind::Interrupted => self.stop.keeps_partial(),
+            Kind::Input => false,
+            _ => true,
+        };
+        match sink.abandon(keep) {
+            Some(partial) => error.or_next_step(format!("{} has what was written {how_far}", partial.display())),
+            None if self.job.output == Some(Destination::StandardOutput) => {
+                error.or_next_step("what went to standard output so far is no whole dump")
+            }
+            None => error.or_next_step("no dump was written"),
+        }
+    }
+
+    /// A dump without a single page is none.
+    fn check_something(&self, written: &Written) -> Result<()> {
+        let Written { zero, stored, lost, lost_pages } = written;
+        match lost_pages.first() {
+            Some(page) if *stored == 0 && *zero == 0 => {
+                Err(Error::input(format!("cannot read any of {lost} pages of {}", self.source.path().display()))
+                    .because(&page.cause)
+                    .next_step("the device is failing: copy what can be read elsewhere first"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Packs every `step`-th batch of `pages` on all threads and hands the batches to `commit` in order.
+    pub(super) fn pack(
+        &self,
+        pages: &PageBitmap,
+        step: usize,
+        commit: impl FnMut(&mut PackedBatch) -> Result<()>,
+    ) -> Result<()> {
+        let make_worker = || {
+            let mut packer = Packer::new(self.source.reader(), self.job.compression.codec(), self.page_shift);
+            move |batch, out: &mut PackedBatch| packer.pack(&batch, out)
+        };
+        let batches = Batches::new(pages, self.budget.batch_pages).step_by(step);
+        let buffers = vec![PackedBatch::default(); self.budget.buffers()];
+        in_order(&self.pool, batches, buffers, make_worker, || self.progress.stopped(), commit)
+    }
+
+    pub(super) fn kdump_facts(&self) -> KdumpFacts {
+        let (info, recorded) = (self.info.as_ref(), self.source.recorded());
+        let phys_base = self.kernel.as_ref().map(|kernel| kernel.layout.paging.phys_base);
+        let saved = self.source.saved_cpus() as u32;
+        KdumpFacts {
+            utsname: facts::utsname(self.source, info),
+            crash_time: facts::crash_time(self.source, info).unwrap_or(0),
+            phys_base: phys_base.or_else(|| recorded?.phys_base).unwrap_or(0),
+            level: recorded.and_then(|recorded| left_out_before(recorded, self.job.level)).unwrap_or(self.job.level),
+            codec_flags: self.job.compression.codec().flags(),
+            cpus: if saved > 0 { saved } else { recorded.map_or(0, |recorded| recorded.cpus) },
+            notes: self.source.notes().to_vec(),
+            vmcoreinfo: self.source.vmcoreinfo().map(|(offset, text)| (offset, text.len())),
+        }
+    }
+}
+
+/// The level that says what is missing in the output: what was left out before is still missing.
+fn left_out_before(recorded: &Recorded, level: DumpLevel) -> Option<DumpLevel> {
+    let bits = u8::try_from(recorded.dump_level).ok()? & DumpLevel::MAX.bits();
+    DumpLevel::new(bits | level.bits()).ok()
+}
