@@ -46,11 +46,13 @@ impl Run<'_> {
             None => {
                 use crate::format::diskdump::Areas;
                 let areas = Areas::place(1 << self.page_shift, notes, stored.len(), pages + written.zero);
-                (areas.map_or(0, |areas| areas.data) + data, 0)
+                // Each part has headers, notes and planes of its own.
+                let fronts = areas.map_or(0, |areas| areas.data + areas.descs * (self.job.parts as u64 - 1));
+                (fronts + data, 0)
             }
             Some(plan) if self.in_frames() => (plan.notes + notes + data, plan.gap_pages),
             Some(plan) => (plan.size, plan.gap_pages),
         };
-        Ok(Outcome { written, bytes, gap_pages })
+        Ok(Outcome { written, bytes, gap_pages, parts: Vec::new() })
     }
 }

@@ -5,6 +5,7 @@ mod budget;
 mod estimate;
 mod prepare;
 mod report;
+mod set;
 mod stream;
 mod write;
 
@@ -21,19 +22,19 @@ use crate::{
     layout::VmcoreInfo,
     memory::Problem,
     plan::Budget,
-    report::{Progress, Report, Seconds},
+    report::{PartLine, Progress, Report, Seconds},
     sink::{LostPage, Output, Written},
     source::Source,
 };
 
-use prepare::Kernel;
+use prepare::{Kernel, Place};
 
 pub(super) fn run(filter: &Filter) -> Result<()> {
     let job = Job::resolve(filter)?;
     let source = Source::open_all(&job.inputs)?;
     let stop = Stop::on_signals()?;
-    let report = Run::prepare(&job, &source, &stop)?.run()?;
-    if job.json {
+    let report = until_it_fits(job, &source, &stop)?;
+    if filter.writing.json {
         let printed = super::print(|out| {
             serde_json::to_writer_pretty(&mut *out, &report)?;
             writeln!(out)
@@ -44,6 +45,21 @@ pub(super) fn run(filter: &Filter) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Runs at the first level, and where the dump does not fit at the next ones.
+fn until_it_fits(mut job: Job, source: &Source, stop: &Stop) -> Result<Report> {
+    loop {
+        let error = match Run::prepare(&job, source, stop).and_then(Run::run) {
+            Err(error) if error.kind() == Kind::NoSpace && !job.next_levels.is_empty() => error,
+            ended => return ended,
+        };
+        let next = job.next_levels.remove(0);
+        let tried = format!("with dump level {}: {error}; trying level {}", job.level.bits(), next.bits());
+        super::note(&tried);
+        job.tried.push(tried);
+        job.level = next;
+    }
 }
 
 /// One run, after everything that can be refused has been.
@@ -57,7 +73,7 @@ struct Run<'a> {
     budget: Budget,
     pool: ThreadPool,
     progress: Progress,
-    output: Option<Output>,
+    output: Place,
     warnings: Vec<String>,
     started: Instant,
 }
@@ -76,20 +92,24 @@ struct Outcome {
     written: Written,
     bytes: u64,
     gap_pages: u64,
+    /// Where there are several: name and size of each.
+    parts: Vec<PartLine>,
 }
 
 impl Run<'_> {
     fn run(mut self) -> Result<Report> {
         let mut classified = self.classify()?;
         let writing = Instant::now();
-        let outcome = match (self.output.take(), self.job.format) {
-            (None, _) => self.estimate(&mut classified)?,
-            (Some(Output::File(target)), Format::Kdump) => self.write_kdump(target, &classified)?,
-            (Some(Output::Pipe(pipe)), Format::Kdump) => self.write_flat(pipe, &classified)?,
-            (Some(Output::File(target)), Format::Elf) if !self.in_frames() => {
+        let outcome = match (std::mem::take(&mut self.output), self.job.format) {
+            (Place::Nowhere, _) => self.estimate(&mut classified)?,
+            // Only kdump is ever split.
+            (Place::Set(targets), _) => self.write_set(targets, &classified)?,
+            (Place::One(Output::File(target)), Format::Kdump) => self.write_kdump(target, &classified)?,
+            (Place::One(Output::Pipe(pipe)), Format::Kdump) => self.write_flat(pipe, &classified)?,
+            (Place::One(Output::File(target)), Format::Elf) if !self.in_frames() => {
                 self.write_elf(target, &mut classified)?
             }
-            (Some(output), Format::Elf) => self.write_stream(output, &mut classified)?,
+            (Place::One(output), Format::Elf) => self.write_stream(output, &mut classified)?,
         };
         self.progress.finish();
         let seconds = Seconds {

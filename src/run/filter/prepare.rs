@@ -11,7 +11,10 @@ use super::{Classified, Run, budget};
 use crate::{
     bitmap::PageBitmap,
     classify::{Classifier, Counts},
-    cli::resolve::{Destination, Job},
+    cli::{
+        Format,
+        resolve::{Destination, Job},
+    },
     error::{Error, Kind, Result},
     layout::{Fact, KernelLayout, VmcoreInfo},
     memory::{MemMap, Problem, Protected, VirtReader},
@@ -46,12 +49,17 @@ impl Kernel {
 impl<'a> Run<'a> {
     pub(super) fn prepare(job: &'a Job, source: &'a Source, stop: &'a Stop) -> Result<Self> {
         let started = Instant::now();
+        if job.copy && source.stored_pages().is_none() {
+            return Err(Error::new(Kind::Usage, format!("cannot merge {}", source.path().display()))
+                .because(format!("it is no part of a split dump: {}", source.describe()))
+                .next_step("use 'vdump convert' to write it as a kdump-compressed dump"));
+        }
         let info = facts::vmcoreinfo(source);
         let page_shift = facts::page_shift(source, info.as_ref())?;
         let budget = budget::fit(job, source, page_shift)?;
-        let mut warnings = Vec::new();
+        let mut warnings = job.tried.clone();
         let kernel = if job.keep_all { None } else { kernel(job.level, source, info.as_ref(), &mut warnings)? };
-        let output = output(job, source)?;
+        let output = place(job, source)?;
         let pool = ThreadPoolBuilder::new()
             .num_threads(budget.threads)
             .build()
@@ -61,7 +69,7 @@ impl<'a> Run<'a> {
             warnings.push(format!("{wanted} threads do not fit the memory limit: {used} used"));
         }
         if let Some(recorded) = source.recorded() {
-            warnings.extend(said_before(recorded));
+            warnings.extend(said_before(recorded, job.format));
         }
         let progress = Progress::new(job.progress, 1 << page_shift, stop.flag());
         Ok(Self { job, source, stop, info, kernel, page_shift, budget, pool, progress, output, warnings, started })
@@ -110,18 +118,37 @@ impl<'a> Run<'a> {
 }
 
 /// What the input's own writer left out, and the output cannot say.
-fn said_before(recorded: &Recorded) -> impl Iterator<Item = String> {
+fn said_before(recorded: &Recorded, format: Format) -> impl Iterator<Item = String> {
     let incomplete = "the input is incomplete: pages that it lost are missing in the output too".to_owned();
     let erased =
         "the input lists data that was erased on purpose; the output has the same gaps without the list".to_owned();
-    recorded.incomplete.then_some(incomplete).into_iter().chain(recorded.erased.then_some(erased))
+    let carried = format == Format::Kdump && !recorded.erase_info.is_empty();
+    let erased = (recorded.erased && !carried).then_some(erased);
+    recorded.incomplete.then_some(incomplete).into_iter().chain(erased)
 }
 
-fn output(job: &Job, source: &Source) -> Result<Option<Output>> {
+/// Where the dump goes.
+#[derive(Default)]
+pub(super) enum Place {
+    /// Nowhere: a dry run.
+    #[default]
+    Nowhere,
+    /// One file, or a pipe.
+    One(Output),
+    /// The files of a split set.
+    Set(Vec<Target>),
+}
+
+fn place(job: &Job, source: &Source) -> Result<Place> {
+    let one = |target: Target| Place::One(Output::File(target.limited(job.limit)));
     Ok(match &job.output {
-        None => None,
-        Some(Destination::StandardOutput) => Some(Output::Pipe(Pipe::standard_output()?)),
-        Some(Destination::File(name)) => Some(Output::File(Target::create(name, job.force, source.opened())?)),
+        None => Place::Nowhere,
+        Some(Destination::StandardOutput) => Place::One(Output::Pipe(Pipe::standard_output(job.limit)?)),
+        Some(Destination::File(name)) => one(Target::create(name, job.force, source.opened())?),
+        Some(Destination::Files(names)) => {
+            let targets = Target::create_all(names, job.force, source.opened())?;
+            Place::Set(targets.into_iter().map(|target| target.limited(job.limit)).collect())
+        }
     })
 }
 

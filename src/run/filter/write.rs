@@ -3,6 +3,8 @@
 //! Knows which sink takes what, and what stays of a dump that cannot be completed. Must not ask what pages are. Gives an
 //! [`Outcome`] to the report.
 
+use std::path::PathBuf;
+
 use vdump_filters::DumpLevel;
 
 use super::{Classified, Outcome, Run, addresses};
@@ -10,18 +12,32 @@ use crate::{
     bitmap::PageBitmap,
     cli::resolve::Destination,
     error::{Error, Kind, Result},
-    pipeline::{PackedBatch, Packer, find_zeros, in_order},
-    plan::{Batches, ElfPlan},
+    pipeline::{Copier, PackedBatch, Packer, find_zeros, in_order},
+    plan::{Batch, Batches, ElfPlan},
     run::facts,
     sink::{ElfSink, KdumpFacts, KdumpSink, LostPage, Sink, Target, Written},
     source::Recorded,
 };
 
+/// One thread's part of the work.
+enum Worker<'a> {
+    Packs(Packer<'a>),
+    Copies(Copier<'a>),
+}
+
+/// What stays of a dump that cannot be completed.
+pub(super) enum Left {
+    /// Nothing under any name.
+    Nothing,
+    /// What was written, if the flag is set or it lies under a name that the caller chose.
+    Written(bool),
+}
+
 impl Run<'_> {
     pub(super) fn write_kdump(&self, target: Target, classified: &Classified) -> Result<Outcome> {
         let facts = self.kdump_facts();
         let ram = self.source.existing().pfn_ranges(self.page_shift);
-        let sink = KdumpSink::create(target, &facts, 1 << self.page_shift, ram, &classified.kept)?;
+        let sink = KdumpSink::create(target, &facts, 1 << self.page_shift, ram, &classified.kept, None)?;
         let pages = &classified.kept;
         self.write(Box::new(sink), pages.count(), 0, |commit| self.pack(pages, 1, commit))
     }
@@ -89,7 +105,7 @@ impl Run<'_> {
             if ended_early { self.check_interrupted(&how_far) } else { self.check_something(sink.written()) }
         });
         match result.and_then(|()| sink.finish()) {
-            Ok(bytes) => Ok(Outcome { written: sink.written().clone(), bytes, gap_pages }),
+            Ok(bytes) => Ok(Outcome { written: sink.written().clone(), bytes, gap_pages, parts: Vec::new() }),
             Err(error) => {
                 self.progress.finish();
                 Err(self.give_up(sink.as_mut(), error, &how_far))
@@ -97,25 +113,43 @@ impl Run<'_> {
         }
     }
 
-    /// Ends a dump that cannot be completed. What could be written is worth keeping, unless a person pressed Ctrl-C, asked for
-    /// all or nothing, or got nothing.
+    /// Ends a dump that cannot be completed.
     fn give_up(&self, sink: &mut dyn Sink, error: Error, how_far: &str) -> Error {
-        let keep = match error.kind() {
-            Kind::Interrupted => self.stop.keeps_partial(),
-            Kind::Input => false,
-            _ => true,
-        };
-        match sink.abandon(keep) {
-            Some(partial) => error.or_next_step(format!("{} has what was written {how_far}", partial.display())),
-            None if self.job.output == Some(Destination::StandardOutput) => {
+        match self.left_by(&error) {
+            Left::Nothing => {
+                sink.discard();
+                error
+            }
+            Left::Written(keep) => self.explained(error, sink.abandon(keep).as_slice(), how_far),
+        }
+    }
+
+    /// What stays. What could be written is worth keeping, unless a person pressed Ctrl-C, asked for all or nothing, or got
+    /// nothing; or a higher level is tried next.
+    pub(super) fn left_by(&self, error: &Error) -> Left {
+        match error.kind() {
+            Kind::NoSpace if !self.job.next_levels.is_empty() => Left::Nothing,
+            Kind::Interrupted => Left::Written(self.stop.keeps_partial()),
+            Kind::Input => Left::Written(false),
+            _ => Left::Written(true),
+        }
+    }
+
+    /// Says where what stays is.
+    pub(super) fn explained(&self, error: Error, partial: &[PathBuf], how_far: &str) -> Error {
+        let names: Vec<_> = partial.iter().map(|path| path.display().to_string()).collect();
+        match names.as_slice() {
+            [name] => error.or_next_step(format!("{name} has what was written {how_far}")),
+            [_, ..] => error.or_next_step(format!("{} have what was written {how_far}", names.join(", "))),
+            [] if self.job.output == Some(Destination::StandardOutput) => {
                 error.or_next_step("what went to standard output so far is no whole dump")
             }
-            None => error.or_next_step("no dump was written"),
+            [] => error.or_next_step("no dump was written"),
         }
     }
 
     /// A dump without a single page is none.
-    fn check_something(&self, written: &Written) -> Result<()> {
+    pub(super) fn check_something(&self, written: &Written) -> Result<()> {
         let Written { zero, stored, lost, lost_pages } = written;
         match lost_pages.first() {
             Some(page) if *stored == 0 && *zero == 0 => {
@@ -127,6 +161,21 @@ impl Run<'_> {
         }
     }
 
+    /// A worker that reads and compresses batches, or copies them.
+    pub(super) fn packer(&self) -> impl FnMut(Batch, &mut PackedBatch) {
+        let mut worker = match self.source.stored_pages().filter(|_| self.job.copy) {
+            Some(stored) => Worker::Copies(Copier::new(stored, self.source.ram(), self.page_shift, self.job.strict)),
+            None => {
+                let codec = self.job.compression.codec();
+                Worker::Packs(Packer::new(self.source.reader(), codec, self.page_shift))
+            }
+        };
+        move |batch, out| match &mut worker {
+            Worker::Packs(packer) => packer.pack(&batch, out),
+            Worker::Copies(copier) => copier.copy(&batch, out),
+        }
+    }
+
     /// Packs every `step`-th batch of `pages` on all threads and hands the batches to `commit` in order.
     pub(super) fn pack(
         &self,
@@ -134,27 +183,25 @@ impl Run<'_> {
         step: usize,
         commit: impl FnMut(&mut PackedBatch) -> Result<()>,
     ) -> Result<()> {
-        let make_worker = || {
-            let mut packer = Packer::new(self.source.reader(), self.job.compression.codec(), self.page_shift);
-            move |batch, out: &mut PackedBatch| packer.pack(&batch, out)
-        };
         let batches = Batches::new(pages, self.budget.batch_pages).step_by(step);
         let buffers = vec![PackedBatch::default(); self.budget.buffers()];
-        in_order(&self.pool, batches, buffers, make_worker, || self.progress.stopped(), commit)
+        in_order(&self.pool, batches, buffers, || self.packer(), || self.progress.stopped(), commit)
     }
 
     pub(super) fn kdump_facts(&self) -> KdumpFacts {
         let (info, recorded) = (self.info.as_ref(), self.source.recorded());
         let phys_base = self.kernel.as_ref().map(|kernel| kernel.layout.paging.phys_base);
         let saved = self.source.saved_cpus() as u32;
+        let copied = recorded.filter(|_| self.job.copy);
         KdumpFacts {
             utsname: facts::utsname(self.source, info),
             crash_time: facts::crash_time(self.source, info).unwrap_or(0),
             phys_base: phys_base.or_else(|| recorded?.phys_base).unwrap_or(0),
             level: recorded.and_then(|recorded| left_out_before(recorded, self.job.level)).unwrap_or(self.job.level),
-            codec_flags: self.job.compression.codec().flags(),
+            codec_flags: copied.map_or_else(|| self.job.compression.codec().flags(), |recorded| recorded.codec_flags),
             cpus: if saved > 0 { saved } else { recorded.map_or(0, |recorded| recorded.cpus) },
             notes: self.source.notes().to_vec(),
+            erased: recorded.map_or_else(Vec::new, |recorded| recorded.erase_info.clone()),
             vmcoreinfo: self.source.vmcoreinfo().map(|(offset, text)| (offset, text.len())),
         }
     }
