@@ -53,7 +53,7 @@ impl<'a> Copier<'a> {
         let mut pfn = run.start;
         stored.each(offset >> *page_shift, run.len(), &mut |page| {
             let fate = match &page {
-                Ok((codec, bytes)) => fate(*codec, bytes, 1 << *page_shift, judge.as_mut()),
+                Ok((codec, bytes)) => fate(*codec, bytes, 1 << *page_shift, judge),
                 Err(error) => Fate::Lost(error.to_string()),
             };
             if let (Fate::Stored { .. }, Ok((_, bytes))) = (&fate, page) {
@@ -66,7 +66,7 @@ impl<'a> Copier<'a> {
 }
 
 /// What becomes of a page. What no reader could decode is lost; whether the data is sound only decoding tells.
-fn fate(codec: u32, bytes: &[u8], size: usize, judge: Option<&mut (Decoder, Vec<u8>)>) -> Fate {
+fn fate(codec: u32, bytes: &[u8], size: usize, judge: &mut Option<(Decoder, Vec<u8>)>) -> Fate {
     match codec {
         flags::RAW if bytes.len() != size => {
             return Fate::Lost(format!("the page is stored as {} bytes instead of {size}", bytes.len()));

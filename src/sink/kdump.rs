@@ -47,7 +47,7 @@ impl KdumpSink {
         dumped: &PageBitmap,
         part: Option<PfnRange>,
     ) -> Result<Self> {
-        let stored = part.map_or_else(|| dumped.count(), |part| dumped.runs_in(part).map(|run| run.len()).sum());
+        let stored = part.map_or_else(|| dumped.count(), |part| dumped.runs_in(part).map(PfnRange::len).sum());
         let areas = front::areas(page_size, facts, dumped, stored)?;
         target.require(areas.data, "the dump's headers")?;
         let header = front::header(facts, &areas, dumped.len(), STATUS_INCOMPLETE);

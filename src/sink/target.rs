@@ -73,19 +73,19 @@ impl Target {
 
     fn create_beside(name: &Path, force: bool, inputs: &[File], others: &[Self]) -> Result<Self> {
         let work = work_name(name)?;
+        for path in [name, &work] {
+            if let Some(other) = others.iter().find(|other| is_same(&other.file, path)) {
+                return Err(Error::new(Kind::Usage, format!("cannot create {}", name.display()))
+                    .because(format!("it would be the same file as {}", other.name.display()))
+                    .next_step("give each part a name of its own"));
+            }
+        }
         check_name(name, force)?;
         for path in [name, &work] {
             if inputs.iter().any(|input| is_same(input, path)) {
                 return Err(Error::new(Kind::Usage, format!("cannot create {}", name.display()))
                     .because(format!("{} is the input", path.display()))
                     .next_step("choose another name"));
-            }
-        }
-        for path in [name, &work] {
-            if let Some(other) = others.iter().find(|other| is_same(&other.file, path)) {
-                return Err(Error::new(Kind::Usage, format!("cannot create {}", name.display()))
-                    .because(format!("it would be the same file as {}", other.name.display()))
-                    .next_step("give each part a name of its own"));
             }
         }
         if force {

@@ -45,6 +45,8 @@ pub struct Spec {
     pub pages: BTreeMap<u64, (Vec<u8>, Stored)>,
     pub excluded: BTreeSet<u64>,
     pub part: Option<Range<u64>>,
+    /// What was erased on purpose, as makedumpfile lists it.
+    pub erased: &'static str,
     /// One bitmap, as the oldest writers had.
     pub one_plane: bool,
 }
@@ -94,6 +96,7 @@ impl Spec {
             pages: BTreeMap::new(),
             excluded: BTreeSet::new(),
             part: None,
+            erased: "",
             one_plane: false,
         }
     }
@@ -197,6 +200,12 @@ impl Spec {
             put(&mut bytes, desc, &offset.to_le_bytes());
             put(&mut bytes, desc + 8, &size.to_le_bytes());
             put(&mut bytes, desc + 12, &u32::to_le_bytes(flags));
+        }
+        if !self.erased.is_empty() {
+            let at = bytes.len() as u64;
+            bytes.extend(self.erased.as_bytes());
+            put(&mut bytes, block + 64, &at.to_le_bytes());
+            put(&mut bytes, block + 72, &(self.erased.len() as u64).to_le_bytes());
         }
         (bytes, Areas { notes: block + 104, bitmap1, bitmap2, descs, data })
     }

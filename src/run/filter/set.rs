@@ -13,6 +13,7 @@ use vdump_filters::PfnRange;
 use super::{Classified, Outcome, Run, write::Left};
 use crate::{
     bitmap::PageBitmap,
+    cli::resolve::Destination,
     error::{Error, Kind, Result},
     pipeline::{PackedBatch, in_lanes, in_order},
     plan::{Batch, Batches, Density, SHARE_FRAMES, shares},
@@ -45,7 +46,7 @@ impl Run<'_> {
         match result.and_then(|()| set.finish()) {
             Ok(sizes) => {
                 let written = set.written();
-                let lines = self.job.output.iter().flat_map(|output| output.files()).zip(sizes.iter().zip(&shares));
+                let lines = self.job.output.iter().flat_map(Destination::files).zip(sizes.iter().zip(&shares));
                 let parts = lines.map(|(name, (bytes, share))| PartLine {
                     name: name.display().to_string(),
                     bytes: *bytes,

@@ -13,7 +13,7 @@ use crate::{
     format::diskdump::{DESC_SIZE, PageDesc},
     source::{
         MAX_READ,
-        store::{Store, StoreError, StoreReader, StoredPages},
+        store::{PutStored, Store, StoreError, StoreReader, StoredPages},
     },
 };
 
@@ -225,7 +225,7 @@ impl StoreReader for Reader<'_> {
 const DESCS: u64 = 1024;
 
 impl StoredPages for Reader<'_> {
-    fn each(&mut self, first: u64, count: u64, put: &mut dyn FnMut(Result<(u32, &[u8]), StoreError>)) {
+    fn each(&mut self, first: u64, count: u64, put: PutStored<'_>) {
         let (mut at, end) = (first, first.saturating_add(count));
         while at < end {
             let Some(index) = self.pages.share(at) else {
@@ -253,7 +253,7 @@ impl StoredPages for Reader<'_> {
 
 impl Reader<'_> {
     /// Hands over the pages whose descriptors were just read; neighbours in the file are read together.
-    fn hand_over(&mut self, index: usize, first: u64, put: &mut dyn FnMut(Result<(u32, &[u8]), StoreError>)) {
+    fn hand_over(&mut self, index: usize, first: u64, put: PutStored<'_>) {
         let mut at = 0;
         while at < self.descs.len() {
             let start = at;

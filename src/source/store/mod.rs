@@ -45,11 +45,13 @@ pub trait Store: Send + Sync + fmt::Debug {
     }
 }
 
+/// Takes a page as it is stored: the flags that name its codec, and the data.
+pub type PutStored<'a> = &'a mut dyn FnMut(Result<(u32, &[u8]), StoreError>);
+
 /// One thread's reader of pages as they are stored.
 pub trait StoredPages: Send {
-    /// Hands over the pages numbered from `first` on, `count` of them in order: the flags that name the codec with the data,
-    /// or why there is none.
-    fn each(&mut self, first: u64, count: u64, put: &mut dyn FnMut(Result<(u32, &[u8]), StoreError>));
+    /// Hands over the pages numbered from `first` on, `count` of them in order, or why there is none.
+    fn each(&mut self, first: u64, count: u64, put: PutStored<'_>);
 }
 
 /// One thread's reader.
