@@ -206,6 +206,24 @@ fn a_stream_becomes_the_file() {
     assert!(said.contains("something follows"), "{said}");
 }
 
+/// What a filtered dump left out exists all the same, also after it went through a pipe.
+#[test]
+fn a_filtered_dump_goes_through_a_pipe_unchanged() {
+    let dir = temp_dir();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("in"), spec().build().0).unwrap();
+    let stream = fs::File::create(at("stream")).unwrap();
+    let convert = || {
+        let mut command = vdump();
+        command.args(["convert", "-c", "lzo"]).arg(at("in"));
+        command
+    };
+    assert!(convert().arg("-").stdout(stream).stderr(Stdio::null()).status().unwrap().success());
+    run(convert().arg(at("file"))).ok();
+    run(vdump().args(["merge", "-"]).arg(at("merged")).stdin(fs::File::open(at("stream")).unwrap())).ok();
+    assert!(fs::read(at("merged")).unwrap() == fs::read(at("file")).unwrap());
+}
+
 #[test]
 fn broken_streams_leave_what_came() {
     let dir = temp_dir();

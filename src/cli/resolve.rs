@@ -185,7 +185,11 @@ fn output_names(typed: &[PathBuf], split: Option<u16>) -> Result<Vec<PathBuf>> {
 
 /// OUTPUT-1 to OUTPUT-N; `-incomplete` stays at the end.
 fn part_names(output: &Path, count: u16) -> Vec<PathBuf> {
-    let name = output.file_name().unwrap_or(output.as_os_str());
+    let name = match output.file_name() {
+        Some(name) if !output.as_os_str().as_bytes().ends_with(b"/") => name,
+        // No name of a file: whoever creates it says so.
+        _ => return vec![output.to_owned()],
+    };
     let bytes = name.as_bytes();
     let (stem, end) = match bytes.strip_suffix(INCOMPLETE.as_bytes()) {
         Some(stem) => (OsStr::from_bytes(stem), INCOMPLETE),
@@ -196,8 +200,8 @@ fn part_names(output: &Path, count: u16) -> Vec<PathBuf> {
         name.push(format!("-{number}{end}"));
         output.with_file_name(name)
     };
-    // `-` is no name: it is refused later, under its own.
-    if name == "-" { vec![output.to_owned(); 2] } else { (1..=count).map(part).collect() }
+    // Standard output is refused later, under its own name.
+    if output.as_os_str() == "-" { vec![output.to_owned(); 2] } else { (1..=count).map(part).collect() }
 }
 
 fn destination(mut names: Vec<PathBuf>) -> Option<Destination> {

@@ -50,7 +50,6 @@ fn to_a_pipe() -> Error {
 struct Rearranged {
     output: String,
     records: u64,
-    /// Records that begin before the end of an earlier one.
     bytes_read: u64,
     bytes_written: u64,
     warnings: Vec<String>,

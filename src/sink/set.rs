@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use rayon::prelude::{IntoParallelRefMutIterator as _, ParallelIterator as _};
 use vdump_filters::PfnRange;
 
 use super::{KdumpFacts, KdumpSink, Sink as _, Target, Written};
@@ -30,9 +31,18 @@ impl KdumpSet {
         ram: impl Fn() -> R,
         dumped: &PageBitmap,
     ) -> Result<Self> {
-        let parts = targets.into_iter().zip(&frames);
-        let parts = parts.map(|(target, part)| KdumpSink::create(target, facts, page_size, ram(), dumped, Some(*part)));
-        Ok(Self { parts: parts.collect::<Result<_>>()?, frames })
+        let mut set = Self { parts: Vec::with_capacity(targets.len()), frames };
+        for (target, part) in targets.into_iter().zip(set.frames.clone()) {
+            match KdumpSink::create(target, facts, page_size, ram(), dumped, Some(part)) {
+                Ok(sink) => set.parts.push(sink),
+                Err(error) => {
+                    // Parts without a page are worth nothing.
+                    set.discard();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(set)
     }
 
     /// The parts, to be written to.
@@ -46,13 +56,14 @@ impl KdumpSet {
         self.parts.iter().map(|part| part.written().clone()).fold(Written::default(), Written::and)
     }
 
-    /// Completes all parts and gives them their names. Returns their sizes, bytes.
+    /// Completes all parts and gives them their names. Returns their sizes, bytes. Runs on the current rayon pool.
     ///
     /// # Errors
     /// As [`super::Sink::finish`]. No part has its name then.
     pub fn finish(&mut self) -> Result<Vec<u64>> {
         self.share_losses()?;
-        let sizes = self.parts.iter_mut().map(KdumpSink::complete).collect::<Result<_>>()?;
+        // At once: each may have a disk of its own to wait for.
+        let sizes = self.parts.par_iter_mut().map(KdumpSink::complete).collect::<Result<_>>()?;
         for part in &mut self.parts {
             part.mark(false)?;
             part.target().sync()?;
@@ -93,5 +104,58 @@ impl KdumpSet {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use vdump_filters::DumpLevel;
+
+    use super::*;
+
+    fn set(names: &[PathBuf]) -> KdumpSet {
+        let facts = KdumpFacts {
+            utsname: [[b'x'; 65]; 6],
+            crash_time: 1,
+            phys_base: 0,
+            level: DumpLevel::MAX,
+            codec_flags: 0,
+            cpus: 1,
+            notes: Vec::new(),
+            vmcoreinfo: None,
+            erased: Vec::new(),
+        };
+        let frames = (0..names.len() as u64).map(|part| PfnRange::new(part * 64, part * 64 + 64)).collect();
+        let dumped = PageBitmap::new(64 * names.len() as u64);
+        let targets = Target::create_all(names, false, &[]).unwrap();
+        KdumpSet::create(targets, frames, &facts, 4096, || std::iter::empty::<PfnRange>(), &dumped).unwrap()
+    }
+
+    fn there(room: &Path) -> Vec<String> {
+        let entries = fs::read_dir(room).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> = entries.collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn names_come_all_or_none() {
+        let room = tempfile::tempdir().unwrap();
+        let names = ["a", "b", "c"].map(|name| room.path().join(name));
+        set(&names).finish().unwrap();
+        assert_eq!(there(room.path()), ["a", "b", "c"]);
+        names.iter().for_each(|name| fs::remove_file(name).unwrap());
+        let mut taken = set(&names);
+        fs::write(&names[1], "precious").unwrap();
+        assert!(taken.finish().is_err());
+        assert_eq!(taken.abandon(true).len(), 3);
+        assert_eq!(there(room.path()), ["a-incomplete", "b", "b-incomplete", "c-incomplete"]);
+        assert_eq!(fs::read(&names[1]).unwrap(), b"precious");
+        // All say so again.
+        for name in ["a-incomplete", "b-incomplete", "c-incomplete"] {
+            assert_eq!(fs::read(room.path().join(name)).unwrap()[424], 8, "{name}");
+        }
     }
 }

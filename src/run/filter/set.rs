@@ -43,7 +43,7 @@ impl Run<'_> {
         let result = result.and_then(|()| {
             if done < total { self.check_interrupted(&how_far) } else { self.check_something(&set.written()) }
         });
-        match result.and_then(|()| set.finish()) {
+        match result.and_then(|()| self.pool.install(|| set.finish())) {
             Ok(sizes) => {
                 let written = set.written();
                 let lines = self.job.output.iter().flat_map(Destination::files).zip(sizes.iter().zip(&shares));

@@ -194,12 +194,14 @@ impl Run<'_> {
         let saved = self.source.saved_cpus() as u32;
         let copied = recorded.filter(|_| self.job.copy);
         KdumpFacts {
-            utsname: facts::utsname(self.source, info),
-            crash_time: facts::crash_time(self.source, info).unwrap_or(0),
+            // What is copied keeps its header.
+            utsname: copied.map_or_else(|| facts::utsname(self.source, info), |recorded| recorded.utsname),
+            crash_time: copied
+                .map_or_else(|| facts::crash_time(self.source, info).unwrap_or(0), |recorded| recorded.crash_time),
             phys_base: phys_base.or_else(|| recorded?.phys_base).unwrap_or(0),
             level: recorded.and_then(|recorded| left_out_before(recorded, self.job.level)).unwrap_or(self.job.level),
             codec_flags: copied.map_or_else(|| self.job.compression.codec().flags(), |recorded| recorded.codec_flags),
-            cpus: if saved > 0 { saved } else { recorded.map_or(0, |recorded| recorded.cpus) },
+            cpus: if saved > 0 && copied.is_none() { saved } else { recorded.map_or(0, |recorded| recorded.cpus) },
             notes: self.source.notes().to_vec(),
             erased: recorded.map_or_else(Vec::new, |recorded| recorded.erase_info.clone()),
             vmcoreinfo: self.source.vmcoreinfo().map(|(offset, text)| (offset, text.len())),

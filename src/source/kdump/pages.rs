@@ -275,10 +275,18 @@ impl Reader<'_> {
                 end = further;
                 at += 1;
             }
-            let data = self.files[index].read(from, (end - from) as usize);
+            let place = |desc: &PageDesc| ((desc.offset.get() - from) as usize, desc.size.get() as usize);
+            if let Ok(data) = self.files[index].read(from, (end - from) as usize) {
+                for desc in &self.descs[start..at] {
+                    let (offset, len) = place(desc);
+                    put(Ok((desc.flags.get(), &data[offset..offset + len])));
+                }
+                continue;
+            }
+            // One by one: what cannot be read costs itself only.
             for desc in &self.descs[start..at] {
-                let (offset, len) = ((desc.offset.get() - from) as usize, desc.size.get() as usize);
-                put(data.as_ref().map(|data| (desc.flags.get(), &data[offset..offset + len])).map_err(Clone::clone));
+                let data = self.files[index].read(desc.offset.get(), place(desc).1);
+                put(data.map(|data| (desc.flags.get(), data)));
             }
         }
     }
