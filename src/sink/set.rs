@@ -130,7 +130,7 @@ mod tests {
         let frames = (0..names.len() as u64).map(|part| PfnRange::new(part * 64, part * 64 + 64)).collect();
         let dumped = PageBitmap::new(64 * names.len() as u64);
         let targets = Target::create_all(names, false, &[]).unwrap();
-        KdumpSet::create(targets, frames, &facts, 4096, || std::iter::empty::<PfnRange>(), &dumped).unwrap()
+        KdumpSet::create(targets, frames, &facts, 4096, std::iter::empty::<PfnRange>, &dumped).unwrap()
     }
 
     fn there(room: &Path) -> Vec<String> {
