@@ -6,6 +6,7 @@ mod dmesg;
 mod facts;
 mod filter;
 mod info;
+mod merge;
 mod stop;
 
 use std::{
@@ -31,6 +32,7 @@ pub fn run(cli: &Cli) -> Result<()> {
     match &cli.command {
         Command::Filter(filter) => filter::run(filter),
         Command::Convert(convert) => filter::run(&convert.as_filter()),
+        Command::Merge(merge) => merge::run(merge),
         Command::Info(info) => info::run(info),
         Command::Dmesg(dmesg) => dmesg::run(dmesg),
     }
@@ -41,17 +43,21 @@ pub fn run(cli: &Cli) -> Result<()> {
 /// # Errors
 /// As [`run`]; also an option that cannot be honoured.
 pub fn as_makedumpfile(words: impl Iterator<Item = OsString>) -> Result<()> {
-    let words = words.map(|word| word.to_string_lossy().into_owned());
     match compat::parse(words)? {
         Request::Run(cli, notes) => {
             for note in notes {
-                let _ = writeln!(io::stderr(), "vdump: note: {note}");
+                self::note(&note);
             }
             run(&cli)
         }
         Request::Help => print(|out| out.write_all(compat::HELP.as_bytes())),
         Request::Version => print(|out| writeln!(out, "makedumpfile: vdump {}", env!("CARGO_PKG_VERSION"))),
     }
+}
+
+/// Says something that is no error.
+fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "vdump: note: {}", crate::error::printable(text));
 }
 
 /// Prints an error the way every error is printed.

@@ -35,6 +35,8 @@ pub enum Command {
     Filter(Filter),
     /// Write a dump in another format; keeps every page and needs no knowledge of the kernel
     Convert(Convert),
+    /// Put the parts of a split dump together, or a stream in order, without compressing anything again
+    Merge(Merge),
     /// Say what a dump is
     Info(Info),
     /// Print the crashed kernel's log
@@ -44,7 +46,7 @@ pub enum Command {
 /// Options of `vdump filter`.
 #[derive(Clone, Debug, Args)]
 #[command(
-    override_usage = "vdump filter [OPTIONS] <INPUT>... <OUTPUT>\n       vdump filter [OPTIONS] --dry-run <INPUT>..."
+    override_usage = "vdump filter [OPTIONS] <INPUT>... <OUTPUT>\n       vdump filter [OPTIONS] -o <OUTPUT> [-o <OUTPUT>]... <INPUT>...\n       vdump filter [OPTIONS] --dry-run <INPUT>..."
 )]
 pub struct Filter {
     /// INPUT: the memory to read: /proc/vmcore, a copy of it, QEMU's dump-guest-memory, or a kdump-compressed dump (all parts
@@ -55,8 +57,10 @@ pub struct Filter {
 
     /// What to drop: the sum of 1 (zero pages), 2 (page cache), 4 (page cache with private data), 8 (user memory), 16 (free
     /// pages)
-    #[arg(short, long, value_name = "LEVEL", default_value = "31")]
-    pub dump_level: DumpLevel,
+    ///
+    /// Several, separated by commas: the next one is taken where the dump does not fit the device or --limit
+    #[arg(short, long, value_name = "LEVEL[,LEVEL]...", default_value = "31", value_delimiter = ',', num_args = 1)]
+    pub dump_level: Vec<DumpLevel>,
 
     /// How to read raw memory.
     #[command(flatten)]
@@ -77,6 +81,10 @@ pub struct Filter {
     /// Keep every page and ask nothing of the kernel: what `vdump convert` does.
     #[arg(skip)]
     pub keep_all: bool,
+
+    /// Copy compressed pages as they are: what `vdump merge` does.
+    #[arg(skip)]
+    pub copy: bool,
 }
 
 /// Options of `vdump convert`.
@@ -104,11 +112,83 @@ impl Convert {
         Filter {
             files: self.files.clone(),
             reading: self.reading.clone(),
-            dump_level: DumpLevel::NONE,
+            dump_level: vec![DumpLevel::NONE],
             writing: self.writing.clone(),
             dry_run: false,
             verbose: false,
             keep_all: true,
+            copy: false,
+        }
+    }
+}
+
+/// Options of `vdump merge`.
+#[derive(Clone, Debug, Args)]
+#[command(override_usage = "vdump merge [OPTIONS] <PART>... <OUTPUT>\n       vdump merge [OPTIONS] - <OUTPUT>")]
+pub struct Merge {
+    /// PART: all parts of a split kdump-compressed dump in any order, also flattened or compressed; or '-': a flattened dump
+    /// from standard input, as 'makedumpfile -F' or 'vdump filter INPUT -' write it. OUTPUT: the whole dump
+    #[arg(required = true, num_args = 2.., value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    /// Bytes that OUTPUT may have at most; a dump that would be larger ends there, incomplete
+    #[arg(long, value_name = "SIZE", value_parser = resolve::parse_size)]
+    pub limit: Option<u64>,
+
+    /// Threads that copy [default: the CPUs this process may use]
+    #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub threads: Option<u16>,
+
+    /// Memory to use at most, for example 64M [default: half of what is available to this process]
+    #[arg(long, value_name = "SIZE", value_parser = resolve::parse_size)]
+    pub memory_limit: Option<u64>,
+
+    /// Print the report as JSON on standard output
+    #[arg(long)]
+    pub json: bool,
+
+    /// How to show progress; 'none' prints nothing but errors
+    #[arg(long, value_enum, default_value_t = ProgressStyle::Auto)]
+    pub progress: ProgressStyle,
+
+    /// Overwrite OUTPUT
+    #[arg(long)]
+    pub force: bool,
+
+    /// Decompress every page to see whether it is whole, and fail where one is not; otherwise pages are copied unseen
+    #[arg(long)]
+    pub strict: bool,
+}
+
+impl Merge {
+    /// The same as a filter run that drops nothing and copies what is compressed.
+    #[must_use]
+    pub fn as_filter(&self) -> Filter {
+        let &Self { limit, threads, memory_limit, json, progress, force, strict, .. } = self;
+        let format = Some(Format::Kdump);
+        let (compress, split, output) = (Some(Compression::None), None, Vec::new());
+        Filter {
+            files: self.files.clone(),
+            reading: Reading::default(),
+            dump_level: vec![DumpLevel::NONE],
+            writing: Writing {
+                format,
+                compress,
+                map_virtual: false,
+                split,
+                output,
+                limit,
+                threads,
+                memory_limit,
+                json,
+                progress,
+                force,
+                strict,
+            },
+            dry_run: false,
+            verbose: false,
+            keep_all: true,
+            copy: true,
         }
     }
 }
@@ -158,6 +238,18 @@ pub struct Writing {
     /// its page tables map; only for elf
     #[arg(long = "virtual")]
     pub map_virtual: bool,
+    /// Write a split set: N files OUTPUT-1 to OUTPUT-N at once, each with its share of the pages (kdump only). Where OUTPUT
+    /// ends in -incomplete the number comes before that
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64), conflicts_with = "output")]
+    pub split: Option<u16>,
+
+    /// The dump to write; then every FILE is an input. Several times: a split set of exactly these files (kdump only)
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Vec<PathBuf>,
+
+    /// Bytes that each output file may have at most, for example 2G; a dump that would be larger ends there, incomplete
+    #[arg(long, value_name = "SIZE", value_parser = resolve::parse_size)]
+    pub limit: Option<u64>,
 
     /// Worker threads [default: the CPUs this process may use]
     #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]

@@ -7,6 +7,8 @@ use std::fmt;
 use serde::Serialize;
 use vdump_filters::PageClass;
 
+use crate::error::printable;
+
 /// Pages of one class.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct ClassLine {
@@ -73,6 +75,19 @@ pub struct DoubtLine {
     pub pages: u64,
 }
 
+/// One file of a split set.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct PartLine {
+    /// Its name.
+    pub name: String,
+    /// Its size, bytes.
+    pub bytes: u64,
+    /// Its first frame.
+    pub start_pfn: u64,
+    /// One past its last frame.
+    pub end_pfn: u64,
+}
+
 /// What an ELF dump shows at the kernel's virtual addresses, beside the segments that show physical memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct MappedLine {
@@ -134,6 +149,9 @@ pub struct Report {
     pub bytes_kept: u64,
     /// Size of the output; the estimate in a dry run.
     pub bytes_written: u64,
+    /// The files of a split set; empty for one file.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<PartLine>,
     /// Page size, bytes.
     pub page_size: u64,
     /// Worker threads.
@@ -176,6 +194,9 @@ impl fmt::Display for Report {
             write!(f, ", peak memory {}", human_bytes(peak))?;
         }
         writeln!(f)?;
+        for PartLine { name, bytes, .. } in &self.parts {
+            writeln!(f, "  {} has {}", printable(name), human_bytes(*bytes))?;
+        }
         self.notes(f)
     }
 }

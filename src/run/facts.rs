@@ -3,11 +3,12 @@
 use object::elf::{EM_386, EM_AARCH64, EM_ARM, EM_PPC64, EM_RISCV, EM_S390, EM_X86_64, Machine};
 
 use crate::{
+    cli::Format,
     error::{Error, Result},
     format::diskdump::UTS_LEN,
     layout::{self, KernelLayout, VmcoreInfo},
     memory::{ReadVirt as _, VirtReader},
-    source::{CutShort, Source},
+    source::{CutShort, Recorded, Source},
 };
 
 pub(super) fn vmcoreinfo(source: &Source) -> Option<VmcoreInfo> {
@@ -86,13 +87,14 @@ pub(super) fn cut_short(source: &Source, page_shift: u32) -> Option<String> {
 }
 
 /// What is missing in the input, and the output cannot say.
-pub(super) fn said_before(source: &Source) -> Vec<String> {
+pub(super) fn said_before(source: &Source, format: Format) -> Vec<String> {
     let mut said = Vec::new();
     // What a cut file lacks is said with the losses.
     if source.is_incomplete() && source.cut_short().is_none() {
         said.push("the input is incomplete: pages that it lost are missing in the output too".to_owned());
     }
-    if source.recorded().is_some_and(|recorded| recorded.erased) {
+    let carried = |recorded: &Recorded| format == Format::Kdump && !recorded.erase_info.is_empty();
+    if source.recorded().is_some_and(|recorded| recorded.erased && !carried(recorded)) {
         let erased = "the input lists data that was erased on purpose; the output has the same gaps without the list";
         said.push(erased.to_owned());
     }

@@ -28,6 +28,7 @@ pub use open::is_part;
 pub use ram::{Piece, RamMap};
 pub use raw::{CoreHeaders, Opening, RamGiven};
 pub use reader::{PageReader, ReadError};
+pub use store::StoredPages;
 
 use open::read_some_at;
 use store::Store;
@@ -214,6 +215,13 @@ impl Source {
     pub fn map_bytes(&self) -> u64 {
         let pieces = self.ram.pieces().len() + self.existing.as_ref().map_or(0, |map| map.pieces().len());
         (pieces * size_of::<Piece>()) as u64
+    }
+
+    /// A reader of pages as they are stored, by number: the offset of [`Source::ram`] in pages. `None` where the format has
+    /// no such pages.
+    #[must_use]
+    pub fn stored_pages(&self) -> Option<Box<dyn StoredPages + '_>> {
+        self.store.stored_pages()
     }
 
     /// A reader of its own for one thread.

@@ -87,6 +87,7 @@ pub struct Spec {
     pub gap: usize,
     /// The notes are the end of the file.
     pub notes_last: bool,
+    /// What was erased on purpose, as makedumpfile lists it.
     pub eraseinfo: String,
     /// Bytes behind everything.
     pub trailing: usize,

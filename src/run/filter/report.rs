@@ -4,11 +4,12 @@ use std::io::{self, Write as _};
 
 use vdump_filters::{Doubt, PageClass};
 
-use super::{Classified, Outcome, Run, facts, virtual_memory};
+use super::{Classified, Outcome, Run, virtual_memory};
 use crate::{
     cli::Format,
     error::printable,
     report::{ClassLine, DoubtLine, MappedLine, Mode, PageTotals, ProblemLine, ReadErrorLine, Report, Seconds},
+    run::facts,
     sink::Written,
     sys::host,
 };
@@ -53,7 +54,10 @@ impl Run<'_> {
                 Format::Kdump => "kdump",
                 Format::Elf => "elf",
             },
-            compress: self.job.compression.to_string(),
+            compress: match self.source.recorded().filter(|_| self.job.copy) {
+                Some(recorded) => recorded.compression(),
+                None => self.job.compression.to_string(),
+            },
             dump_level: level.bits(),
             dry_run: self.job.output.is_none(),
             complete: lost == 0 && cut_short.is_none(),
@@ -89,6 +93,7 @@ impl Run<'_> {
             warnings: self.all_warnings(outcome, counts.of(PageClass::Unmapped)),
             bytes_kept: pages.kept.saturating_mul(page_size),
             bytes_written: outcome.bytes,
+            parts: outcome.parts.clone(),
             page_size,
             threads: self.budget.threads,
             memory_limit: self.budget.limit,

@@ -41,6 +41,20 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn memory(&self) -> (u64, u64) {
         (0, 0)
     }
+
+    /// A reader of pages as they are stored, for one thread; `None` where they are not compressed one by one.
+    fn stored_pages(&self) -> Option<Box<dyn StoredPages + '_>> {
+        None
+    }
+}
+
+/// Takes a page as it is stored: the flags that name its codec, and the data.
+pub type PutStored<'a> = &'a mut dyn FnMut(Result<(u32, &[u8]), StoreError>);
+
+/// One thread's reader of pages as they are stored.
+pub trait StoredPages: Send {
+    /// Hands over the pages numbered from `first` on, `count` of them in order, or why there is none.
+    fn each(&mut self, first: u64, count: u64, put: PutStored<'_>);
 }
 
 /// One thread's reader.
