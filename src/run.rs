@@ -2,6 +2,7 @@
 //!
 //! Knows the order of the rooms, and only that. The work is in the rooms; what is said about it is in `report`.
 
+mod check;
 mod dmesg;
 mod facts;
 mod filter;
@@ -33,6 +34,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Convert(convert) => filter::run(&convert.as_filter()),
         Command::Info(info) => info::run(info),
         Command::Dmesg(dmesg) => dmesg::run(dmesg),
+        Command::Check(check) => check::run(check),
     }
 }
 
@@ -57,7 +59,9 @@ pub fn as_makedumpfile(words: impl Iterator<Item = OsString>) -> Result<()> {
 /// Prints an error the way every error is printed.
 pub fn complain(error: &Error) {
     // With standard error gone there is nobody left to tell; the exit code still does.
-    let _ = writeln!(io::stderr(), "vdump: {error}");
+    if error.kind() != Kind::Said {
+        let _ = writeln!(io::stderr(), "vdump: {error}");
+    }
 }
 
 /// Writes to standard output; a reader that has seen enough (`| head`) is no failure.

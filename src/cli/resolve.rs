@@ -91,13 +91,7 @@ impl Job {
                 .because("standard output has the dump")
                 .next_step("leave out --json (the summary is on standard error), or name an output file"));
         }
-        let progress = match filter.writing.progress {
-            ProgressStyle::Auto => Mode::detect(),
-            ProgressStyle::Bar => Mode::Bar,
-            ProgressStyle::Plain => Mode::Plain,
-            ProgressStyle::None => Mode::None,
-        };
-        let available = || host::available_memory(Path::new("/")).map_or(UNKNOWN_MEMORY, |bytes| bytes / 2);
+        let progress = mode(filter.writing.progress);
         Ok(Self {
             inputs: inputs.to_vec(),
             output,
@@ -105,7 +99,7 @@ impl Job {
             format,
             compression,
             threads: threads(filter.writing.threads.map(usize::from)),
-            memory_limit: filter.writing.memory_limit.unwrap_or_else(available),
+            memory_limit: filter.writing.memory_limit.unwrap_or_else(available_memory),
             progress,
             force: filter.writing.force,
             strict: filter.writing.strict,
@@ -114,6 +108,21 @@ impl Job {
             keep_all: filter.keep_all,
         })
     }
+}
+
+/// How progress is shown here.
+pub(crate) fn mode(style: ProgressStyle) -> Mode {
+    match style {
+        ProgressStyle::Auto => Mode::detect(),
+        ProgressStyle::Bar => Mode::Bar,
+        ProgressStyle::Plain => Mode::Plain,
+        ProgressStyle::None => Mode::None,
+    }
+}
+
+/// What a run may use if nothing else was said, bytes.
+pub(crate) fn available_memory() -> u64 {
+    host::available_memory(Path::new("/")).map_or(UNKNOWN_MEMORY, |bytes| bytes / 2)
 }
 
 /// Tells inputs from the output, which is last. A dry run may go without: then the last name is an input too if it is, like
@@ -135,7 +144,7 @@ const THREADS_PER_CPU: usize = 4;
 /// So many are always allowed: to see whether the output depends on it.
 const ALWAYS_ALLOWED: usize = 16;
 
-fn threads(wanted: Option<usize>) -> usize {
+pub(crate) fn threads(wanted: Option<usize>) -> usize {
     let cpus = host::usable_cpus();
     wanted.map_or(cpus, |wanted| wanted.min((cpus * THREADS_PER_CPU).max(ALWAYS_ALLOWED)))
 }

@@ -24,8 +24,10 @@ use crate::format::note;
 pub use kdump::Recorded;
 pub use layers::Layer;
 pub use open::is_part;
+pub(crate) use open::{open_file, unknown_format};
 pub use ram::{Piece, RamMap};
 pub use reader::{PageReader, ReadError};
+pub(crate) use whole::unpack;
 
 use open::read_some_at;
 use store::Store;

@@ -85,31 +85,40 @@ impl Source {
 
 impl Opened {
     fn new(path: &Path) -> Result<Self> {
-        // Without O_NONBLOCK opening a FIFO waits for a writer that may never come.
-        let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-        let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path);
-        let file = file.map_err(|error| open_error(path, &error))?;
-        let meta = file.metadata().map_err(|error| Error::io(path, "inspect", &error))?;
-        let cannot = || Error::input(format!("cannot read {}", path.display()));
-        if meta.is_dir() {
-            return Err(cannot().because("it is a directory").next_step("name the dump file in it, usually 'vmcore'"));
-        }
-        if !meta.is_file() {
-            return Err(cannot()
-                .because("it is a device, a pipe or a socket, and pages must be read in any order")
-                .next_step("write the dump to a file and give that"));
-        }
-        let opening = |error: io::Error| Error::io(path, "open", &error);
-        let store = FileStore::new(file.try_clone().map_err(opening)?).map_err(opening)?;
-        if store.size() == 0 {
-            return Err(cannot()
-                .because("the file is empty")
-                .next_step("the dump was never written; look for a file whose name ends in -incomplete"));
-        }
+        let (file, store) = open_file(path)?;
         let (store, layers) = layers::open(path, Box::new(store))?;
         let magic = layers::start(path, store.as_ref())?;
         Ok(Self { path: path.to_owned(), file, store, layers, magic })
     }
+}
+
+/// Opens the regular file at `path`, whatever is in it.
+///
+/// # Errors
+/// It cannot be opened, is empty, or is no regular file.
+pub(crate) fn open_file(path: &Path) -> Result<(File, FileStore)> {
+    // Without O_NONBLOCK opening a FIFO waits for a writer that may never come.
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path);
+    let file = file.map_err(|error| open_error(path, &error))?;
+    let meta = file.metadata().map_err(|error| Error::io(path, "inspect", &error))?;
+    let cannot = || Error::input(format!("cannot read {}", path.display()));
+    if meta.is_dir() {
+        return Err(cannot().because("it is a directory").next_step("name the dump file in it, usually 'vmcore'"));
+    }
+    if !meta.is_file() {
+        return Err(cannot()
+            .because("it is a device, a pipe or a socket, and pages must be read in any order")
+            .next_step("write the dump to a file and give that"));
+    }
+    let opening = |error: io::Error| Error::io(path, "open", &error);
+    let store = FileStore::new(file.try_clone().map_err(opening)?).map_err(opening)?;
+    if store.size() == 0 {
+        return Err(cannot()
+            .because("the file is empty")
+            .next_step("the dump was never written; look for a file whose name ends in -incomplete"));
+    }
+    Ok((file, store))
 }
 
 /// Whether `path` is one part of a split dump, by its header; `false` also for what is no dump or not there.
@@ -151,7 +160,8 @@ fn several(path: &Path, cause: &str) -> Error {
         .next_step("several inputs are the parts of one split dump: name each of them once")
 }
 
-fn unknown_format(path: &Path) -> Error {
+/// What a file is told that is no dump.
+pub(crate) fn unknown_format(path: &Path) -> Error {
     Error::input(format!("cannot read {}", path.display()))
         .because(
             "it is neither an ELF core nor a kdump-compressed dump, nor one that is flattened or inside zstd or lz4",
