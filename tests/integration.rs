@@ -31,6 +31,7 @@ mod overwrite;
 mod partials;
 mod places;
 mod protected;
+mod rules;
 mod seekable;
 mod split_sets;
 mod terminal;

@@ -37,10 +37,11 @@ pub(super) fn vmcoreinfo(input: usize, text: Option<&[u8]>, findings: &mut Findi
         Place::of(input, "there is no such line")
     });
     let size = value("PAGESIZE");
-    let right = size.and_then(|text| text.trim().parse::<u64>().ok()).is_some_and(u64::is_power_of_two);
-    findings.must(Rule::VmcoreinfoPageSize, right, || {
-        Place::of(input, size.map_or_else(|| "there is no such line".to_owned(), |text| format!("it is {text:?}")))
-    });
+    findings.must(Rule::VmcoreinfoPageSize, size.is_some(), || Place::of(input, "there is no such line"));
+    if let Some(text) = size {
+        let power = text.trim().parse::<u64>().is_ok_and(u64::is_power_of_two);
+        findings.must(Rule::VmcoreinfoPower, power, || Place::of(input, format!("it is {text:?}")));
+    }
     let root = value("SYMBOL(swapper_pg_dir)").is_some();
     findings.must(Rule::VmcoreinfoPageTable, root, || Place::of(input, "there is no such line"));
     facts.release = facts.release.take().or_else(|| release.map(str::to_owned));

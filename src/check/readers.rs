@@ -6,7 +6,7 @@ use super::{
     kdump::Head,
     layers::Kind,
     rule::{Findings, Harm, READERS, Reader},
-    rules::ALL,
+    rules::{ALL, Rule},
 };
 use crate::{codec::frame::FrameFormat, format::diskdump::flags, source::Layer};
 use serde::Serialize;
@@ -89,25 +89,26 @@ pub(super) fn predict(facts: &Facts, findings: &Findings) -> Vec<Prediction> {
             Kind::Elf => facts.elf(reader, &mut answer),
             Kind::Unknown => {}
         }
-        broken(reader, findings, &mut answer);
+        facts.broken(reader, findings, &mut answer);
         let Answer { opens, since, reasons } = answer;
         Prediction { reader, opens, since: since.filter(|_| opens < Opens::No), reasons }
     };
     READERS.map(one).into()
 }
 
-/// Adds what broken rules do to a reader.
-fn broken(reader: Reader, findings: &Findings, answer: &mut Answer) {
-    for rule in ALL.iter().filter(|rule| findings.is_broken(**rule)) {
-        let harms = rule.info().harms.iter().filter(|(whom, _)| *whom == reader);
-        for (_, harm) in harms {
-            let opens = if *harm == Harm::Refuses { Opens::No } else { Opens::Partly };
-            answer.worse(opens, rule.info().name);
+impl Facts {
+    /// Adds what broken rules do to a reader.
+    fn broken(&self, reader: Reader, findings: &Findings, answer: &mut Answer) {
+        for rule in ALL.iter().filter(|rule| findings.is_broken(**rule)) {
+            for (_, harm) in rule.info().harms.iter().filter(|(whom, _)| *whom == reader) {
+                // drgn takes an ELF core without VMCOREINFO for a process's.
+                let process = *rule == Rule::NotesVmcoreinfo && self.kind == Kind::Elf;
+                let opens = if *harm == Harm::Refuses && !process { Opens::No } else { Opens::Partly };
+                answer.worse(opens, rule.info().name);
+            }
         }
     }
-}
 
-impl Facts {
     fn layers(&self, reader: Reader, answer: &mut Answer) {
         for (index, layer) in self.layers.iter().enumerate() {
             match layer {
@@ -126,10 +127,9 @@ impl Facts {
 
     fn flattened(&self, reader: Reader, answer: &mut Answer) {
         match (reader, self.kind) {
-            (Reader::Crash, _) => {}
+            (Reader::Crash | Reader::Drgn, _) => {}
             (Reader::Libkdumpfile, Kind::Elf) => answer.since("0.5.5"),
             (Reader::Libkdumpfile, _) => answer.since("0.5.3"),
-            (Reader::Drgn, Kind::Kdump) => {}
             _ => answer.worse(Opens::After, "after 'makedumpfile -R'"),
         }
     }

@@ -56,6 +56,9 @@ const NOBODY: Harms =
 /// Every reader opens the dump, without a part of the memory.
 const ALL_MISS: Harms =
     &[(Crash, Stumbles), (Drgn, Stumbles), (Gdb, Stumbles), (Libkdumpfile, Stumbles), (Makedumpfile, Stumbles)];
+/// crash and makedumpfile give up, libkdumpfile finds what it can.
+const NOT_OPENED_ALIKE: Harms =
+    &[(Crash, Refuses), (Drgn, Stumbles), (Libkdumpfile, Stumbles), (Makedumpfile, Refuses)];
 /// They go through libkdumpfile alike.
 const THROUGH_LIBKDUMPFILE: Harms = &[(Drgn, Refuses), (Libkdumpfile, Refuses)];
 /// None.
@@ -87,11 +90,13 @@ rules! {
         "no frame needs a dictionary", "RFC 8878 5", ALL_MISS;
 
     FlattenedHeader "flattened-header" Flattened Error
-        "the flattened header is whole, of type 1 and version 1", "makedumpfile makedumpfile.h: makedumpfile_header",
-        NOBODY;
+        "the flattened header is whole", "makedumpfile makedumpfile.h: makedumpfile_header", NOBODY;
+    FlattenedVersion "flattened-version" Flattened Error
+        "the flattened header has type 1 and version 1", "libkdumpfile flatmap.c; makedumpfile -R",
+        &[(Drgn, Refuses), (Libkdumpfile, Refuses), (Makedumpfile, Refuses)];
     FlattenedRecord "flattened-record" Flattened Error
         "each record has an offset in a file and a size that is not zero", "makedumpfile write_buffer; libkdumpfile flatmap.c",
-        NOBODY;
+        &[(Crash, Stumbles), (Drgn, Refuses), (Gdb, Refuses), (Libkdumpfile, Refuses), (Makedumpfile, Refuses)];
     FlattenedRecordWhole "flattened-record-whole" Flattened Error
         "each record is whole", "makedumpfile -R", NOBODY;
     FlattenedEndMark "flattened-end-mark" Flattened Error
@@ -99,15 +104,16 @@ rules! {
     FlattenedTail "flattened-tail" Flattened Warning
         "nothing follows the end mark", "makedumpfile -R ignores it", NO_HARM;
     FlattenedOnce "flattened-once" Flattened Warning
-        "no two records have the same bytes", "crash makedumpfile.c: sorted by offset, equal ones in any order",
+        "no two records start at the same byte", "crash makedumpfile.c: sorted by offset, equal ones in any order",
         &[(Crash, Stumbles)];
     FlattenedContiguous "flattened-contiguous" Flattened Warning
-        "the records cover the dump from byte 0 without a gap", "libkdumpfile flatmap.c: a read in a hole",
+        "the records cover the dump from byte 0, without a gap in which a page of 4 KiB starts",
+        "libkdumpfile flatmap.c: a read in a hole",
         NO_HARM;
 
     KdumpHeader "kdump-header" Kdump Error
         "the header is whole", "makedumpfile diskdump_mod.h", NOBODY;
-    KdumpVersion "kdump-version" Kdump Error
+    KdumpVersion "kdump-version" Kdump Warning
         "the header has a version up to 6", "makedumpfile diskdump_mod.h", NO_HARM;
     KdumpBlockSize "kdump-block-size" Kdump Error
         "the block size is a power of 2 from 4 KiB to 256 KiB", "libkdumpfile diskdump.c; kdumpfile-priv.h",
@@ -119,22 +125,22 @@ rules! {
         "system name, node name, release, version and machine are texts", "libkdumpfile: uts sanity",
         NO_HARM;
     KdumpMachine "kdump-machine" Kdump Warning
-        "the machine is one that has kdump", "crash diskdump.c: machine_type", &[(Crash, Refuses), (Drgn, Refuses)];
+        "the machine is one that has kdump", "crash diskdump.c: machine_type", &[(Crash, Stumbles), (Drgn, Refuses)];
     KdumpCpus "kdump-cpus" Kdump Warning
         "the header counts a CPU or more", "crash diskdump.c: a warning", NO_HARM;
     KdumpFrames "kdump-frames" Kdump Error
-        "there are page frames, no more than an address can name", "makedumpfile diskdump_mod.h", NOBODY;
+        "there are page frames, no more than an address can name", "makedumpfile diskdump_mod.h", NOT_OPENED_ALIKE;
     KdumpFramesAgree "kdump-frames-agree" Kdump Warning
         "both fields with the number of page frames agree", "makedumpfile: max_mapnr is capped at 2^32-1", NO_HARM;
     KdumpBitmapSize "kdump-bitmap-size" Kdump Error
-        "the bitmaps have a bit for each page frame", "crash diskdump.c; libkdumpfile diskdump.c", NOBODY;
+        "the bitmaps have a bit for each page frame", "crash diskdump.c; libkdumpfile diskdump.c", NOT_OPENED_ALIKE;
     KdumpTwoBitmaps "kdump-two-bitmaps" Kdump Warning
         "there are two bitmaps, each as large as all page frames need", "libkdumpfile diskdump.c: max_pfn <= bits / 2",
-        THROUGH_LIBKDUMPFILE;
+        &[(Drgn, Stumbles), (Libkdumpfile, Refuses)];
     KdumpBitmapEven "kdump-bitmap-even" Kdump Warning
         "both bitmaps together have an even number of blocks", "crash and libkdumpfile take half of it", NO_HARM;
     KdumpBitmapInFile "kdump-bitmap-in-file" Kdump Error
-        "the bitmaps lie in the file", "crash diskdump.c refuses", NOBODY;
+        "the bitmaps lie in the file", "crash diskdump.c refuses", NOT_OPENED_ALIKE;
     KdumpBitmapOffset "kdump-bitmap-offset" Kdump Warning
         "the bitmaps start at a multiple of the analysing machine's pages, 64 KiB on some arm64 and ppc64",
         "crash a334423 (8.0.1) maps them", &[(Crash, Stumbles)];
@@ -153,7 +159,7 @@ rules! {
         "the status does not say that struct pages were left out", "makedumpfile -e, DUMP_DH_EXCLUDED_VMEMMAP; crash warns",
         &[(Crash, Stumbles)];
     KdumpSubHeader "kdump-sub-header" Kdump Error
-        "the sub header is whole", "makedumpfile diskdump_mod.h", NOBODY;
+        "the sub header is whole", "makedumpfile diskdump_mod.h", &[(Crash, Refuses), (Drgn, Refuses), (Libkdumpfile, Stumbles), (Makedumpfile, Refuses)];
     KdumpRange "kdump-range" Kdump Error
         "the page frames of a part lie between 0 and the last one", "makedumpfile diskdump_mod.h", NO_HARM;
     KdumpEraseinfo "kdump-eraseinfo" Kdump Warning
@@ -192,7 +198,8 @@ rules! {
     SplitOverlap "split-overlap" Split Error
         "no page frame is in two parts", "makedumpfile --split", NO_HARM;
     SplitStart "split-start" Split Warning
-        "a part starts at a multiple of 64 page frames", "crash diskdump.c counts whole words",
+        "a part starts at a multiple of 64 page frames, or where that makes no difference to crash",
+        "crash diskdump.c counts whole words of 64 page frames, from the start in steps of 4096",
         &[(Crash, Stumbles)];
     SplitNotes "split-notes" Split Warning
         "the notes are at the same place in all parts", "libkdumpfile reads the first file's at the last one's offset",
@@ -201,11 +208,17 @@ rules! {
     ElfHeader "elf-header" Elf Error
         "the ELF header is whole", "System V ABI", NOBODY;
     ElfCore "elf-core" Elf Error
-        "it is a core of 32 or 64 bits with program headers of their right size", "System V ABI", NOBODY;
+        "it is a little-endian core of 32 or 64 bits", "System V ABI", NOBODY;
+    ElfEntry "elf-phentsize" Elf Warning
+        "program headers have the size that the class gives them", "System V ABI",
+        &[(Gdb, Refuses), (Libkdumpfile, Refuses)];
     ElfMachine "elf-machine" Elf Warning
         "the machine is one that has kdump", "crash netdump.c", &[(Crash, Refuses)];
     ElfPhdrs "elf-phdrs" Elf Error
-        "the program headers lie in the file, a PT_NOTE and a PT_LOAD at least", "crash netdump.c", NOBODY;
+        "the program headers lie in the file, two of them at least", "crash netdump.c", NOBODY;
+    ElfLoads "elf-loads" Elf Error
+        "there is a PT_LOAD", "a dump without memory is none",
+        &[(Crash, Refuses), (Drgn, Stumbles), (Gdb, Stumbles), (Libkdumpfile, Refuses), (Makedumpfile, Refuses)];
     ElfPhoff "elf-phoff" Elf Warning
         "the program headers start at byte 192 or before", "crash netdump.c looks at 304 bytes",
         &[(Crash, Refuses)];
@@ -220,10 +233,12 @@ rules! {
         "all other program headers are PT_LOAD", "crash netdump.c takes every later header for a PT_LOAD",
         &[(Crash, Stumbles)];
     ElfNoteAlign "elf-note-align" Elf Warning
-        "the PT_NOTE is not aligned to 8, for its notes are padded to 4", "libelf, which drgn uses", &[(Drgn, Refuses)];
+        "the PT_NOTE is not aligned to 8, for its notes are padded to 4", "libelf, which drgn uses", &[(Drgn, Stumbles), (Gdb, Refuses)];
     ElfNoteBeforeLoads "elf-note-before-loads" Elf Warning
-        "the notes lie before the data of the first PT_LOAD, which is not at byte 0",
-        "crash netdump.c: the header ends at the lowest p_offset", &[(Crash, Stumbles)];
+        "the notes lie before all data", "crash netdump.c: the header ends where data begins", &[(Crash, Stumbles)];
+    ElfFirstOffset "elf-first-offset" Elf Warning
+        "the first PT_LOAD is not at byte 0 of the file, even if it has no data",
+        "crash netdump.c: the header would have no bytes", &[(Crash, Refuses)];
     ElfLoadAlign "elf-load-align" Elf Warning
         "the first PT_LOAD has p_align 0, or its data is not at a multiple of 4 KiB",
         "crash netdump.c takes it for a netdump, with other pages and without the panicking CPU", &[(Crash, Stumbles)];
@@ -252,7 +267,8 @@ rules! {
         "e_flags does not say incomplete", "makedumpfile: bit 0", NO_HARM;
 
     NotesInFile "notes-in-file" Notes Error
-        "the notes lie in the file", "makedumpfile diskdump_mod.h; System V ABI", NO_HARM;
+        "the notes lie in the file", "makedumpfile diskdump_mod.h; System V ABI",
+        &[(Crash, Refuses), (Drgn, Refuses), (Gdb, Refuses)];
     NotesWhole "notes-whole" Notes Warning
         "notes follow one another to the end", "System V ABI", NO_HARM;
     NotesCpus "notes-cpus" Notes Warning
@@ -263,7 +279,9 @@ rules! {
     VmcoreinfoRelease "vmcoreinfo-osrelease" Notes Warning
         "VMCOREINFO has OSRELEASE", "drgn: VMCOREINFO parser", &[(Drgn, Refuses)];
     VmcoreinfoPageSize "vmcoreinfo-pagesize" Notes Warning
-        "VMCOREINFO has PAGESIZE, a power of 2", "drgn: VMCOREINFO parser", &[(Drgn, Refuses)];
+        "VMCOREINFO has PAGESIZE", "drgn: VMCOREINFO parser", &[(Drgn, Refuses)];
+    VmcoreinfoPower "vmcoreinfo-pagesize-power" Notes Warning
+        "PAGESIZE in VMCOREINFO is a power of 2", "drgn: VMCOREINFO parser; libkdumpfile", THROUGH_LIBKDUMPFILE;
     VmcoreinfoPageTable "vmcoreinfo-swapper-pg-dir" Notes Warning
         "VMCOREINFO has SYMBOL(swapper_pg_dir)", "drgn: VMCOREINFO parser", &[(Drgn, Refuses)];
 }

@@ -58,13 +58,20 @@ pub(super) fn check(check: &Check<'_>, part: &Part<'_>, findings: &mut Findings)
     Ok(ranks)
 }
 
-/// The bits in the last byte of each bitmap that stand for no frame. (Old writers left what follows as it was.)
+/// The bits past the last frame, up to the end of the block.
 fn tail(part: &Part<'_>, reader: &mut dyn StoreReader, findings: &mut Findings) {
     let last = (part.head.frames - 1) / 8;
+    let len = part.head.block - last % part.head.block;
     for plane in [part.head.bitmap1, part.head.bitmap2] {
-        let byte = reader.read(plane + last, 1).map_or(0, |bytes| bytes[0]);
-        let over = byte & !mask(part.head.frames, last * 8);
-        findings.must(Rule::KdumpBitmapTail, over == 0, || part.place(format!("bits {over:#04x}")).at(plane + last));
+        // What the second bitmap has of a block may be less where the number of blocks is odd.
+        let len = len.min(part.head.descs().saturating_sub(plane + last));
+        let bytes = reader.read(plane + last, len as usize).unwrap_or_default();
+        let mut bytes = bytes.iter().zip(last..);
+        let over = bytes.find(|(byte, at)| *byte & !mask(part.head.frames, at * 8) != 0);
+        findings.must(Rule::KdumpBitmapTail, over.is_none(), || {
+            let (byte, at) = over.unwrap_or((&0, last));
+            part.place(format!("bits {byte:#04x}")).at(plane + at)
+        });
     }
 }
 

@@ -33,7 +33,33 @@ fn range(part: &Part<'_>, findings: &mut Findings) {
     findings.must(Rule::KdumpRange, start <= end && end <= frames, || {
         part.place(format!("page frames {start:#x} to {end:#x} of {frames:#x}"))
     });
-    findings.must(Rule::SplitStart, start.is_multiple_of(64), || part.place("it starts here").pfn(start));
+    let miscounted = miscounted(part);
+    findings.must(Rule::SplitStart, miscounted.is_none(), || {
+        part.place(format!("the part starts at page frame {start:#x}: crash takes other pages from here on"))
+            .pfn(miscounted.unwrap_or(0))
+    });
+}
+
+/// Page frames that crash counts together.
+const SECTION: u64 = 4096;
+
+/// Where crash's count of dumped frames goes wrong: it counts whole words, so it takes the frames in front of an odd start
+/// for those in front of each of its sections. Equal numbers of both do no harm.
+fn miscounted(part: &Part<'_>) -> Option<u64> {
+    let (start, odd) = (part.head.start, part.head.start % 64);
+    if odd == 0 || part.ranks.is_empty() {
+        return None;
+    }
+    let end = part.head.end.min(part.head.frames);
+    let mut reader = part.opened.store.reader();
+    let mut dumped = |pfn: u64| {
+        let word = reader.read(part.head.bitmap2 + (pfn - odd) / 8, 8).ok()?;
+        let word = u64::from_le_bytes(word.try_into().ok()?);
+        Some((word & ((1 << odd) - 1)).count_ones())
+    };
+    let before = dumped(start)?;
+    let borders = (start..end).step_by(SECTION as usize).skip(1);
+    borders.into_iter().find(|border| dumped(*border).is_some_and(|count| count != before))
 }
 
 /// Compares each part with the one that most are like, so that the stranger is named.
