@@ -179,7 +179,7 @@ impl Core<'_> {
     fn table(&self, class: &Class, phoff: u64, count: u64, findings: &mut Findings) -> Vec<Phdr> {
         let room = self.size().saturating_sub(phoff) / class.phdr;
         let there = count.min(room).min(MOST_PHDRS);
-        findings.must(Rule::ElfPhdrs, there == count && count >= 2, || {
+        findings.must(Rule::ElfPhdrs, there == count && count > 0, || {
             self.place(format!("{there} of {count} program headers")).at(phoff)
         });
         let bytes = read_all(self.opened.store.as_ref(), phoff, there * class.phdr);

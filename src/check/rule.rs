@@ -191,9 +191,9 @@ impl Findings {
     /// The rule was looked at, and holds or not; gives `holds` back.
     pub(super) fn must(&mut self, rule: Rule, holds: bool, place: impl FnOnce() -> Place) -> bool {
         if holds {
-            self.looked(rule)
+            self.looked(rule);
         } else {
-            self.broken(rule, place())
+            self.broken(rule, place());
         }
         holds
     }

@@ -215,7 +215,7 @@ rules! {
     ElfMachine "elf-machine" Elf Warning
         "the machine is one that has kdump", "crash netdump.c", &[(Crash, Refuses)];
     ElfPhdrs "elf-phdrs" Elf Error
-        "the program headers lie in the file, two of them at least", "crash netdump.c", NOBODY;
+        "there are program headers, and all lie in the file", "crash netdump.c", NOBODY;
     ElfLoads "elf-loads" Elf Error
         "there is a PT_LOAD", "a dump without memory is none",
         &[(Crash, Refuses), (Drgn, Stumbles), (Gdb, Stumbles), (Libkdumpfile, Refuses), (Makedumpfile, Refuses)];
@@ -224,7 +224,8 @@ rules! {
         &[(Crash, Refuses)];
     ElfXnum "elf-xnum" Elf Error
         "more than 65534 program headers are counted in the first section header, of which there is one or more",
-        "System V ABI, extended numbering", NOBODY;
+        "System V ABI, extended numbering",
+        &[(Crash, Refuses), (Drgn, Refuses), (Gdb, Refuses), (Libkdumpfile, Stumbles), (Makedumpfile, Refuses)];
     ElfNoteFirst "elf-note-first" Elf Warning
         "the first program header is a PT_NOTE", "crash netdump.c skips it, whatever it is", &[(Crash, Refuses)];
     ElfNoteOnly "elf-note-only" Elf Warning

@@ -9,6 +9,12 @@ use super::layers::{END, flattened, seekable, stream};
 use super::{checked, elf, kdump, put};
 use crate::harness::{run, temp_dir, vdump};
 
+/// Where the seek table starts.
+fn table_of(packed: &[u8]) -> usize {
+    let frames = u32::from_le_bytes(packed[packed.len() - 9..packed.len() - 5].try_into().unwrap());
+    packed.len() - 17 - 12 * frames as usize
+}
+
 /// Every format, with the places where something in it ends.
 fn formats() -> Vec<(&'static str, Vec<u8>, Vec<usize>)> {
     let (dump, areas) = kdump::plain().build();
@@ -16,7 +22,7 @@ fn formats() -> Vec<(&'static str, Vec<u8>, Vec<usize>)> {
     let edges = vec![8, 12, 402, 464, 4096, 4200, areas.notes, areas.bitmap1, areas.bitmap2, areas.descs, areas.data];
     let (flat, packed) = (stream(&flattened(&dump), &END), seekable(&core));
     let whole = zstd::encode_all(&core[..], 3).unwrap();
-    let table = packed.len() - 17 - 12 * core.len().div_ceil(16 << 10);
+    let table = table_of(&packed);
     vec![
         ("kdump", dump, edges),
         ("ELF", core, vec![5, 16, 52, 64, 120, 176, 232, 0x1000, 0x1100, 0x4000, 0x8000]),
@@ -35,7 +41,9 @@ fn cut_dumps_are_never_whole() {
         for cut in cuts.filter(|cut| (4..bytes.len()).contains(cut)) {
             let paths = put(dir.path(), &[bytes[..cut].to_vec()]);
             let (run, report) = checked(&paths);
-            assert_eq!(run.code(), Some(1), "{label} cut at {cut}: {run:?}");
+            // Without its table, or a part of it, a compressed dump has all its data still.
+            let only_table = label == "seekable" && cut >= table_of(&bytes);
+            assert!(only_table || run.code() == Some(1), "{label} cut at {cut}: {run:?}");
             assert!(report.is_some() || run.stderr.lines().count() == 1, "{label} cut at {cut}: {run:?}");
         }
     }

@@ -65,8 +65,12 @@ pub fn corpus() -> Vec<Broken> {
         one("odd program headers", &["elf-phentsize"], with(|core| core.phentsize = Some(57))),
         one("another machine", &["elf-machine"], with(|core| core.machine = 1)),
         one("cut behind the header", &["elf-phdrs", "notes-vmcoreinfo"], cut(64)),
-        one("cut in the program headers", &["elf-phdrs", "notes-in-file", "notes-vmcoreinfo"], cut(64 + 56 + 10)),
-        one("no PT_LOAD", &["elf-loads", "elf-phdrs"], with(|core| core.segments.truncate(1))),
+        one(
+            "cut in the program headers",
+            &["elf-loads", "elf-phdrs", "notes-in-file", "notes-vmcoreinfo"],
+            cut(64 + 56 + 10),
+        ),
+        one("no PT_LOAD", &["elf-loads"], with(|core| core.segments.truncate(1))),
         one("far program headers", &["elf-phoff"], with(|core| core.phoff = 0x3000)),
         one(
             "no section header",

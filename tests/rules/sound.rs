@@ -88,6 +88,8 @@ fn what_vdump_writes_breaks_no_rule() {
 /// makedumpfile gives a segment that it drops wholly the offset 0, also the first one; then crash 8.0.2 does not open its
 /// ELF dump ("cannot realloc resized ELF header buffer"). Real kernels' first segment is the kernel image.
 const THEIR_FAULT: &str = "elf-first-offset";
+/// It also writes program headers into its stream again, once they are known.
+const WRITTEN_AGAIN: &str = "flattened-once";
 
 #[test]
 fn what_makedumpfile_writes_breaks_no_rule() {
@@ -107,6 +109,9 @@ fn what_makedumpfile_writes_breaks_no_rule() {
             let report = checked(std::slice::from_ref(&path)).1.unwrap();
             let mut broken = names(&report, "broken");
             broken.remove(THEIR_FAULT);
+            if options == ["-E"] {
+                broken.remove(WRITTEN_AGAIN);
+            }
             if !broken.is_empty() || report["whole"] != true {
                 faults.push(format!("{options:?} {}: {broken:?}", path.display()));
             }
