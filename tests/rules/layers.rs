@@ -21,12 +21,15 @@ pub fn flattened(dump: &[u8]) -> Vec<Vec<u8>> {
     vec![record(0, &dump[..a]), record(a as i64, &dump[a..b]), record(b as i64, &dump[b..])]
 }
 
+/// Stored size, plain size, checksum.
+type Entry = (u32, u32, Option<u32>);
+
 fn hash(bytes: &[u8]) -> u32 {
     twox_hash::XxHash64::oneshot(0, bytes) as u32
 }
 
 /// A seek table: stored size, plain size, checksum.
-pub fn table(entries: &[(u32, u32, Option<u32>)]) -> Vec<u8> {
+pub fn table(entries: &[Entry]) -> Vec<u8> {
     let sums = entries.iter().any(|entry| entry.2.is_some());
     let mut body = Vec::new();
     for (stored, plain, sum) in entries {
@@ -40,7 +43,7 @@ pub fn table(entries: &[(u32, u32, Option<u32>)]) -> Vec<u8> {
 }
 
 /// A dump in zstd frames of 16 KiB, with their entries.
-pub fn frames(dump: &[u8]) -> (Vec<Vec<u8>>, Vec<(u32, u32, Option<u32>)>) {
+pub fn frames(dump: &[u8]) -> (Vec<Vec<u8>>, Vec<Entry>) {
     let mut context = zstd::bulk::Compressor::new(1).unwrap();
     context.include_checksum(true).unwrap();
     let frames: Vec<Vec<u8>> = dump.chunks(16 << 10).map(|part| context.compress(part).unwrap()).collect();
@@ -64,7 +67,7 @@ fn wants_dictionary(frame: &[u8]) -> Vec<u8> {
     frame
 }
 
-fn bad_frames(change: impl FnOnce(&mut Vec<Vec<u8>>, &mut Vec<(u32, u32, Option<u32>)>)) -> Vec<u8> {
+fn bad_frames(change: impl FnOnce(&mut Vec<Vec<u8>>, &mut Vec<Entry>)) -> Vec<u8> {
     let (mut all, mut entries) = frames(&elf::plain().build());
     change(&mut all, &mut entries);
     [all.concat(), table(&entries)].concat()

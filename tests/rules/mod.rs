@@ -69,7 +69,7 @@ fn no_rule_is_dead() {
     let paths = put(dir.path(), &[kdump::plain().build().0]);
     let report = checked(&paths).1.unwrap();
     let all: BTreeSet<&str> = report["rules"].as_array().unwrap().iter().map(|r| r["name"].as_str().unwrap()).collect();
-    let broken: BTreeSet<&str> = corpus().iter().flat_map(|broken| broken.rules.to_vec()).collect();
+    let broken: BTreeSet<&str> = corpus().iter().flat_map(|broken| broken.rules.clone()).collect();
     assert_eq!(all, broken);
 }
 
