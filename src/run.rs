@@ -2,6 +2,7 @@
 //!
 //! Knows the order of the rooms, and only that. The work is in the rooms; what is said about it is in `report`.
 
+mod check;
 mod dmesg;
 mod facts;
 mod filter;
@@ -35,6 +36,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Merge(merge) => merge::run(merge),
         Command::Info(info) => info::run(info),
         Command::Dmesg(dmesg) => dmesg::run(dmesg),
+        Command::Check(check) => check::run(check),
     }
 }
 
@@ -63,7 +65,9 @@ fn note(text: &str) {
 /// Prints an error the way every error is printed.
 pub fn complain(error: &Error) {
     // With standard error gone there is nobody left to tell; the exit code still does.
-    let _ = writeln!(io::stderr(), "vdump: {error}");
+    if error.kind() != Kind::Said {
+        let _ = writeln!(io::stderr(), "vdump: {error}");
+    }
 }
 
 /// Writes to standard output; a reader that has seen enough (`| head`) is no failure.

@@ -35,6 +35,7 @@ mod partials;
 mod places;
 mod protected;
 mod raw;
+mod rules;
 mod seekable;
 mod specs;
 mod split_output;

@@ -82,7 +82,11 @@ fn erased_data_is_still_listed() {
     let out = dir.path().join("out");
     let ends = [0..320, 320..1000];
     let lists = ["erase one 8\n", "erase two 16\n"];
-    let parts = ends.iter().zip(lists).map(|(part, erased)| Spec { part: Some(part.clone()), eraseinfo: erased.to_owned(), ..spec() });
+    let parts = ends.iter().zip(lists).map(|(part, erased)| Spec {
+        part: Some(part.clone()),
+        eraseinfo: erased.to_owned(),
+        ..spec()
+    });
     let parts = put(dir.path(), "part", &parts.map(|part| part.build().0).collect::<Vec<_>>());
     merge(&[], &parts, &out).ok();
     assert_eq!(Kdump::open(&out).erased(), lists.concat().as_bytes());

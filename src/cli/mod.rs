@@ -41,6 +41,8 @@ pub enum Command {
     Info(Info),
     /// Print the crashed kernel's log
     Dmesg(Dmesg),
+    /// Say whether a dump keeps every rule of its format, and which programs will open it
+    Check(Check),
 }
 
 /// Options of `vdump filter`.
@@ -333,6 +335,30 @@ pub struct Dmesg {
     /// Overwrite the file
     #[arg(long, requires = "output")]
     pub force: bool,
+}
+
+/// Options of `vdump check`.
+#[derive(Clone, Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 the dump is whole and a reader opens it, 1 data is lost, no reader opens it, or it cannot be \
+                        checked, 2 wrong usage."
+)]
+pub struct Check {
+    /// The dump; all parts of a split one
+    #[arg(required = true, value_name = "DUMP")]
+    pub inputs: Vec<PathBuf>,
+
+    /// Print JSON: every rule, where it is broken, and every reader
+    #[arg(long)]
+    pub json: bool,
+
+    /// Worker threads [default: the CPUs this process may use]
+    #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub threads: Option<u16>,
+
+    /// How to show progress
+    #[arg(long, value_enum, default_value_t = ProgressStyle::Auto)]
+    pub progress: ProgressStyle,
 }
 
 #[cfg(test)]

@@ -137,13 +137,7 @@ impl Job {
                 )
                 .next_step("give -f elf or an OUTPUT that ends in .elf, or leave out --virtual"));
         }
-        let progress = match filter.writing.progress {
-            ProgressStyle::Auto => Mode::detect(),
-            ProgressStyle::Bar => Mode::Bar,
-            ProgressStyle::Plain => Mode::Plain,
-            ProgressStyle::None => Mode::None,
-        };
-        let available = || host::available_memory(Path::new("/")).map_or(UNKNOWN_MEMORY, |bytes| bytes / 2);
+        let progress = mode(filter.writing.progress);
         Ok(Self {
             input: filter.reading.opening(inputs),
             output,
@@ -155,7 +149,7 @@ impl Job {
             format,
             compression,
             threads: threads(filter.writing.threads.map(usize::from)),
-            memory_limit: filter.writing.memory_limit.unwrap_or_else(available),
+            memory_limit: filter.writing.memory_limit.unwrap_or_else(available_memory),
             progress,
             force: filter.writing.force,
             strict: filter.writing.strict,
@@ -231,8 +225,23 @@ fn levels(filter: &Filter, output: Option<&Destination>) -> Result<(DumpLevel, V
     Ok((*first, next.to_vec()))
 }
 
-/// Tells inputs from the outputs: those of `-o`, else the last name. A dry run may go without: then the last name is an input too if it is, like
-/// the others, a part of a split dump.
+/// How progress is shown here.
+pub(crate) fn mode(style: ProgressStyle) -> Mode {
+    match style {
+        ProgressStyle::Auto => Mode::detect(),
+        ProgressStyle::Bar => Mode::Bar,
+        ProgressStyle::Plain => Mode::Plain,
+        ProgressStyle::None => Mode::None,
+    }
+}
+
+/// What a run may use if nothing else was said, bytes.
+pub(crate) fn available_memory() -> u64 {
+    host::available_memory(Path::new("/")).map_or(UNKNOWN_MEMORY, |bytes| bytes / 2)
+}
+
+/// Tells inputs from the outputs: those of `-o`, else the last name. A dry run may go without: then the last name is an
+/// input too if it is, like the others, a part of a split dump.
 fn told_apart(filter: &Filter) -> Result<(&[PathBuf], &[PathBuf])> {
     let Filter { files, writing: Writing { output, .. }, .. } = filter;
     if !output.is_empty() {
@@ -254,7 +263,7 @@ const THREADS_PER_CPU: usize = 4;
 /// So many are always allowed: to see whether the output depends on it.
 const ALWAYS_ALLOWED: usize = 16;
 
-fn threads(wanted: Option<usize>) -> usize {
+pub(crate) fn threads(wanted: Option<usize>) -> usize {
     let cpus = host::usable_cpus();
     wanted.map_or(cpus, |wanted| wanted.min((cpus * THREADS_PER_CPU).max(ALWAYS_ALLOWED)))
 }

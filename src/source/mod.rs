@@ -25,10 +25,12 @@ use crate::format::note;
 pub use kdump::Recorded;
 pub use layers::Layer;
 pub use open::is_part;
+pub(crate) use open::{open_file, unknown_format};
 pub use ram::{Piece, RamMap};
 pub use raw::{CoreHeaders, Opening, RamGiven};
 pub use reader::{PageReader, ReadError};
 pub use store::StoredPages;
+pub(crate) use whole::unpack;
 
 use open::read_some_at;
 use store::Store;

@@ -153,6 +153,28 @@ impl Source {
 impl Opened {
     /// Opens `path` and takes off what lies around a dump, or around memory if it is `raw`.
     fn new(path: &Path, raw: bool) -> Result<Self> {
+        let Bytes { file, store, is_device } = Bytes::open(path, raw)?;
+        if is_device {
+            // A device has memory as it is. Its first page may be a hole.
+            let magic = layers::start(path, store.as_ref()).unwrap_or_default();
+            return Ok(Self { path: path.to_owned(), file, store, layers: Vec::new(), magic });
+        }
+        let (store, layers) = layers::open(path, store, raw)?;
+        let magic = layers::start(path, store.as_ref())?;
+        Ok(Self { path: path.to_owned(), file, store, layers, magic })
+    }
+}
+
+/// What a name leads to, whatever is in it.
+struct Bytes {
+    file: File,
+    store: Box<dyn Store>,
+    is_device: bool,
+}
+
+impl Bytes {
+    /// Opens a regular file, or a device if it is to be read as `raw` memory.
+    fn open(path: &Path, raw: bool) -> Result<Self> {
         // Without O_NONBLOCK opening a FIFO waits for a writer that may never come.
         let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
         let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path);
@@ -183,15 +205,16 @@ impl Opened {
                 .because("the file is empty")
                 .next_step("the dump was never written; look for a file whose name ends in -incomplete"));
         }
-        if is_device {
-            // A device has memory as it is. Its first page may be a hole.
-            let magic = layers::start(path, store.as_ref()).unwrap_or_default();
-            return Ok(Self { path: path.to_owned(), file, store, layers: Vec::new(), magic });
-        }
-        let (store, layers) = layers::open(path, store, raw)?;
-        let magic = layers::start(path, store.as_ref())?;
-        Ok(Self { path: path.to_owned(), file, store, layers, magic })
+        Ok(Self { file, store, is_device })
     }
+}
+
+/// Opens the regular file at `path`, whatever is in it.
+///
+/// # Errors
+/// It cannot be opened, is empty, or is no regular file.
+pub(crate) fn open_file(path: &Path) -> Result<Box<dyn Store>> {
+    Bytes::open(path, false).map(|bytes| bytes.store)
 }
 
 /// Whether `path` is one part of a split dump, by its header; `false` also for what is no dump or not there.
@@ -239,7 +262,8 @@ fn nothing_left(path: &Path, size: u64, wanted: u64) -> Error {
         .next_step("the copy was cut short: copy the dump again")
 }
 
-fn unknown_format(path: &Path) -> Error {
+/// What a file is told that is no dump.
+pub(crate) fn unknown_format(path: &Path) -> Error {
     Error::input(format!("cannot read {}", path.display()))
         .because(
             "it is neither an ELF core nor a kdump-compressed dump, nor one that is flattened or inside zstd or lz4",

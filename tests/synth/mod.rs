@@ -4,6 +4,7 @@
 //! there cannot hide. Must not know what the product makes of a machine.
 //! Goes to every test as a `Fixture`.
 
+pub mod core;
 pub mod elf;
 pub mod encodings;
 pub mod fixture;

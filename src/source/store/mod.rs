@@ -14,6 +14,7 @@ use std::{fmt, io};
 pub use device::DeviceStore;
 pub use file::FileStore;
 pub use flattened::FlattenedStore;
+pub(crate) use flattened::MOST_RECORDS;
 pub use seekable::SeekableStore;
 
 use super::MAX_READ;
