@@ -19,6 +19,7 @@ from judge.readers import Dump, runs
 from judge.vmcore import PAGE, Vmcore
 from tool import CODECS, SECONDS, run
 from vmlab import programs
+from vmlab.crash import QEMU_KDUMP, Crash
 
 SAMPLE = Path(__file__).parents[1] / "data" / "vmcore-6.12.zst"
 PARTS = 3
@@ -30,6 +31,11 @@ class Form:
 
     files: tuple[Path, ...]
     plain: Path
+    words: tuple[object, ...] = ()
+    """Options to read it with."""
+
+
+Write = Callable[[Form, Path], Form]
 
 
 class Pages:
@@ -71,35 +77,35 @@ def judged(path: Path) -> Pages:
     return JUDGED[key]
 
 
-def to_file(name: str, *words: str) -> Callable[[tuple[Path, ...], Path], Form]:
+def to_file(name: str, *words: str) -> Write:
     """A form that vdump writes to a file, which `unpack` makes plain."""
 
-    def write(inputs: tuple[Path, ...], folder: Path) -> Form:
+    def write(given: Form, folder: Path) -> Form:
         path = folder / name
-        run("convert", "--force", "--progress", "none", *words, *inputs, path)
+        run("convert", "--force", "--progress", "none", *words, *given.words, *given.files, path)
         return Form((path,), unpack(path))
 
     return write
 
 
-def to_pipe(name: str, *words: str) -> Callable[[tuple[Path, ...], Path], Form]:
+def to_pipe(name: str, *words: str) -> Write:
     """A form that vdump writes to standard output."""
 
-    def write(inputs: tuple[Path, ...], folder: Path) -> Form:
+    def write(given: Form, folder: Path) -> Form:
         path = folder / name
         with path.open("wb") as file:
-            command = [programs.vdump(), "convert", "--progress", "none", *words, *inputs, "-"]
+            command = [programs.vdump(), "convert", "--progress", "none", *words, *given.words, *given.files, "-"]
             subprocess.run(command, check=True, stdout=file, timeout=SECONDS)
         return Form((path,), unpack(path))
 
     return write
 
 
-def to_parts(inputs: tuple[Path, ...], folder: Path) -> Form:
+def to_parts(given: Form, folder: Path) -> Form:
     """A split set. makedumpfile puts it together for the judges."""
     parts = tuple(folder / f"part.{part}" for part in range(PARTS))
     outputs = [word for part in parts for word in ("-o", part)]
-    run("convert", "--force", "--progress", "none", "-c", "lzo", *outputs, *inputs)
+    run("convert", "--force", "--progress", "none", "-c", "lzo", *outputs, *given.words, *given.files)
     return Form(parts, reassemble(parts))
 
 
@@ -127,7 +133,7 @@ def reassemble(parts: tuple[Path, ...]) -> Path:
     return whole
 
 
-OUTPUTS: dict[str, Callable[[tuple[Path, ...], Path], Form]] = {
+OUTPUTS: dict[str, Write] = {
     **{f"kdump-{codec}": to_file(f"kdump-{codec}", "-f", "kdump", "-c", codec) for codec in CODECS},
     "elf": to_file("elf", "-f", "elf", "-c", "none"),
     "elf-zstd": to_file("elf-zstd", "-f", "elf", "-c", "zstd"),
@@ -135,7 +141,7 @@ OUTPUTS: dict[str, Callable[[tuple[Path, ...], Path], Form]] = {
     "flattened": to_pipe("flattened", "-f", "kdump", "-c", "lzo"),
     "elf-pipe": to_pipe("elf-pipe", "-f", "elf", "-c", "none"),
     "elf-zstd-pipe": to_pipe("elf-zstd-pipe", "-f", "elf", "-c", "zstd"),
-    # "parts": to_parts,
+    "parts": to_parts,
 }
 
 
@@ -191,38 +197,66 @@ def theirs(sample: Path, folder: Path, kind: str) -> Form:
         case "whole-lz4":
             subprocess.run(["lz4", "-q", "-f", "-1", sample, path], check=True, timeout=SECONDS)
             return Form((path,), sample)
+        case "raw":
+            return Form((raw_memory(Vmcore(sample), path),), sample, ("--elfcorehdr", sample))
     raise AssertionError(kind)
 
 
-THEIRS = ("vmcore", "none", "zlib", "lzo", "elf", "flattened", "flattened-elf", "parts", "whole-zstd", "whole-lz4")
+def raw_memory(vmcore: Vmcore, path: Path) -> Path:
+    """Each byte at its physical address, and nothing that says what of it is RAM: another core of the moment does."""
+    with path.open("wb") as file:
+        for load in vmcore.loads:
+            file.seek(load.paddr)
+            file.write(vmcore.data[load.offset : load.offset + load.filesz])
+    return path
+
+
+THEIRS = ("vmcore", "none", "zlib", "lzo", "elf", "flattened", "flattened-elf", "parts", "whole-zstd", "whole-lz4", "raw")
 
 
 @cache
 def ours(sample: Path, folder: Path, kind: str) -> Form:
     home = folder / "ours"
     home.mkdir(exist_ok=True)
-    return OUTPUTS[kind]((sample,), home)
+    return OUTPUTS[kind](Form((sample,), sample), home)
 
 
 @pytest.mark.parametrize("kind", [*(f"theirs-{kind}" for kind in THEIRS), *(f"ours-{kind}" for kind in OUTPUTS)])
 def test_every_input_to_every_output_and_back(sample: Path, folder: Path, note: Note, kind: str) -> None:
     source, _, name = kind.partition("-")
     given = theirs(sample, folder, name) if source == "theirs" else ours(sample, folder, name)
+    assert judged(given.plain).pfns <= judged(sample).pfns
+    there_and_back(kind, given, folder, note)
+
+
+@pytest.mark.parametrize("kind", ["elf", "kdump"])
+def test_qemus_dumps_to_every_output_and_back(qemu_dump: Crash, folder: Path, note: Note, kind: str) -> None:
+    plain = qemu_dump.vmcore
+    if kind == "kdump":
+        plain = folder / "qemu-kdump"
+        with (qemu_dump.folder / QEMU_KDUMP).open("rb") as file:
+            command = ["makedumpfile", "-f", "-R", plain]
+            subprocess.run(command, check=True, stdin=file, capture_output=True, timeout=SECONDS)
+    given = Form((qemu_dump.vmcore if kind == "elf" else qemu_dump.folder / QEMU_KDUMP,), plain)
+    there_and_back(f"QEMU's {kind}", given, folder, note)
+
+
+def there_and_back(kind: str, given: Form, folder: Path, note: Note) -> None:
     expected = judged(given.plain)
     assert len(expected.pfns) > 40_000
-    vmcore = judged(sample)
-    assert expected.pfns <= vmcore.pfns
     there, back = folder / "there", folder / "back"
     for place in (there, back):
         place.mkdir(exist_ok=True)
     for output, write in OUTPUTS.items():
-        converted = write(given.files, there)
+        converted = write(given, there)
         seen = judged(converted.plain)
         assert seen.pfns == expected.pfns and seen.digest == expected.digest, f"{kind} to {output}"
         assert note_texts(seen.notes) == note_texts(expected.notes), f"{kind} to {output}"
-        again = judged(to_file("again", "-f", "kdump", "-c", "none")(converted.files, back).plain)
+        again = judged(to_file("again", "-f", "kdump", "-c", "none")(converted, back).plain)
         assert again.pfns == expected.pfns and again.digest == expected.digest, f"{kind} to {output} and back"
         assert note_texts(again.notes) == note_texts(expected.notes), f"{kind} to {output} and back"
+    for place in (there, back):
+        shutil.rmtree(place)
     note(f"{kind}: {len(expected.pfns)} pages to {len(OUTPUTS)} outputs and back, all equal")
 
 
