@@ -6,6 +6,7 @@
 mod page;
 mod paging;
 mod sections;
+pub mod types;
 mod vmcoreinfo;
 
 use std::fmt;

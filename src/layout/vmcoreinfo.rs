@@ -30,6 +30,16 @@ impl VmcoreInfo {
         Self { lines }
     }
 
+    /// Sets a key, whether it was there or not.
+    pub fn set(&mut self, key: impl Into<String>, text: impl Into<String>) {
+        self.lines.insert(key.into(), text.into());
+    }
+
+    /// All keys and their texts, sorted by key.
+    pub fn lines(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.lines.iter().map(|(key, text)| (key.as_str(), text.as_str()))
+    }
+
     /// The text of any key, for example `OSRELEASE` or `NUMBER(phys_base)`.
     #[must_use]
     pub fn text(&self, key: &str) -> Option<&str> {
