@@ -6,6 +6,8 @@ mod dmesg;
 mod facts;
 mod filter;
 mod info;
+mod known;
+mod layout;
 mod stop;
 
 use std::{
@@ -33,6 +35,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Convert(convert) => filter::run(&convert.as_filter()),
         Command::Info(info) => info::run(info),
         Command::Dmesg(dmesg) => dmesg::run(dmesg),
+        Command::Layout(layout) => layout::run(layout),
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use vdump_filters::DumpLevel;
 
-use super::{Cli, Command, Dmesg, Filter, Format, ProgressStyle, Writing};
+use super::{Cli, Command, Dmesg, Filter, Format, Knowing, Layout, ProgressStyle, Writing};
 use crate::{
     codec::Compression,
     error::{Error, Kind, Result},
@@ -28,6 +28,9 @@ enum Does {
     Level(&'static str),
     Messages(&'static str),
     Threads(&'static str),
+    Vmlinux,
+    LayoutFile,
+    WriteLayout,
     /// Has no meaning here any more; why.
     Ignored(&'static str),
     /// The same, with a value.
@@ -39,7 +42,6 @@ enum Does {
 }
 
 const ONE_SCAN: &str = "struct pages are scanned once, whatever the memory";
-const NO_DEBUG_INFO: &str = "layouts come from the dump's VMCOREINFO; without it dump with -d 0 or -d 1";
 const NO_SPLIT: &str = "split sets cannot be written; leave it out, one dump is written on all CPUs";
 const NO_ERASE: &str = "nothing can be erased from a dump; filter by level";
 const NO_XEN: &str = "Xen dumps are not read";
@@ -75,9 +77,9 @@ const OPTIONS: &[(Option<char>, Option<&str>, Does)] = &[
     (Some('R'), None, Does::Refused("flattened dumps are not rearranged; use makedumpfile -R")),
     (None, Some("reassemble"), Does::Refused("split sets are not put together; use makedumpfile --reassemble")),
     (None, Some("split"), Does::Refused(NO_SPLIT)),
-    (Some('x'), None, Does::RefusedValue(NO_DEBUG_INFO)),
-    (Some('i'), None, Does::RefusedValue(NO_DEBUG_INFO)),
-    (Some('g'), None, Does::RefusedValue("VMCOREINFO files are not written; use makedumpfile -g")),
+    (Some('x'), None, Does::Vmlinux),
+    (Some('i'), None, Does::LayoutFile),
+    (Some('g'), None, Does::WriteLayout),
     (None, Some("config"), Does::RefusedValue(NO_ERASE)),
     (None, Some("eppic"), Does::RefusedValue(NO_ERASE)),
     (None, Some("extension"), Does::RefusedValue("plugins are not loaded; filter by level")),
@@ -95,10 +97,11 @@ const OPTIONS: &[(Option<char>, Option<&str>, Does)] = &[
 pub const HELP: &str = "\
 This is vdump, called as makedumpfile.
 
-  makedumpfile [-c|-l|-p|-z] [-d LEVEL] [-E] [-f] [--num-threads N] VMCORE DUMPFILE
+  makedumpfile [-c|-l|-p|-z] [-d LEVEL] [-E] [-f] [-x VMLINUX | -i LAYOUT] [--num-threads N] VMCORE DUMPFILE
   makedumpfile -F [-c|-l|-p|-z] [-d LEVEL] VMCORE > STREAM
   makedumpfile --dump-dmesg VMCORE LOGFILE
   makedumpfile --dry-run [-d LEVEL] VMCORE
+  makedumpfile -g LAYOUT -x VMLINUX
 
 Options that changed nothing are noted, options that cannot be honoured are refused with the reason.
 'vdump help' shows what else there is.
@@ -156,6 +159,8 @@ struct Line {
     dmesg: bool,
     quiet: bool,
     threads: Option<u16>,
+    knowing: Knowing,
+    write_layout: Option<PathBuf>,
     files: Vec<PathBuf>,
     notes: Vec<String>,
     special: Option<Request>,
@@ -205,6 +210,9 @@ impl Line {
             // Bit 1 is the progress indicator.
             Does::Messages(what) => self.quiet = value.parse::<u8>().map_err(|_| bad(what))? & 1 == 0,
             Does::Threads(what) => self.threads = Some(value.parse().map_err(|_| bad(what))?).filter(|n| *n > 0),
+            Does::Vmlinux => self.knowing.vmlinux = Some(value.into()),
+            Does::LayoutFile => self.knowing.layout = Some(value.into()),
+            Does::WriteLayout => self.write_layout = Some(value.into()),
             Does::Ignored(why) | Does::IgnoredValue(why) => self.notes.push(format!("{name} changes nothing: {why}")),
             Does::Refused(why) | Does::RefusedValue(why) => {
                 return Err(Error::new(Kind::Usage, format!("{name} cannot be honoured")).because(why));
@@ -227,6 +235,13 @@ impl Line {
         if let Some(special) = self.special {
             return Ok(special);
         }
+        if let Some(output) = self.write_layout {
+            let vmlinux = self.knowing.vmlinux.ok_or_else(|| usage("-g needs the VMLINUX to read (-x)"))?;
+            let (output, force) = (Some(output), self.force);
+            let layout =
+                Layout { vmlinux: Some(vmlinux), btf: None, from: None, diff: None, output, force, json: false };
+            return Ok(Request::Run(Box::new(Cli { command: Command::Layout(layout) }), self.notes));
+        }
         let mut files = self.files.into_iter();
         let input = files.next().ok_or_else(|| usage("no VMCORE is given"))?;
         let output = files.next();
@@ -235,7 +250,12 @@ impl Line {
         }
         let command = if self.dmesg {
             let output = output.ok_or_else(|| usage("no LOGFILE is given"))?;
-            Command::Dmesg(Dmesg { inputs: vec![input], output: Some(output), force: self.force })
+            Command::Dmesg(Dmesg {
+                inputs: vec![input],
+                knowing: self.knowing,
+                output: Some(output),
+                force: self.force,
+            })
         } else {
             if self.flatten && self.elf {
                 return Err(Error::new(Kind::Usage, "-F cannot be honoured together with -E")
@@ -253,6 +273,7 @@ impl Line {
                 files: [Some(input), output].into_iter().flatten().collect(),
                 // makedumpfile's defaults: everything, as it is.
                 dump_level: self.level.unwrap_or(DumpLevel::NONE),
+                knowing: self.knowing,
                 writing: Writing {
                     format: Some(if self.elf { Format::Elf } else { Format::Kdump }),
                     compress: Some(self.compress.filter(|_| !self.elf).unwrap_or(Compression::None)),
@@ -279,7 +300,14 @@ fn usage(what: impl Into<String>) -> Error {
 fn takes_value(does: Does) -> bool {
     matches!(
         does,
-        Does::Level(_) | Does::Messages(_) | Does::Threads(_) | Does::IgnoredValue(_) | Does::RefusedValue(_)
+        Does::Level(_)
+            | Does::Messages(_)
+            | Does::Threads(_)
+            | Does::Vmlinux
+            | Does::LayoutFile
+            | Does::WriteLayout
+            | Does::IgnoredValue(_)
+            | Does::RefusedValue(_)
     )
 }
 
@@ -340,7 +368,7 @@ mod tests {
         let (filter, notes) = filter("--cyclic-buffer 1024 --non-mmap -E -d 31,16 in out");
         assert_eq!((filter.writing.format, filter.writing.compress), (Some(Format::Elf), Some(Compression::None)));
         assert_eq!(notes.len(), 3, "{notes:?}");
-        for line in ["-x vmlinux in out", "--split in a b", "-X in out", "--mem-usage /proc/kcore", "-R out"] {
+        for line in ["--split in a b", "-X in out", "--mem-usage /proc/kcore", "-R out"] {
             let error = parsed(line).unwrap_err();
             assert_eq!(error.exit_code(), 2);
             assert!(error.to_string().contains("cannot be honoured"), "{error}");

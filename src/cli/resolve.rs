@@ -9,7 +9,7 @@ use std::{
 
 use vdump_filters::DumpLevel;
 
-use super::{Filter, Format, ProgressStyle};
+use super::{Filter, Format, Knowing, ProgressStyle};
 use crate::{
     codec::Compression,
     error::{Error, Kind, Result},
@@ -30,6 +30,8 @@ pub struct Job {
     pub output: Option<Destination>,
     /// What to drop.
     pub level: DumpLevel,
+    /// What is known about the kernel besides.
+    pub knowing: Knowing,
     /// The output format.
     pub format: Format,
     /// The codec.
@@ -102,6 +104,7 @@ impl Job {
             inputs: inputs.to_vec(),
             output,
             level: filter.dump_level,
+            knowing: filter.knowing.clone(),
             format,
             compression,
             threads: threads(filter.writing.threads.map(usize::from)),

@@ -11,6 +11,7 @@ mod protect;
 mod struct_pages;
 mod virt;
 pub mod window;
+pub mod witnesses;
 
 pub use kallsyms::{Kallsyms, KallsymsError};
 pub use mem_map::{MemMap, Problem};

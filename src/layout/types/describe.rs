@@ -4,7 +4,7 @@
 //! of each era are made. Must not know where the types came from. The lines are one witness of the layout.
 
 use super::Types;
-use crate::layout::VmcoreInfo;
+use crate::layout::{VmcoreInfo, Witness};
 
 /// Structures whose sizes are exported, under the name that the kernel gives them.
 const SIZES: &[&str] = &[
@@ -94,50 +94,57 @@ const PAGE_TYPES: &[(&str, &str, &str)] = &[
     ("UNACCEPTED", "PGTY_unaccepted", "PG_unaccepted"),
 ];
 
-/// The lines that a kernel with these types would export.
+/// The lines that a kernel with these types would export, as said by `witness`.
 #[must_use]
-pub fn describe(types: &Types) -> VmcoreInfo {
-    let mut info = VmcoreInfo::default();
+pub fn describe(types: &Types, witness: Witness) -> VmcoreInfo {
+    let mut info = Lines { info: VmcoreInfo::default(), witness };
     for name in SIZES {
-        set(&mut info, "SIZE", name, types.size(name).map(u64::cast_signed));
+        info.set("SIZE", name, types.size(name).map(u64::cast_signed));
     }
     for (structure, members) in OFFSETS {
         for member in *members {
             let offset = types.offset(structure, member).map(u64::cast_signed);
-            set(&mut info, "OFFSET", &format!("{structure}.{member}"), offset);
+            info.set("OFFSET", &format!("{structure}.{member}"), offset);
         }
     }
     for (key, structure, member) in LENGTHS {
         let elements = types.member(structure, member).and_then(|member| member.elements);
-        set(&mut info, "LENGTH", key, elements.map(u64::cast_signed));
+        info.set("LENGTH", key, elements.map(u64::cast_signed));
     }
     for variable in ["mem_section", "node_data"] {
-        set(&mut info, "LENGTH", variable, types.array(variable).map(u64::cast_signed));
+        info.set("LENGTH", variable, types.array(variable).map(u64::cast_signed));
     }
     flags(&mut info, types);
     page_types(&mut info, types);
-    set(&mut info, "NUMBER", "HUGETLB_PAGE_DTOR", types.enumerator("compound_dtor_id", "HUGETLB_PAGE_DTOR"));
-    set(&mut info, "NUMBER", "NR_FREE_PAGES", types.enumerator("zone_stat_item", "NR_FREE_PAGES"));
-    info
+    info.set("NUMBER", "HUGETLB_PAGE_DTOR", types.enumerator("compound_dtor_id", "HUGETLB_PAGE_DTOR"));
+    info.set("NUMBER", "NR_FREE_PAGES", types.enumerator("zone_stat_item", "NR_FREE_PAGES"));
+    info.info
 }
 
-fn set(info: &mut VmcoreInfo, what: &str, name: &str, value: Option<i64>) {
-    if let Some(value) = value {
-        info.set(format!("{what}({name})"), value.to_string());
+struct Lines {
+    info: VmcoreInfo,
+    witness: Witness,
+}
+
+impl Lines {
+    fn set(&mut self, what: &str, name: &str, value: Option<i64>) {
+        if let Some(value) = value {
+            self.info.set(format!("{what}({name})"), value.to_string(), self.witness);
+        }
     }
 }
 
-fn flags(info: &mut VmcoreInfo, types: &Types) {
+fn flags(info: &mut Lines, types: &Types) {
     let flag = |name| types.enumerator("pageflags", name);
     for name in FLAGS {
-        set(info, "NUMBER", name, flag(name));
+        info.set("NUMBER", name, flag(name));
     }
     let head = flag("PG_head").and_then(|bit| u32::try_from(bit).ok()).and_then(|bit| 1i64.checked_shl(bit));
-    set(info, "NUMBER", "PG_head_mask", head);
+    info.set("NUMBER", "PG_head_mask", head);
 }
 
 /// The words that mark page types, as the C `int` that the kernel prints.
-fn page_types(info: &mut VmcoreInfo, types: &Types) {
+fn page_types(info: &mut Lines, types: &Types) {
     for (key, since_6_12, of_6_11) in PAGE_TYPES {
         let value = match types.enumerator("pagetype", since_6_12) {
             // `PGTY_buddy << 24` (4ffca5a96678, 6.12).
@@ -145,6 +152,6 @@ fn page_types(info: &mut VmcoreInfo, types: &Types) {
             // `~PG_buddy`, an enumerator only in 6.11 (8db00ad56461) and a macro before.
             None => types.enumerator("pagetype", of_6_11).and_then(|bit| u32::try_from(bit).ok()).map(|bit| !bit),
         };
-        set(info, "NUMBER", &format!("PAGE_{key}_MAPCOUNT_VALUE"), value.map(|value| value.cast_signed().into()));
+        info.set("NUMBER", &format!("PAGE_{key}_MAPCOUNT_VALUE"), value.map(|value| value.cast_signed().into()));
     }
 }

@@ -5,16 +5,17 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::{OsStr, OsString},
     fs::File,
     io::{self, Read, Take},
-    os::unix::fs::FileExt as _,
+    os::unix::{ffi::OsStrExt as _, fs::FileExt as _},
     path::{Path, PathBuf},
     sync::Mutex,
 };
 
 use object::{
     Object as _, ObjectSection as _, ReadCache,
-    elf::{ELFCOMPRESS_ZLIB, ELFCOMPRESS_ZSTD, FileHeader64, SHF_COMPRESSED, Sym64},
+    elf::{ELFCOMPRESS_ZLIB, ELFCOMPRESS_ZSTD, EM_X86_64, FileHeader64, SHF_COMPRESSED, Sym64},
     endian::LittleEndian,
     read::elf::ElfFile,
 };
@@ -39,6 +40,7 @@ type Elf<'a> = ElfFile<'a, FileHeader64<LittleEndian>, &'a ReadCache<File>>;
 /// One section's place in the file.
 #[derive(Clone, Copy, Debug)]
 struct Section {
+    address: u64,
     offset: u64,
     size: u64,
     compressed: bool,
@@ -50,8 +52,16 @@ pub struct Vmlinux {
     path: PathBuf,
     file: File,
     sections: BTreeMap<String, Section>,
+    is_x86_64: bool,
     build_id: Option<Vec<u8>>,
+    /// The name that `.gnu_debuglink` gives.
+    debug_link: Option<OsString>,
 }
+
+/// Where distributions put debug information.
+const DEBUG_ROOT: &str = "/usr/lib/debug";
+/// The longest text that a symbol stands for, bytes.
+const MAX_TEXT: u64 = 4096;
 
 impl Vmlinux {
     /// Opens `path` and finds its sections.
@@ -68,10 +78,49 @@ impl Vmlinux {
             let header = section.elf_section_header();
             let (Ok(name), Some((offset, size))) = (section.name(), section.file_range()) else { continue };
             let compressed = header.sh_flags.get(LittleEndian).0 & SHF_COMPRESSED.0 != 0;
-            sections.insert(name.to_owned(), Section { offset, size, compressed });
+            sections.insert(name.to_owned(), Section { address: section.address(), offset, size, compressed });
         }
         let build_id = elf.build_id().ok().flatten().map(<[u8]>::to_vec);
-        Ok(Self { path: path.to_owned(), file, sections, build_id })
+        let debug_link = elf.gnu_debuglink().ok().flatten().map(|(name, _)| OsStr::from_bytes(name).to_owned());
+        let is_x86_64 = elf.elf_header().e_machine.get(LittleEndian) == EM_X86_64.0;
+        Ok(Self { path: path.to_owned(), file, sections, is_x86_64, build_id, debug_link })
+    }
+
+    /// The file with its debug information, where distributions and debuggers put it: by build ID, else by the name that it
+    /// gives itself. It must have DWARF, and the same build ID.
+    #[must_use]
+    pub fn debug_file(&self) -> Option<Self> {
+        let folder = self.path.parent()?;
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let by_id = self.build_id.as_deref().and_then(<[u8]>::split_first).map(|(first, rest)| {
+            Path::new(DEBUG_ROOT).join(".build-id").join(hex(&[*first])).join(hex(rest)).with_extension("debug")
+        });
+        let by_name = self.debug_link.iter().flat_map(|name| {
+            let below = folder.strip_prefix("/").unwrap_or(folder);
+            [folder.join(name), folder.join(".debug").join(name), Path::new(DEBUG_ROOT).join(below).join(name)]
+        });
+        let is_ours = |found: &Self| found.has_dwarf() && (found.build_id.is_none() || found.build_id == self.build_id);
+        by_id.into_iter().chain(by_name).filter_map(|path| Self::open(&path).ok()).find(is_ours)
+    }
+
+    /// The text that starts at a symbol, up to its NUL.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn text(&self, symbol: &str) -> Result<Option<String>> {
+        let Some(address) = self.symbols(&[symbol])?.get(symbol).copied() else { return Ok(None) };
+        let holds = |section: &&Section| {
+            section.address != 0 && address.checked_sub(section.address).is_some_and(|at| at < section.size)
+        };
+        let Some(section) = self.sections.values().find(holds).filter(|section| !section.compressed) else {
+            return Ok(None);
+        };
+        let within = address - section.address;
+        let mut bytes = vec![0; MAX_TEXT.min(section.size - within) as usize];
+        let read = self.file.read_exact_at(&mut bytes, section.offset.saturating_add(within));
+        read.map_err(|error| self.unreadable(symbol, &error))?;
+        bytes.truncate(bytes.iter().position(|byte| *byte == 0).unwrap_or(0));
+        Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
     }
 
     /// Its path.
@@ -84,6 +133,12 @@ impl Vmlinux {
     #[must_use]
     pub fn build_id(&self) -> Option<&[u8]> {
         self.build_id.as_deref()
+    }
+
+    /// Whether it is a kernel for x86_64.
+    #[must_use]
+    pub fn is_x86_64(&self) -> bool {
+        self.is_x86_64
     }
 
     /// Whether it has debug information.

@@ -10,7 +10,7 @@ use std::time::Instant;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use vdump_filters::{DumpLevel, PageClass};
 
-use super::{Stop, facts};
+use super::{Stop, facts, known};
 use crate::{
     bitmap::PageBitmap,
     classify::{Classifier, Counts},
@@ -103,10 +103,14 @@ struct Outcome {
 impl<'a> Run<'a> {
     fn prepare(job: &'a Job, source: &'a Source, stop: &'a Stop) -> Result<Self> {
         let started = Instant::now();
-        let info = facts::vmcoreinfo(source);
+        let mut info = known::read(source, &job.knowing)?;
         let page_shift = facts::page_shift(source, info.as_ref())?;
         let budget = budget::fit(job, source, page_shift)?;
         let mut warnings = Vec::new();
+        if let Some(info) = info.as_mut().filter(|_| !job.keep_all) {
+            known::complete(source, info);
+            warnings.extend(known::contradictions(info, job.strict)?);
+        }
         let kernel = if job.keep_all { None } else { kernel(job.level, source, info.as_ref(), &mut warnings)? };
         let output = output(job, source)?;
         let pool = ThreadPoolBuilder::new()
