@@ -25,6 +25,7 @@ mod headers;
 mod judge;
 mod kdump_again;
 mod kdump_input;
+mod layout;
 mod lies;
 mod outputs;
 mod overwrite;

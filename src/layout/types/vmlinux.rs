@@ -82,7 +82,7 @@ impl Vmlinux {
         }
         let build_id = elf.build_id().ok().flatten().map(<[u8]>::to_vec);
         let debug_link = elf.gnu_debuglink().ok().flatten().map(|(name, _)| OsStr::from_bytes(name).to_owned());
-        let is_x86_64 = elf.elf_header().e_machine.get(LittleEndian) == EM_X86_64.0;
+        let is_x86_64 = elf.elf_header().e_machine.get(LittleEndian) == EM_X86_64;
         Ok(Self { path: path.to_owned(), file, sections, is_x86_64, build_id, debug_link })
     }
 
@@ -144,7 +144,7 @@ impl Vmlinux {
     /// Whether it has debug information.
     #[must_use]
     pub fn has_dwarf(&self) -> bool {
-        self.sections.get(".debug_info").is_some_and(|section| section.size > 0)
+        self.section(".debug_info").is_some_and(|(section, _)| section.size > 0)
     }
 
     /// Its BTF, if it has any.
@@ -223,9 +223,15 @@ impl Vmlinux {
         })
     }
 
+    /// A section by its name, or by the one that it has when GNU tools compressed it.
+    fn section(&self, name: &str) -> Option<(Section, bool)> {
+        let gnu = || self.sections.get(&name.replacen(".debug", ".zdebug", 1)).map(|section| (*section, true));
+        self.sections.get(name).map(|section| (*section, false)).or_else(gnu)
+    }
+
     /// A whole section, empty if it is not there.
     fn held(&self, name: &str) -> Result<Vec<u8>> {
-        if !self.sections.contains_key(name) {
+        if self.section(name).is_none() {
             return Ok(Vec::new());
         }
         let mut bytes = Vec::new();
@@ -242,12 +248,17 @@ impl Vmlinux {
     fn stream(&self, name: &str) -> Result<Box<dyn Read + '_>> {
         /// `Elf64_Chdr`
         const HEADER: u64 = 24;
+        /// "ZLIB" and the size, as GNU's older way has it in sections called `.zdebug_...`
+        const GNU_HEADER: u64 = 12;
         let missing = || Error::input(format!("{} has no section {name}", self.path.display()));
-        let section = *self.sections.get(name).ok_or_else(missing)?;
+        let (section, is_gnu) = self.section(name).ok_or_else(missing)?;
         let raw = |skip: u64| {
             let at = At { file: &self.file, offset: section.offset.saturating_add(skip) };
             io::BufReader::with_capacity(1 << 20, at.take(section.size.saturating_sub(skip)))
         };
+        if is_gnu {
+            return Ok(Box::new(flate2::bufread::ZlibDecoder::new(raw(GNU_HEADER))));
+        }
         if !section.compressed {
             return Ok(Box::new(raw(0)));
         }
