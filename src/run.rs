@@ -2,12 +2,14 @@
 //!
 //! Knows the order of the rooms, and only that. The work is in the rooms; what is said about it is in `report`.
 
+mod check;
 mod dmesg;
 mod facts;
 mod filter;
 mod info;
 mod known;
 mod layout;
+mod merge;
 mod stop;
 
 use std::{
@@ -33,9 +35,11 @@ pub fn run(cli: &Cli) -> Result<()> {
     match &cli.command {
         Command::Filter(filter) => filter::run(filter),
         Command::Convert(convert) => filter::run(&convert.as_filter()),
+        Command::Merge(merge) => merge::run(merge),
         Command::Info(info) => info::run(info),
         Command::Dmesg(dmesg) => dmesg::run(dmesg),
         Command::Layout(layout) => layout::run(layout),
+        Command::Check(check) => check::run(check),
     }
 }
 
@@ -44,11 +48,10 @@ pub fn run(cli: &Cli) -> Result<()> {
 /// # Errors
 /// As [`run`]; also an option that cannot be honoured.
 pub fn as_makedumpfile(words: impl Iterator<Item = OsString>) -> Result<()> {
-    let words = words.map(|word| word.to_string_lossy().into_owned());
     match compat::parse(words)? {
         Request::Run(cli, notes) => {
             for note in notes {
-                let _ = writeln!(io::stderr(), "vdump: note: {note}");
+                self::note(&note);
             }
             run(&cli)
         }
@@ -57,10 +60,17 @@ pub fn as_makedumpfile(words: impl Iterator<Item = OsString>) -> Result<()> {
     }
 }
 
+/// Says something that is no error.
+fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "vdump: note: {}", crate::error::printable(text));
+}
+
 /// Prints an error the way every error is printed.
 pub fn complain(error: &Error) {
     // With standard error gone there is nobody left to tell; the exit code still does.
-    let _ = writeln!(io::stderr(), "vdump: {error}");
+    if error.kind() != Kind::Said {
+        let _ = writeln!(io::stderr(), "vdump: {error}");
+    }
 }
 
 /// Writes to standard output; a reader that has seen enough (`| head`) is no failure.

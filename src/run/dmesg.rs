@@ -16,7 +16,7 @@ use crate::{
 };
 
 pub(super) fn run(options: &Dmesg) -> Result<()> {
-    let source = Source::open_all(&options.inputs)?;
+    let source = Source::open_all(&options.reading.opening(&options.inputs))?;
     let what = || format!("cannot find the kernel log in {}", source.path().display());
     let info = super::known::read(&source, &options.knowing)?
         .ok_or_else(|| super::facts::no_vmcoreinfo(&source).next_step("the log cannot be found without it"))?;

@@ -47,7 +47,8 @@ class Guest:
     capture_cpus: int = 1
     steps: tuple[tuple[str, str], ...] = ()
     end: str = "crash"
-    """`crash`: kexec into the capture kernel. `halt`: stay up, QEMU writes the dump."""
+    """`crash`: kexec into the capture kernel. `halt`: stay up, QEMU writes the dump. `raw`: QEMU writes the dump and saves
+    the same moment's memory raw; then an NMI crashes the guest, and its memory is saved raw once more."""
     modules: tuple[str, ...] = ()
     """Beyond those of the disk."""
 
@@ -108,4 +109,20 @@ QEMU_DUMP = Guest(
     modules=("qemu_fw_cfg",),
 )
 
-GUESTS = {guest.name: guest for guest in (LA57, one_cpu(LA57), FOUR_LEVEL, one_cpu(FOUR_LEVEL), QEMU_DUMP, SAMPLE)}
+RAW = replace(
+    QEMU_DUMP,
+    name="raw",
+    memory_mib=768,
+    end="raw",
+    steps=(
+        ("cmdline", "cat /proc/cmdline"),
+        ("devices", "ls /dev"),
+        ("devmem", f"vdump convert --json --progress plain --elfcorehdr {VMCORE} /dev/mem {OUT}/devmem.vmcore"),
+        *SAVE,
+    ),
+)
+
+GUESTS = {
+    guest.name: guest
+    for guest in (LA57, one_cpu(LA57), FOUR_LEVEL, one_cpu(FOUR_LEVEL), QEMU_DUMP, RAW, SAMPLE)
+}
