@@ -7,6 +7,8 @@ mod dmesg;
 mod facts;
 mod filter;
 mod info;
+mod known;
+mod layout;
 mod merge;
 mod stop;
 
@@ -36,6 +38,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Merge(merge) => merge::run(merge),
         Command::Info(info) => info::run(info),
         Command::Dmesg(dmesg) => dmesg::run(dmesg),
+        Command::Layout(layout) => layout::run(layout),
         Command::Check(check) => check::run(check),
     }
 }

@@ -27,6 +27,7 @@ mod headers;
 mod judge;
 mod kdump_again;
 mod kdump_input;
+mod layout;
 mod lies;
 mod merge;
 mod outputs;

@@ -11,7 +11,9 @@ use std::{
 
 use vdump_filters::DumpLevel;
 
-use super::{Cli, Command, Dmesg, Filter, Format, Merge, ProgressStyle, Reading, Writing, resolve::parse_size};
+use super::{
+    Cli, Command, Dmesg, Filter, Format, Knowing, Layout, Merge, ProgressStyle, Reading, Writing, resolve::parse_size,
+};
 use crate::{
     codec::Compression,
     error::{Error, Kind, Result},
@@ -36,6 +38,9 @@ enum Does {
     Limit(&'static str),
     Messages(&'static str),
     Threads(&'static str),
+    Vmlinux,
+    LayoutFile,
+    WriteLayout,
     /// Has no meaning here any more; why.
     Ignored(&'static str),
     /// The same, with a value.
@@ -47,7 +52,6 @@ enum Does {
 }
 
 const ONE_SCAN: &str = "struct pages are scanned once, whatever the memory";
-const NO_DEBUG_INFO: &str = "layouts come from the dump's VMCOREINFO; without it dump with -d 0 or -d 1";
 const NO_ERASE: &str = "nothing can be erased from a dump; filter by level";
 const NO_XEN: &str = "Xen dumps are not read";
 const NO_SADUMP: &str = "sadump dumps are not read";
@@ -82,9 +86,9 @@ const OPTIONS: &[(Option<char>, Option<&str>, Does)] = &[
     (Some('R'), None, Does::Rearrange),
     (None, Some("reassemble"), Does::Reassemble),
     (None, Some("split"), Does::Split),
-    (Some('x'), None, Does::RefusedValue(NO_DEBUG_INFO)),
-    (Some('i'), None, Does::RefusedValue(NO_DEBUG_INFO)),
-    (Some('g'), None, Does::RefusedValue("VMCOREINFO files are not written; use makedumpfile -g")),
+    (Some('x'), None, Does::Vmlinux),
+    (Some('i'), None, Does::LayoutFile),
+    (Some('g'), None, Does::WriteLayout),
     (None, Some("config"), Does::RefusedValue(NO_ERASE)),
     (None, Some("eppic"), Does::RefusedValue(NO_ERASE)),
     (None, Some("extension"), Does::RefusedValue("plugins are not loaded; filter by level")),
@@ -102,13 +106,15 @@ const OPTIONS: &[(Option<char>, Option<&str>, Does)] = &[
 pub const HELP: &str = "\
 This is vdump, called as makedumpfile.
 
-  makedumpfile [-c|-l|-p|-z] [-d LEVEL[,LEVEL]...] [-L SIZE] [-E] [-f] [--num-threads N] VMCORE DUMPFILE
+  makedumpfile [-c|-l|-p|-z] [-d LEVEL[,LEVEL]...] [-L SIZE] [-E] [-f] [-x VMLINUX | -i LAYOUT] [--num-threads N]
+               VMCORE DUMPFILE
   makedumpfile -F [-c|-l|-p|-z] [-d LEVEL] VMCORE > STREAM
   makedumpfile -R DUMPFILE < STREAM
   makedumpfile --split [-c|-l|-p|-z] [-d LEVEL] VMCORE DUMPFILE1 DUMPFILE2 ...
   makedumpfile --reassemble DUMPFILE1 DUMPFILE2 ... DUMPFILE
   makedumpfile --dump-dmesg VMCORE LOGFILE
   makedumpfile --dry-run [-d LEVEL] VMCORE
+  makedumpfile -g LAYOUT -x VMLINUX
 
 Options that changed nothing are noted, options that cannot be honoured are refused with the reason.
 'vdump help' shows what else there is.
@@ -171,6 +177,8 @@ struct Line {
     dmesg: bool,
     quiet: bool,
     threads: Option<u16>,
+    knowing: Knowing,
+    write_layout: Option<PathBuf>,
     files: Vec<PathBuf>,
     notes: Vec<String>,
     special: Option<Request>,
@@ -199,13 +207,13 @@ impl Line {
         attached: Option<OsString>,
         words: &mut impl Iterator<Item = OsString>,
     ) -> Result<()> {
-        let value = match (takes_value(does), attached) {
+        let typed = match (takes_value(does), attached) {
             (true, None) => words.next().ok_or_else(|| usage(format!("{name} needs a value")))?,
             (true, Some(value)) => value,
             (false, None) => OsString::new(),
             (false, Some(_)) => return Err(usage(format!("{name} takes no value"))),
         };
-        let value = value.to_string_lossy();
+        let value = typed.to_string_lossy();
         let bad = |what: &str| usage(format!("'{value}' is not {what} for {name}"));
         match does {
             Does::Compress(compression) => self.compress = Some(compression),
@@ -228,6 +236,9 @@ impl Line {
             // Bit 1 is the progress indicator.
             Does::Messages(what) => self.quiet = value.parse::<u8>().map_err(|_| bad(what))? & 1 == 0,
             Does::Threads(what) => self.threads = Some(value.parse().map_err(|_| bad(what))?).filter(|n| *n > 0),
+            Does::Vmlinux => self.knowing.vmlinux = Some(typed.into()),
+            Does::LayoutFile => self.knowing.layout = Some(typed.into()),
+            Does::WriteLayout => self.write_layout = Some(typed.into()),
             Does::Ignored(why) | Does::IgnoredValue(why) => self.notes.push(format!("{name} changes nothing: {why}")),
             Does::Refused(why) | Does::RefusedValue(why) => {
                 return Err(Error::new(Kind::Usage, format!("{name} cannot be honoured")).because(why));
@@ -239,6 +250,13 @@ impl Line {
     fn request(mut self) -> Result<Request> {
         if let Some(special) = self.special {
             return Ok(special);
+        }
+        if let Some(output) = self.write_layout {
+            let vmlinux = self.knowing.vmlinux.ok_or_else(|| usage("-g needs the VMLINUX to read (-x)"))?;
+            let (output, force) = (Some(output), self.force);
+            let layout =
+                Layout { vmlinux: Some(vmlinux), btf: None, from: None, diff: None, output, force, json: false };
+            return Ok(Request::Run(Box::new(Cli { command: Command::Layout(layout) }), self.notes));
         }
         let modes = [self.dmesg, self.split, self.reassemble, self.rearrange, self.flatten];
         if modes.iter().filter(|mode| **mode).count() > 1 {
@@ -261,7 +279,13 @@ impl Line {
             return Err(usage("--dump-dmesg takes one VMCORE and one LOGFILE"));
         };
         let (inputs, output) = (vec![input.clone()], Some(output.clone()));
-        Ok(Command::Dmesg(Dmesg { inputs, reading: Reading::default(), output, force: self.force }))
+        Ok(Command::Dmesg(Dmesg {
+            inputs,
+            reading: Reading::default(),
+            knowing: self.knowing.clone(),
+            output,
+            force: self.force,
+        }))
     }
 
     fn merge(&self) -> Result<Command> {
@@ -301,6 +325,7 @@ impl Line {
         Ok(Command::Filter(Filter {
             files: vec![input.clone()],
             reading: Reading::default(),
+            knowing: self.knowing.clone(),
             // makedumpfile's defaults: everything, as it is.
             dump_level: if self.levels.is_empty() { vec![DumpLevel::NONE] } else { self.levels.clone() },
             writing: Writing {
@@ -340,6 +365,9 @@ fn takes_value(does: Does) -> bool {
             | Does::Limit(_)
             | Does::Messages(_)
             | Does::Threads(_)
+            | Does::Vmlinux
+            | Does::LayoutFile
+            | Does::WriteLayout
             | Does::IgnoredValue(_)
             | Does::RefusedValue(_)
     )
@@ -402,7 +430,7 @@ mod tests {
         let (filter, notes) = filter("--cyclic-buffer 1024 --non-mmap --splitblock-size 9 -E in out");
         assert_eq!((filter.writing.format, filter.writing.compress), (Some(Format::Elf), Some(Compression::None)));
         assert_eq!(notes.len(), 3, "{notes:?}");
-        for line in ["-x vmlinux in out", "-X in out", "--mem-usage /proc/kcore", "--config rules in out"] {
+        for line in ["-X in out", "--mem-usage /proc/kcore", "--config rules in out"] {
             let error = parsed(line).unwrap_err();
             assert_eq!(error.exit_code(), 2);
             assert!(error.to_string().contains("cannot be honoured"), "{error}");

@@ -41,6 +41,8 @@ pub enum Command {
     Info(Info),
     /// Print the crashed kernel's log
     Dmesg(Dmesg),
+    /// Write down how a kernel's data structures are laid out, for 'vdump filter --layout', or compare two kernels
+    Layout(Layout),
     /// Say whether a dump keeps every rule of its format, and which programs will open it
     Check(Check),
 }
@@ -67,6 +69,10 @@ pub struct Filter {
     /// How to read raw memory.
     #[command(flatten)]
     pub reading: Reading,
+
+    /// What is known about the kernel.
+    #[command(flatten)]
+    pub knowing: Knowing,
 
     /// How to write it.
     #[command(flatten)]
@@ -115,6 +121,7 @@ impl Convert {
             files: self.files.clone(),
             reading: self.reading.clone(),
             dump_level: vec![DumpLevel::NONE],
+            knowing: Knowing::default(),
             writing: self.writing.clone(),
             dry_run: false,
             verbose: false,
@@ -122,6 +129,54 @@ impl Convert {
             copy: false,
         }
     }
+}
+
+/// What is known about the crashed kernel besides what its dump says.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Args)]
+pub struct Knowing {
+    /// The crashed kernel's vmlinux or vmlinux.debug: says (DWARF, BTF, symbols) what VMCOREINFO leaves out
+    #[arg(short = 'x', long, value_name = "FILE")]
+    pub vmlinux: Option<PathBuf>,
+
+    /// A layout file of the crashed kernel, made by 'vdump layout' or 'makedumpfile -g'
+    #[arg(short = 'i', long, value_name = "FILE")]
+    pub layout: Option<PathBuf>,
+
+    /// The crashed kernel's BTF, for example a copy of /sys/kernel/btf/vmlinux
+    #[arg(long, value_name = "FILE")]
+    pub btf: Option<PathBuf>,
+}
+
+/// Options of `vdump layout`.
+#[derive(Clone, Debug, Args)]
+pub struct Layout {
+    /// The kernel's vmlinux or vmlinux.debug
+    #[arg(short = 'x', long, value_name = "FILE")]
+    pub vmlinux: Option<PathBuf>,
+
+    /// The kernel's BTF, for example /sys/kernel/btf/vmlinux
+    #[arg(long, value_name = "FILE")]
+    pub btf: Option<PathBuf>,
+
+    /// A dump of the kernel: its VMCOREINFO, the BTF in its memory, and its free pages
+    #[arg(long, value_name = "DUMP")]
+    pub from: Option<PathBuf>,
+
+    /// Show what differs between two kernels: each a dump, a vmlinux, BTF or a layout file
+    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["vmlinux", "btf", "from", "output"])]
+    pub diff: Option<Vec<PathBuf>>,
+
+    /// Write to a file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Overwrite the file
+    #[arg(long, requires = "output")]
+    pub force: bool,
+
+    /// Print JSON: each value with who said it, and contradictions
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of `vdump merge`.
@@ -173,6 +228,7 @@ impl Merge {
             files: self.files.clone(),
             reading: Reading::default(),
             dump_level: vec![DumpLevel::NONE],
+            knowing: Knowing::default(),
             writing: Writing {
                 format,
                 compress,
@@ -324,6 +380,9 @@ pub struct Dmesg {
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
 
+    /// What is known about the kernel.
+    #[command(flatten)]
+    pub knowing: Knowing,
     /// How to read raw memory.
     #[command(flatten)]
     pub reading: Reading,

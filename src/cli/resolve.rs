@@ -12,7 +12,7 @@ use std::{
 
 use vdump_filters::DumpLevel;
 
-use super::{Filter, Format, ProgressStyle, Writing};
+use super::{Filter, Format, Knowing, ProgressStyle, Writing};
 use crate::{
     codec::Compression,
     error::{Error, Kind, Result},
@@ -41,6 +41,8 @@ pub struct Job {
     pub limit: Option<u64>,
     /// What to drop.
     pub level: DumpLevel,
+    /// What is known about the kernel besides.
+    pub knowing: Knowing,
     /// What to drop if the dump does not fit: one after the other.
     pub next_levels: Vec<DumpLevel>,
     /// Why the levels before did not do, for the report.
@@ -146,6 +148,7 @@ impl Job {
             level,
             next_levels,
             tried: Vec::new(),
+            knowing: filter.knowing.clone(),
             format,
             compression,
             threads: threads(filter.writing.threads.map(usize::from)),

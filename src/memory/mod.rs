@@ -12,6 +12,7 @@ mod protect;
 mod struct_pages;
 mod virt;
 pub mod window;
+pub mod witnesses;
 
 pub use kallsyms::{Kallsyms, KallsymsError};
 pub use mappings::{Leaf, Mappings, Visit, Walked};

@@ -20,7 +20,7 @@ use crate::{
     layout::{Fact, KernelLayout, VmcoreInfo},
     memory::{MemMap, Problem, Protected, VirtReader},
     report::Progress,
-    run::{Stop, facts},
+    run::{Stop, facts, known},
     sink::{Output, Pipe, Target},
     source::Source,
 };
@@ -55,13 +55,17 @@ impl<'a> Run<'a> {
                 .because(format!("it is no part of a split dump: {}", source.describe()))
                 .next_step("use 'vdump convert' to write it as a kdump-compressed dump"));
         }
-        let info = facts::vmcoreinfo(source);
+        let mut info = known::read(source, &job.knowing)?;
         let page_shift = facts::page_shift(source, info.as_ref())?;
         if job.strict {
             check_whole(source, page_shift)?;
         }
         let budget = budget::fit(job, source, page_shift)?;
         let mut warnings = [job.tried.as_slice(), source.remarks()].concat();
+        if let Some(info) = info.as_mut().filter(|_| !job.keep_all) {
+            known::complete(source, info);
+            warnings.extend(known::contradictions(info, job.strict)?);
+        }
         let kernel = if job.keep_all { None } else { kernel(job.level, source, info.as_ref(), &mut warnings)? };
         let paging = if job.map_virtual { Some(virtual_memory::paging(source, info.as_ref())?) } else { None };
         let output = place(job, source)?;
