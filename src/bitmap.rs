@@ -78,7 +78,8 @@ impl PageBitmap {
         }
     }
 
-    fn words(&self) -> impl Iterator<Item = u64> + '_ {
+    /// The plane as words of 64 frames.
+    pub fn words(&self) -> impl Iterator<Item = u64> + '_ {
         self.as_bytes().as_chunks::<8>().0.iter().map(|chunk| u64::from_le_bytes(*chunk))
     }
 

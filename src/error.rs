@@ -19,6 +19,8 @@ pub enum Kind {
     Interrupted,
     /// Not enough memory within the limit.
     Memory,
+    /// The command's own output has said what is wrong already: it is not printed again.
+    Said,
 }
 
 /// One failure, printed as `what: cause; next step`.

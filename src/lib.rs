@@ -1,10 +1,12 @@
 //! vdump turns a crashed Linux machine's memory into a small dump that engineers can debug.
 //!
 //! Data goes one way through the rooms: bytes, [`source`], [`layout`], [`memory`], [`classify`], [`bitmap`], [`plan`],
-//! [`pipeline`], [`sink`], bytes. [`klog`] reads the kernel's log off `memory`. A room uses only rooms before it and the
+//! [`pipeline`], [`sink`], bytes. [`klog`] reads the kernel's log off `memory`, [`check`] looks at dumps
+//! as files. A room uses only rooms before it and the
 //! floor: [`format`](mod@format), [`codec`], [`error`], [`report`], [`sys`] and the crate `vdump_filters`. Only [`run`] sees them all.
 
 pub mod bitmap;
+pub mod check;
 pub mod classify;
 pub mod cli;
 pub mod codec;

@@ -6,4 +6,6 @@ mod progress;
 mod summary;
 
 pub use progress::{Mode, Progress};
-pub use summary::{ClassLine, DoubtLine, PageTotals, ProblemLine, ReadErrorLine, Report, Seconds, human_bytes};
+pub use summary::{
+    ClassLine, DoubtLine, MappedLine, PageTotals, PartLine, ProblemLine, ReadErrorLine, Report, Seconds, human_bytes,
+};

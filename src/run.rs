@@ -2,11 +2,15 @@
 //!
 //! Knows the order of the rooms, and only that. The work is in the rooms; what is said about it is in `report`.
 
+mod check;
 mod dmesg;
 mod facts;
 mod filter;
 mod info;
+mod known;
+mod layout;
 mod load;
+mod merge;
 mod stop;
 
 use std::{
@@ -32,8 +36,11 @@ pub fn run(cli: &Cli) -> Result<()> {
     match &cli.command {
         Command::Filter(filter) => filter::run(filter),
         Command::Convert(convert) => filter::run(&convert.as_filter()),
+        Command::Merge(merge) => merge::run(merge),
         Command::Info(info) => info::run(info),
         Command::Dmesg(dmesg) => dmesg::run(dmesg),
+        Command::Layout(layout) => layout::run(layout),
+        Command::Check(check) => check::run(check),
         Command::Load(load) => load::load(load),
         Command::Unload(unload) => load::unload(unload),
         Command::Exec(exec) => load::exec(exec),
@@ -46,11 +53,10 @@ pub fn run(cli: &Cli) -> Result<()> {
 /// # Errors
 /// As [`run`]; also an option that cannot be honoured.
 pub fn as_makedumpfile(words: impl Iterator<Item = OsString>) -> Result<()> {
-    let words = words.map(|word| word.to_string_lossy().into_owned());
     match compat::parse(words)? {
         Request::Run(cli, notes) => {
             for note in notes {
-                let _ = writeln!(io::stderr(), "vdump: note: {note}");
+                self::note(&note);
             }
             run(&cli)
         }
@@ -64,10 +70,17 @@ pub fn as_kexec(words: impl Iterator<Item = OsString>) -> u8 {
     load::as_kexec(words.map(|word| word.to_string_lossy().into_owned()))
 }
 
+/// Says something that is no error.
+fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "vdump: note: {}", crate::error::printable(text));
+}
+
 /// Prints an error the way every error is printed.
 pub fn complain(error: &Error) {
     // With standard error gone there is nobody left to tell; the exit code still does.
-    let _ = writeln!(io::stderr(), "vdump: {error}");
+    if error.kind() != Kind::Said {
+        let _ = writeln!(io::stderr(), "vdump: {error}");
+    }
 }
 
 /// Writes to standard output; a reader that has seen enough (`| head`) is no failure.

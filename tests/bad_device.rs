@@ -36,7 +36,7 @@ fn full_of(kind: Kind, dir: &Path) -> Fixture {
     machine.build(dir)
 }
 
-fn library(dir: &Path) -> PathBuf {
+pub fn library(dir: &Path) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bad_device.c");
     let made = dir.join("bad_device.so");
     run(Command::new("cc").args(["-shared", "-fPIC", "-Wall", "-Werror", "-o"]).arg(&made).arg(source)).ok();

@@ -55,7 +55,7 @@ fn files_that_are_no_cores() {
 }
 
 #[test]
-fn a_core_cut_short_anywhere() {
+fn a_core_cut_short_before_its_memory() {
     for style in [Style::ProcVmcore, Style::Qemu] {
         let dir = temp_dir();
         let fixture = Machine { style, ..Machine::small(era("6.12")) }.build(dir.path());
@@ -73,10 +73,8 @@ fn a_core_cut_short_anywhere() {
             placed.note_offset,
             placed.note_offset + 11,
             placed.note_offset + placed.notes.len() as u64 - 1,
+            // Only here everything is lost; tests/cut_short.rs has what is left of others.
             placed.data_offset,
-            placed.data_offset + 4096,
-            placed.data_offset + (20 << 20) + 17,
-            placed.len - (8 << 20),
         ];
         let mut faults = Vec::new();
         for cut in cuts.into_iter().rev() {
@@ -119,7 +117,6 @@ fn patches(fixture: &Fixture) -> Vec<Patch> {
         ("note: descsz huge", notes + 4, word(u32::MAX - 2)),
         ("note: both huge", notes, [word(u32::MAX), word(u32::MAX)].concat()),
         ("load: p_offset huge", load + 8, le(u64::MAX - 4095)),
-        ("load: p_offset above the file", load + 8, le(fixture.placed.len + 4096)),
         ("load: p_paddr wraps", load + 24, le(u64::MAX - 4095)),
         ("load: p_paddr beyond 52 bits", load + 24, le(1 << 60)),
         ("load: p_filesz huge", load + 32, le(1 << 62)),

@@ -8,37 +8,11 @@ use crate::harness::{filter, run, temp_dir, vdump};
 use crate::read::kdump::Kdump;
 use crate::refusal::{fails_well, none_of};
 use crate::synth::kernels::era;
+use crate::synth::wrap::{flat_header, flatten, record};
 use crate::synth::{Fixture, Machine};
 
 fn small(dir: &Path) -> Fixture {
     Machine::small(era("6.1")).build(dir)
-}
-
-/// A record's header.
-fn record(offset: i64, len: i64) -> Vec<u8> {
-    [offset.to_be_bytes(), len.to_be_bytes()].concat()
-}
-
-fn header() -> Vec<u8> {
-    let mut block = [&b"makedumpfile\0\0\0\0"[..], &1i64.to_be_bytes(), &1i64.to_be_bytes()].concat();
-    block.resize(4096, 0);
-    block
-}
-
-/// The parts of a file as records in the order given, each `part` bytes but the last.
-fn flatten(bytes: &[u8], part: usize, order: impl Fn(usize) -> usize) -> Vec<u8> {
-    let mut flat = header();
-    let count = bytes.len().div_ceil(part);
-    for index in (0..count).map(order) {
-        let data = &bytes[index * part..bytes.len().min((index + 1) * part)];
-        // Zeros may be left out, as makedumpfile leaves out holes; but not the end.
-        if index + 1 == count || data.iter().any(|byte| *byte != 0) {
-            flat.extend(record((index * part) as i64, data.len() as i64));
-            flat.extend(data);
-        }
-    }
-    flat.extend(record(-1, -1));
-    flat
 }
 
 fn core(fixture: &Fixture, dir: &Path) -> (PathBuf, Vec<u8>) {
@@ -121,7 +95,7 @@ fn broken_streams_are_refused() {
         ("a huge record", [without_end, &record(1 << 40, i64::MAX), &record(-1, -1)].concat()),
         ("half an end mark", [without_end, &record(-1, 0)].concat()),
         ("another version", other_version),
-        ("no records", [header(), record(-1, -1)].concat()),
+        ("no records", [flat_header(), record(-1, -1)].concat()),
         (
             "itself in itself",
             flatten(
@@ -150,7 +124,7 @@ fn piped(options: &[&str], input: &Path, out: &Path) {
 
 /// Offsets and data of all records, in the order in which they come.
 fn records(flat: &[u8]) -> Vec<(usize, &[u8])> {
-    assert_eq!(&flat[..4096], header());
+    assert_eq!(&flat[..4096], flat_header());
     let mut records = Vec::new();
     let mut at = 4096;
     loop {

@@ -6,6 +6,7 @@
 // A machine with one range of memory is a list of one range.
 #![allow(clippy::single_range_in_vec_init)]
 
+mod broken;
 mod check;
 mod disks;
 mod harness;
@@ -17,6 +18,7 @@ mod bad_device;
 mod bounds;
 mod cli;
 mod convert;
+mod cut_short;
 mod dmesg;
 mod eras;
 mod faults;
@@ -25,14 +27,21 @@ mod headers;
 mod judge;
 mod kdump_again;
 mod kdump_input;
+mod layout;
 mod lies;
 mod loading;
+mod merge;
 mod outputs;
 mod overwrite;
 mod partials;
 mod places;
 mod protected;
+mod raw;
+mod rules;
 mod seekable;
+mod specs;
+mod split_output;
 mod split_sets;
 mod terminal;
 mod tidy;
+mod virtual_memory;

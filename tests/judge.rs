@@ -123,9 +123,9 @@ print(core.read(kdumpfile.KDUMP_KVADDR, int(sys.argv[2]), 64).hex())
 ";
 
 /// Python's own search path, not that of an environment someone has active.
-const PYTHON: &str = "/usr/bin/python3";
+pub const PYTHON: &str = "/usr/bin/python3";
 
-fn libkdumpfile() -> bool {
+pub fn libkdumpfile() -> bool {
     let there = Command::new(PYTHON).args(["-c", "import kdumpfile"]).output().is_ok_and(|o| o.status.success());
     assert!(there || std::env::var_os("VDUMP_REQUIRE_JUDGES").is_none(), "python3-libkdumpfile is not installed");
     if !there {

@@ -3,11 +3,17 @@
 //! Knows its options (makedumpfile(8), 1.7.9) as a table, and what each means here. Must not look at files. Gives the same
 //! parsed line that our own spelling gives.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::{OsStr, OsString},
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+};
 
 use vdump_filters::DumpLevel;
 
-use super::{Cli, Command, Dmesg, Filter, Format, ProgressStyle, Writing};
+use super::{
+    Cli, Command, Dmesg, Filter, Format, Knowing, Layout, Merge, ProgressStyle, Reading, Writing, resolve::parse_size,
+};
 use crate::{
     codec::Compression,
     error::{Error, Kind, Result},
@@ -23,11 +29,18 @@ enum Does {
     Debug,
     DryRun,
     DumpDmesg,
+    Split,
+    Reassemble,
+    Rearrange,
     Help,
     Version,
     Level(&'static str),
+    Limit(&'static str),
     Messages(&'static str),
     Threads(&'static str),
+    Vmlinux,
+    LayoutFile,
+    WriteLayout,
     /// Has no meaning here any more; why.
     Ignored(&'static str),
     /// The same, with a value.
@@ -39,8 +52,6 @@ enum Does {
 }
 
 const ONE_SCAN: &str = "struct pages are scanned once, whatever the memory";
-const NO_DEBUG_INFO: &str = "layouts come from the dump's VMCOREINFO; without it dump with -d 0 or -d 1";
-const NO_SPLIT: &str = "split sets cannot be written; leave it out, one dump is written on all CPUs";
 const NO_ERASE: &str = "nothing can be erased from a dump; filter by level";
 const NO_XEN: &str = "Xen dumps are not read";
 const NO_SADUMP: &str = "sadump dumps are not read";
@@ -67,17 +78,17 @@ const OPTIONS: &[(Option<char>, Option<&str>, Does)] = &[
     (None, Some("cyclic-buffer"), Does::IgnoredValue(ONE_SCAN)),
     (None, Some("non-cyclic"), Does::Ignored(ONE_SCAN)),
     (None, Some("work-dir"), Does::IgnoredValue(ONE_SCAN)),
-    (None, Some("splitblock-size"), Does::IgnoredValue("split sets are not written")),
+    (None, Some("splitblock-size"), Does::IgnoredValue("the parts are about equally large whatever it says")),
     (Some('b'), None, Does::IgnoredValue("blocks are sized by --memory-limit")),
     (None, Some("non-mmap"), Does::Ignored("mapping falls back to reading by itself")),
     (Some('e'), None, Does::Ignored("the page structures of dropped pages are kept")),
-    (Some('L'), Some("limit"), Does::RefusedValue("the output's size cannot be limited; use a higher level")),
-    (Some('R'), None, Does::Refused("flattened dumps are not rearranged; use makedumpfile -R")),
-    (None, Some("reassemble"), Does::Refused("split sets are not put together; use makedumpfile --reassemble")),
-    (None, Some("split"), Does::Refused(NO_SPLIT)),
-    (Some('x'), None, Does::RefusedValue(NO_DEBUG_INFO)),
-    (Some('i'), None, Does::RefusedValue(NO_DEBUG_INFO)),
-    (Some('g'), None, Does::RefusedValue("VMCOREINFO files are not written; use makedumpfile -g")),
+    (Some('L'), Some("limit"), Does::Limit("a size in bytes")),
+    (Some('R'), None, Does::Rearrange),
+    (None, Some("reassemble"), Does::Reassemble),
+    (None, Some("split"), Does::Split),
+    (Some('x'), None, Does::Vmlinux),
+    (Some('i'), None, Does::LayoutFile),
+    (Some('g'), None, Does::WriteLayout),
     (None, Some("config"), Does::RefusedValue(NO_ERASE)),
     (None, Some("eppic"), Does::RefusedValue(NO_ERASE)),
     (None, Some("extension"), Does::RefusedValue("plugins are not loaded; filter by level")),
@@ -95,10 +106,15 @@ const OPTIONS: &[(Option<char>, Option<&str>, Does)] = &[
 pub const HELP: &str = "\
 This is vdump, called as makedumpfile.
 
-  makedumpfile [-c|-l|-p|-z] [-d LEVEL] [-E] [-f] [--num-threads N] VMCORE DUMPFILE
+  makedumpfile [-c|-l|-p|-z] [-d LEVEL[,LEVEL]...] [-L SIZE] [-E] [-f] [-x VMLINUX | -i LAYOUT] [--num-threads N]
+               VMCORE DUMPFILE
   makedumpfile -F [-c|-l|-p|-z] [-d LEVEL] VMCORE > STREAM
+  makedumpfile -R DUMPFILE < STREAM
+  makedumpfile --split [-c|-l|-p|-z] [-d LEVEL] VMCORE DUMPFILE1 DUMPFILE2 ...
+  makedumpfile --reassemble DUMPFILE1 DUMPFILE2 ... DUMPFILE
   makedumpfile --dump-dmesg VMCORE LOGFILE
   makedumpfile --dry-run [-d LEVEL] VMCORE
+  makedumpfile -g LAYOUT -x VMLINUX
 
 Options that changed nothing are noted, options that cannot be honoured are refused with the reason.
 'vdump help' shows what else there is.
@@ -125,17 +141,18 @@ pub enum Request {
 ///
 /// # Errors
 /// An unknown option, or one that cannot be honoured; says why.
-pub fn parse(words: impl IntoIterator<Item = String>) -> Result<Request> {
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Request> {
     let mut line = Line::default();
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
-        if let Some(long) = word.strip_prefix("--").filter(|long| !long.is_empty()) {
-            let (name, value) = match long.split_once('=') {
-                Some((name, value)) => (name, Some(value.to_owned())),
-                None => (long, None),
-            };
-            line.take(&format!("--{name}"), find_long(name)?, value, &mut words)?;
-        } else if let Some(shorts) = word.strip_prefix('-').filter(|shorts| !shorts.is_empty()) {
+        // File names may have any bytes, and so may the values of options.
+        let bytes = word.as_bytes();
+        if let Some(long) = bytes.strip_prefix(b"--").filter(|long| !long.is_empty()) {
+            let end = long.iter().position(|byte| *byte == b'=');
+            let name = String::from_utf8_lossy(&long[..end.unwrap_or(long.len())]);
+            let value = end.map(|end| OsStr::from_bytes(&long[end + 1..]).to_owned());
+            line.take(&format!("--{name}"), find_long(&name)?, value, &mut words)?;
+        } else if let Some(shorts) = bytes.strip_prefix(b"-").filter(|shorts| !shorts.is_empty()) {
             line.take_shorts(shorts, &mut words)?;
         } else {
             line.files.push(word.into());
@@ -147,7 +164,11 @@ pub fn parse(words: impl IntoIterator<Item = String>) -> Result<Request> {
 #[derive(Default)]
 struct Line {
     compress: Option<Compression>,
-    level: Option<DumpLevel>,
+    levels: Vec<DumpLevel>,
+    limit: Option<u64>,
+    split: bool,
+    reassemble: bool,
+    rearrange: bool,
     elf: bool,
     flatten: bool,
     force: bool,
@@ -156,6 +177,8 @@ struct Line {
     dmesg: bool,
     quiet: bool,
     threads: Option<u16>,
+    knowing: Knowing,
+    write_layout: Option<PathBuf>,
     files: Vec<PathBuf>,
     notes: Vec<String>,
     special: Option<Request>,
@@ -163,10 +186,10 @@ struct Line {
 
 impl Line {
     /// `-cd31`: letters may share a dash, and a value may follow its letter.
-    fn take_shorts(&mut self, shorts: &str, words: &mut impl Iterator<Item = String>) -> Result<()> {
-        for (at, letter) in shorts.char_indices() {
+    fn take_shorts(&mut self, shorts: &[u8], words: &mut impl Iterator<Item = OsString>) -> Result<()> {
+        for (at, letter) in shorts.iter().map(|byte| char::from(*byte)).enumerate() {
             let does = find_short(letter)?;
-            let rest = &shorts[at + letter.len_utf8()..];
+            let rest = OsStr::from_bytes(&shorts[at + 1..]);
             let attached = (takes_value(does) && !rest.is_empty()).then(|| rest.to_owned());
             let ends = attached.is_some();
             self.take(&format!("-{letter}"), does, attached, words)?;
@@ -181,15 +204,16 @@ impl Line {
         &mut self,
         name: &str,
         does: Does,
-        attached: Option<String>,
-        words: &mut impl Iterator<Item = String>,
+        attached: Option<OsString>,
+        words: &mut impl Iterator<Item = OsString>,
     ) -> Result<()> {
-        let value = match (takes_value(does), attached) {
+        let typed = match (takes_value(does), attached) {
             (true, None) => words.next().ok_or_else(|| usage(format!("{name} needs a value")))?,
             (true, Some(value)) => value,
-            (false, None) => String::new(),
+            (false, None) => OsString::new(),
             (false, Some(_)) => return Err(usage(format!("{name} takes no value"))),
         };
+        let value = typed.to_string_lossy();
         let bad = |what: &str| usage(format!("'{value}' is not {what} for {name}"));
         match does {
             Does::Compress(compression) => self.compress = Some(compression),
@@ -199,12 +223,22 @@ impl Line {
             Does::Debug => self.verbose = true,
             Does::DryRun => self.dry_run = true,
             Does::DumpDmesg => self.dmesg = true,
+            Does::Split => self.split = true,
+            Does::Reassemble => self.reassemble = true,
+            Does::Rearrange => self.rearrange = true,
+            Does::Limit(what) => self.limit = Some(parse_size(&value).map_err(|_| bad(what))?),
             Does::Help => self.special = Some(Request::Help),
             Does::Version => self.special = Some(Request::Version),
-            Does::Level(what) => self.level = Some(self.level_of(&value).ok_or_else(|| bad(what))?),
+            Does::Level(what) => {
+                let levels = value.split(',').map(|level| level.trim().parse());
+                self.levels = levels.collect::<std::result::Result<_, _>>().map_err(|_| bad(what))?;
+            }
             // Bit 1 is the progress indicator.
             Does::Messages(what) => self.quiet = value.parse::<u8>().map_err(|_| bad(what))? & 1 == 0,
             Does::Threads(what) => self.threads = Some(value.parse().map_err(|_| bad(what))?).filter(|n| *n > 0),
+            Does::Vmlinux => self.knowing.vmlinux = Some(typed.into()),
+            Does::LayoutFile => self.knowing.layout = Some(typed.into()),
+            Does::WriteLayout => self.write_layout = Some(typed.into()),
             Does::Ignored(why) | Does::IgnoredValue(why) => self.notes.push(format!("{name} changes nothing: {why}")),
             Does::Refused(why) | Does::RefusedValue(why) => {
                 return Err(Error::new(Kind::Usage, format!("{name} cannot be honoured")).because(why));
@@ -213,62 +247,110 @@ impl Line {
         Ok(())
     }
 
-    /// A list of levels means "try the next one if the device is full"; the first is used.
-    fn level_of(&mut self, list: &str) -> Option<DumpLevel> {
-        let mut levels = list.split(',').map(|level| level.trim().parse::<DumpLevel>());
-        let first = levels.next()?.ok()?;
-        if levels.next().is_some() {
-            self.notes.push(format!("of the levels {list} only {first} is used: a full device ends the dump"));
-        }
-        Some(first)
-    }
-
-    fn request(self) -> Result<Request> {
+    fn request(mut self) -> Result<Request> {
         if let Some(special) = self.special {
             return Ok(special);
         }
-        let mut files = self.files.into_iter();
-        let input = files.next().ok_or_else(|| usage("no VMCORE is given"))?;
-        let output = files.next();
-        if files.next().is_some() {
-            return Err(usage("more than one VMCORE and one DUMPFILE are given"));
+        if let Some(output) = self.write_layout {
+            let vmlinux = self.knowing.vmlinux.ok_or_else(|| usage("-g needs the VMLINUX to read (-x)"))?;
+            let (output, force) = (Some(output), self.force);
+            let layout =
+                Layout { vmlinux: Some(vmlinux), btf: None, from: None, diff: None, output, force, json: false };
+            return Ok(Request::Run(Box::new(Cli { command: Command::Layout(layout) }), self.notes));
         }
-        let command = if self.dmesg {
-            let output = output.ok_or_else(|| usage("no LOGFILE is given"))?;
-            Command::Dmesg(Dmesg { inputs: vec![input], output: Some(output), force: self.force })
-        } else {
-            if self.flatten && self.elf {
-                return Err(Error::new(Kind::Usage, "-F cannot be honoured together with -E")
-                    .because("an ELF dump goes to a pipe as it is, without records around it")
-                    .next_step("use 'vdump filter -f elf VMCORE -'"));
-            }
-            if self.flatten && output.is_some() {
-                return Err(usage("-F writes to standard output: no DUMPFILE is named"));
-            }
-            let output = if self.flatten { Some("-".into()) } else { output };
-            if output.is_none() && !self.dry_run {
-                return Err(usage("no DUMPFILE is given"));
-            }
-            Command::Filter(Filter {
-                files: [Some(input), output].into_iter().flatten().collect(),
-                // makedumpfile's defaults: everything, as it is.
-                dump_level: self.level.unwrap_or(DumpLevel::NONE),
-                writing: Writing {
-                    format: Some(if self.elf { Format::Elf } else { Format::Kdump }),
-                    compress: Some(self.compress.filter(|_| !self.elf).unwrap_or(Compression::None)),
-                    threads: self.threads,
-                    memory_limit: None,
-                    json: false,
-                    progress: if self.quiet { ProgressStyle::None } else { ProgressStyle::Auto },
-                    force: self.force,
-                    strict: false,
-                },
-                dry_run: self.dry_run,
-                verbose: self.verbose,
-                keep_all: false,
-            })
+        let modes = [self.dmesg, self.split, self.reassemble, self.rearrange, self.flatten];
+        if modes.iter().filter(|mode| **mode).count() > 1 {
+            return Err(usage("-F, -R, --dump-dmesg, --split and --reassemble exclude each other"));
+        }
+        if self.flatten && self.levels.len() > 1 {
+            self.levels.truncate(1);
+            self.notes.push("of the levels only the first is used: a stream cannot be taken back".to_owned());
+        }
+        let command = match &self {
+            Self { dmesg: true, .. } => self.log()?,
+            Self { reassemble: true, .. } | Self { rearrange: true, .. } => self.merge()?,
+            _ => self.filter()?,
         };
         Ok(Request::Run(Box::new(Cli { command }), self.notes))
+    }
+
+    fn log(&self) -> Result<Command> {
+        let [input, output] = self.files.as_slice() else {
+            return Err(usage("--dump-dmesg takes one VMCORE and one LOGFILE"));
+        };
+        let (inputs, output) = (vec![input.clone()], Some(output.clone()));
+        Ok(Command::Dmesg(Dmesg {
+            inputs,
+            reading: Reading::default(),
+            knowing: self.knowing.clone(),
+            output,
+            force: self.force,
+        }))
+    }
+
+    fn merge(&self) -> Result<Command> {
+        let files = match self.files.as_slice() {
+            [output] if self.rearrange => vec!["-".into(), output.clone()],
+            _ if self.rearrange => return Err(usage("-R takes one DUMPFILE, and the stream from standard input")),
+            [] | [_] => return Err(usage("--reassemble takes the parts and one DUMPFILE")),
+            files => files.to_vec(),
+        };
+        Ok(Command::Merge(Merge {
+            files,
+            limit: self.limit,
+            threads: self.threads,
+            memory_limit: None,
+            json: false,
+            progress: self.progress(),
+            force: self.force,
+            strict: false,
+        }))
+    }
+
+    fn filter(&self) -> Result<Command> {
+        let (input, outputs) = self.files.split_first().ok_or_else(|| usage("no VMCORE is given"))?;
+        if self.flatten && self.elf {
+            return Err(Error::new(Kind::Usage, "-F cannot be honoured together with -E")
+                .because("an ELF dump goes to a pipe as it is, without records around it")
+                .next_step("use 'vdump filter -f elf VMCORE -'"));
+        }
+        let output = match outputs {
+            [] if self.flatten => vec!["-".into()],
+            [_, ..] if self.flatten => return Err(usage("-F writes to standard output: no DUMPFILE is named")),
+            [] if !self.dry_run => return Err(usage("no DUMPFILE is given")),
+            [_] if self.split => return Err(usage("--split takes two DUMPFILEs or more")),
+            [_, _, ..] if !self.split => return Err(usage("more than one VMCORE and one DUMPFILE are given")),
+            outputs => outputs.to_vec(),
+        };
+        Ok(Command::Filter(Filter {
+            files: vec![input.clone()],
+            reading: Reading::default(),
+            knowing: self.knowing.clone(),
+            // makedumpfile's defaults: everything, as it is.
+            dump_level: if self.levels.is_empty() { vec![DumpLevel::NONE] } else { self.levels.clone() },
+            writing: Writing {
+                format: Some(if self.elf { Format::Elf } else { Format::Kdump }),
+                compress: Some(self.compress.filter(|_| !self.elf).unwrap_or(Compression::None)),
+                map_virtual: false,
+                split: None,
+                output,
+                limit: self.limit,
+                threads: self.threads,
+                memory_limit: None,
+                json: false,
+                progress: self.progress(),
+                force: self.force,
+                strict: false,
+            },
+            dry_run: self.dry_run,
+            verbose: self.verbose,
+            keep_all: false,
+            copy: false,
+        }))
+    }
+
+    fn progress(&self) -> ProgressStyle {
+        if self.quiet { ProgressStyle::None } else { ProgressStyle::Auto }
     }
 }
 
@@ -279,7 +361,15 @@ fn usage(what: impl Into<String>) -> Error {
 fn takes_value(does: Does) -> bool {
     matches!(
         does,
-        Does::Level(_) | Does::Messages(_) | Does::Threads(_) | Does::IgnoredValue(_) | Does::RefusedValue(_)
+        Does::Level(_)
+            | Does::Limit(_)
+            | Does::Messages(_)
+            | Does::Threads(_)
+            | Does::Vmlinux
+            | Does::LayoutFile
+            | Does::WriteLayout
+            | Does::IgnoredValue(_)
+            | Does::RefusedValue(_)
     )
 }
 
@@ -305,7 +395,7 @@ mod tests {
     use super::*;
 
     fn parsed(line: &str) -> Result<Request> {
-        parse(line.split_whitespace().map(str::to_owned))
+        parse(line.split_whitespace().map(OsString::from))
     }
 
     fn filter(line: &str) -> (Filter, Vec<String>) {
@@ -329,7 +419,7 @@ mod tests {
             ("/proc/vmcore vmcore", 0, Compression::None),
         ] {
             let (filter, notes) = filter(line);
-            assert_eq!((filter.dump_level.bits(), filter.writing.compress), (level, Some(compress)), "{line}");
+            assert_eq!((filter.dump_level[0].bits(), filter.writing.compress), (level, Some(compress)), "{line}");
             assert_eq!(filter.writing.format, Some(Format::Kdump));
             assert!(notes.is_empty(), "{notes:?}");
         }
@@ -337,10 +427,10 @@ mod tests {
 
     #[test]
     fn what_no_longer_matters_is_noted_and_what_cannot_be_is_refused() {
-        let (filter, notes) = filter("--cyclic-buffer 1024 --non-mmap -E -d 31,16 in out");
+        let (filter, notes) = filter("--cyclic-buffer 1024 --non-mmap --splitblock-size 9 -E in out");
         assert_eq!((filter.writing.format, filter.writing.compress), (Some(Format::Elf), Some(Compression::None)));
         assert_eq!(notes.len(), 3, "{notes:?}");
-        for line in ["-x vmlinux in out", "--split in a b", "-X in out", "--mem-usage /proc/kcore", "-R out"] {
+        for line in ["-X in out", "--mem-usage /proc/kcore", "--config rules in out"] {
             let error = parsed(line).unwrap_err();
             assert_eq!(error.exit_code(), 2);
             assert!(error.to_string().contains("cannot be honoured"), "{error}");
@@ -349,9 +439,24 @@ mod tests {
 
     #[test]
     fn nonsense_is_usage() {
-        for line in
-            ["", "in", "in a b", "-d", "-d 32 in out", "-q in out", "--no in out", "--nonsense in out", "--help=1"]
-        {
+        for line in [
+            "",
+            "in",
+            "in a b",
+            "-d",
+            "-d 1,32 in out",
+            "-L x in out",
+            "--split in a",
+            "-R",
+            "-R a b",
+            "--reassemble a",
+            "-F --split in",
+            "-d 32 in out",
+            "-q in out",
+            "--no in out",
+            "--nonsense in out",
+            "--help=1",
+        ] {
             assert_eq!(parsed(line).map(|_| ()).unwrap_err().exit_code(), 2, "{line}");
         }
         assert!(matches!(parsed("-h"), Ok(Request::Help)));

@@ -10,10 +10,16 @@ pub mod resolve;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    builder::{PathBufValueParser, TypedValueParser as _},
+};
 use vdump_filters::DumpLevel;
 
-use crate::codec::Compression;
+use crate::{
+    codec::Compression,
+    source::{CoreHeaders, Opening, RamGiven},
+};
 
 /// Turn a crashed Linux machine's memory into a small dump that engineers can debug
 #[derive(Clone, Debug, Parser)]
@@ -31,6 +37,8 @@ pub enum Command {
     Filter(Filter),
     /// Write a dump in another format; keeps every page and needs no knowledge of the kernel
     Convert(Convert),
+    /// Put the parts of a split dump together, or a stream in order, without compressing anything again
+    Merge(Merge),
     /// Say what a dump is
     Info(Info),
     /// Print the crashed kernel's log
@@ -43,12 +51,16 @@ pub enum Command {
     Exec(load::Exec),
     /// Say what is reserved and loaded, and whether it still fits this machine
     Status(load::Status),
+    /// Write down how a kernel's data structures are laid out, for 'vdump filter --layout', or compare two kernels
+    Layout(Layout),
+    /// Say whether a dump keeps every rule of its format, and which programs will open it
+    Check(Check),
 }
 
 /// Options of `vdump filter`.
 #[derive(Clone, Debug, Args)]
 #[command(
-    override_usage = "vdump filter [OPTIONS] <INPUT>... <OUTPUT>\n       vdump filter [OPTIONS] --dry-run <INPUT>..."
+    override_usage = "vdump filter [OPTIONS] <INPUT>... <OUTPUT>\n       vdump filter [OPTIONS] -o <OUTPUT> [-o <OUTPUT>]... <INPUT>...\n       vdump filter [OPTIONS] --dry-run <INPUT>..."
 )]
 pub struct Filter {
     /// INPUT: the memory to read: /proc/vmcore, a copy of it, QEMU's dump-guest-memory, or a kdump-compressed dump (all parts
@@ -59,8 +71,18 @@ pub struct Filter {
 
     /// What to drop: the sum of 1 (zero pages), 2 (page cache), 4 (page cache with private data), 8 (user memory), 16 (free
     /// pages)
-    #[arg(short, long, value_name = "LEVEL", default_value = "31")]
-    pub dump_level: DumpLevel,
+    ///
+    /// Several, separated by commas: the next one is taken where the dump does not fit the device or --limit
+    #[arg(short, long, value_name = "LEVEL[,LEVEL]...", default_value = "31", value_delimiter = ',', num_args = 1)]
+    pub dump_level: Vec<DumpLevel>,
+
+    /// How to read raw memory.
+    #[command(flatten)]
+    pub reading: Reading,
+
+    /// What is known about the kernel.
+    #[command(flatten)]
+    pub knowing: Knowing,
 
     /// How to write it.
     #[command(flatten)]
@@ -77,6 +99,10 @@ pub struct Filter {
     /// Keep every page and ask nothing of the kernel: what `vdump convert` does.
     #[arg(skip)]
     pub keep_all: bool,
+
+    /// Copy compressed pages as they are: what `vdump merge` does.
+    #[arg(skip)]
+    pub copy: bool,
 }
 
 /// Options of `vdump convert`.
@@ -87,6 +113,10 @@ pub struct Convert {
     /// standard output
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
+
+    /// How to read raw memory.
+    #[command(flatten)]
+    pub reading: Reading,
 
     /// How to write it.
     #[command(flatten)]
@@ -99,12 +129,164 @@ impl Convert {
     pub fn as_filter(&self) -> Filter {
         Filter {
             files: self.files.clone(),
-            dump_level: DumpLevel::NONE,
+            reading: self.reading.clone(),
+            dump_level: vec![DumpLevel::NONE],
+            knowing: Knowing::default(),
             writing: self.writing.clone(),
             dry_run: false,
             verbose: false,
             keep_all: true,
+            copy: false,
         }
+    }
+}
+
+/// What is known about the crashed kernel besides what its dump says.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Args)]
+pub struct Knowing {
+    /// The crashed kernel's vmlinux or vmlinux.debug: says (DWARF, BTF, symbols) what VMCOREINFO leaves out
+    #[arg(short = 'x', long, value_name = "FILE")]
+    pub vmlinux: Option<PathBuf>,
+
+    /// A layout file of the crashed kernel, made by 'vdump layout' or 'makedumpfile -g'
+    #[arg(short = 'i', long, value_name = "FILE")]
+    pub layout: Option<PathBuf>,
+
+    /// The crashed kernel's BTF, for example a copy of /sys/kernel/btf/vmlinux
+    #[arg(long, value_name = "FILE")]
+    pub btf: Option<PathBuf>,
+}
+
+/// Options of `vdump layout`.
+#[derive(Clone, Debug, Args)]
+pub struct Layout {
+    /// The kernel's vmlinux or vmlinux.debug
+    #[arg(short = 'x', long, value_name = "FILE")]
+    pub vmlinux: Option<PathBuf>,
+
+    /// The kernel's BTF, for example /sys/kernel/btf/vmlinux
+    #[arg(long, value_name = "FILE")]
+    pub btf: Option<PathBuf>,
+
+    /// A dump of the kernel: its VMCOREINFO, the BTF in its memory, and its free pages
+    #[arg(long, value_name = "DUMP")]
+    pub from: Option<PathBuf>,
+
+    /// Show what differs between two kernels: each a dump, a vmlinux, BTF or a layout file
+    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["vmlinux", "btf", "from", "output"])]
+    pub diff: Option<Vec<PathBuf>>,
+
+    /// Write to a file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Overwrite the file
+    #[arg(long, requires = "output")]
+    pub force: bool,
+
+    /// Print JSON: each value with who said it, and contradictions
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `vdump merge`.
+#[derive(Clone, Debug, Args)]
+#[command(override_usage = "vdump merge [OPTIONS] <PART>... <OUTPUT>\n       vdump merge [OPTIONS] - <OUTPUT>")]
+pub struct Merge {
+    /// PART: all parts of a split kdump-compressed dump in any order, also flattened or compressed; or '-': a flattened dump
+    /// from standard input, as 'makedumpfile -F' or 'vdump filter INPUT -' write it. OUTPUT: the whole dump
+    #[arg(required = true, num_args = 2.., value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    /// Bytes that OUTPUT may have at most; a dump that would be larger ends there, incomplete
+    #[arg(long, value_name = "SIZE", value_parser = resolve::parse_size)]
+    pub limit: Option<u64>,
+
+    /// Threads that copy [default: the CPUs this process may use]
+    #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub threads: Option<u16>,
+
+    /// Memory to use at most, for example 64M [default: half of what is available to this process]
+    #[arg(long, value_name = "SIZE", value_parser = resolve::parse_size)]
+    pub memory_limit: Option<u64>,
+
+    /// Print the report as JSON on standard output
+    #[arg(long)]
+    pub json: bool,
+
+    /// How to show progress; 'none' prints nothing but errors
+    #[arg(long, value_enum, default_value_t = ProgressStyle::Auto)]
+    pub progress: ProgressStyle,
+
+    /// Overwrite OUTPUT
+    #[arg(long)]
+    pub force: bool,
+
+    /// Decompress every page to see whether it is whole, and fail where one is not; otherwise pages are copied unseen
+    #[arg(long)]
+    pub strict: bool,
+}
+
+impl Merge {
+    /// The same as a filter run that drops nothing and copies what is compressed.
+    #[must_use]
+    pub fn as_filter(&self) -> Filter {
+        let &Self { limit, threads, memory_limit, json, progress, force, strict, .. } = self;
+        let format = Some(Format::Kdump);
+        let (compress, split, output) = (Some(Compression::None), None, Vec::new());
+        Filter {
+            files: self.files.clone(),
+            reading: Reading::default(),
+            dump_level: vec![DumpLevel::NONE],
+            knowing: Knowing::default(),
+            writing: Writing {
+                format,
+                compress,
+                map_virtual: false,
+                split,
+                output,
+                limit,
+                threads,
+                memory_limit,
+                json,
+                progress,
+                force,
+                strict,
+            },
+            dry_run: false,
+            verbose: false,
+            keep_all: true,
+            copy: true,
+        }
+    }
+}
+
+/// What raw memory does not say itself: which of it is RAM.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Reading {
+    /// INPUT is raw memory (a byte's offset is its physical address: QEMU's pmemsave, a device). What of it is RAM say the ELF
+    /// core headers of a capture kernel: at a physical address (0x..., or with K, M or G, as in the kernel's elfcorehdr=) or
+    /// in a file
+    #[arg(long, value_name = "[SIZE@]ADDR|FILE", conflicts_with = "iomem",
+          value_parser = PathBufValueParser::new().map(resolve::core_headers))]
+    pub elfcorehdr: Option<CoreHeaders>,
+
+    /// INPUT is raw memory, and a saved /proc/iomem says what of it is RAM
+    #[arg(long, value_name = "FILE")]
+    pub iomem: Option<PathBuf>,
+
+    /// Physical address of the VMCOREINFO note (the first number of /sys/kernel/vmcoreinfo) [default: it is searched for]
+    #[arg(long, value_name = "ADDR", requires = "iomem", value_parser = resolve::parse_address)]
+    pub vmcoreinfo: Option<u64>,
+}
+
+impl Reading {
+    /// What is to be opened at `paths`.
+    #[must_use]
+    pub fn opening(&self, paths: &[PathBuf]) -> Opening {
+        let headers = self.elfcorehdr.clone().map(RamGiven::CoreHeaders);
+        let iomem = || Some(RamGiven::Iomem { file: self.iomem.clone()?, vmcoreinfo: self.vmcoreinfo });
+        Opening { paths: paths.to_vec(), ram: headers.or_else(iomem) }
     }
 }
 
@@ -119,6 +301,23 @@ pub struct Writing {
     /// kdump, for elf what OUTPUT ends in, else none]
     #[arg(short, long, value_name = "CODEC[:LEVEL]", allow_hyphen_values = true)]
     pub compress: Option<Compression>,
+
+    /// Show memory at the kernel's virtual addresses too, for gdb: modules, vmalloc's area, the memory map and all else that
+    /// its page tables map; only for elf
+    #[arg(long = "virtual")]
+    pub map_virtual: bool,
+    /// Write a split set: N files OUTPUT-1 to OUTPUT-N at once, each with its share of the pages (kdump only). Where OUTPUT
+    /// ends in -incomplete the number comes before that
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64), conflicts_with = "output")]
+    pub split: Option<u16>,
+
+    /// The dump to write; then every FILE is an input. Several times: a split set of exactly these files (kdump only)
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Vec<PathBuf>,
+
+    /// Bytes that each output file may have at most, for example 2G; a dump that would be larger ends there, incomplete
+    #[arg(long, value_name = "SIZE", value_parser = resolve::parse_size)]
+    pub limit: Option<u64>,
 
     /// Worker threads [default: the CPUs this process may use]
     #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
@@ -175,6 +374,10 @@ pub struct Info {
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
 
+    /// How to read raw memory.
+    #[command(flatten)]
+    pub reading: Reading,
+
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -187,6 +390,13 @@ pub struct Dmesg {
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
 
+    /// What is known about the kernel.
+    #[command(flatten)]
+    pub knowing: Knowing,
+    /// How to read raw memory.
+    #[command(flatten)]
+    pub reading: Reading,
+
     /// Write to a file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -194,6 +404,30 @@ pub struct Dmesg {
     /// Overwrite the file
     #[arg(long, requires = "output")]
     pub force: bool,
+}
+
+/// Options of `vdump check`.
+#[derive(Clone, Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 the dump is whole and a reader opens it, 1 data is lost, no reader opens it, or it cannot be \
+                        checked, 2 wrong usage."
+)]
+pub struct Check {
+    /// The dump; all parts of a split one
+    #[arg(required = true, value_name = "DUMP")]
+    pub inputs: Vec<PathBuf>,
+
+    /// Print JSON: every rule, where it is broken, and every reader
+    #[arg(long)]
+    pub json: bool,
+
+    /// Worker threads [default: the CPUs this process may use]
+    #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub threads: Option<u16>,
+
+    /// How to show progress
+    #[arg(long, value_enum, default_value_t = ProgressStyle::Auto)]
+    pub progress: ProgressStyle,
 }
 
 #[cfg(test)]
@@ -219,7 +453,7 @@ mod tests {
         let job = |words: &[&str]| {
             let cli = Cli::try_parse_from([&["vdump", "filter"], words].concat()).unwrap();
             let Command::Filter(filter) = cli.command else { panic!() };
-            resolve::Job::resolve(&filter).map(|job| (job.inputs, job.output))
+            resolve::Job::resolve(&filter).map(|job| (job.input.paths, job.output))
         };
         assert_eq!(job(&["a"]).unwrap_err().exit_code(), 2);
         let file = |name: &str| resolve::Destination::File(name.into());

@@ -3,33 +3,50 @@
 //! Knows defaults. Must not do the work. The [`Job`] goes to `run`.
 
 use std::{
+    collections::HashSet,
+    ffi::OsStr,
     fmt,
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
 
 use vdump_filters::DumpLevel;
 
-use super::{Filter, Format, ProgressStyle};
+use super::{Filter, Format, Knowing, ProgressStyle, Writing};
 use crate::{
     codec::Compression,
     error::{Error, Kind, Result},
     report::Mode,
-    source,
+    source::{self, CoreHeaders, Opening},
     sys::host,
 };
 
+/// As many parts as a split set may have.
+const MOST_PARTS: usize = 64;
+/// What kdump scripts add to a name until the dump is whole.
+const INCOMPLETE: &str = "-incomplete";
 /// Assumed where the host does not say how much memory it has.
 const UNKNOWN_MEMORY: u64 = 64 << 20;
 
 /// A filter run with every default decided.
 #[derive(Clone, Debug)]
 pub struct Job {
-    /// The input: one file, or all parts of a split dump.
-    pub inputs: Vec<PathBuf>,
+    /// The input: one file, or all parts of a split dump, or raw memory.
+    pub input: Opening,
     /// The output; `None` in a dry run.
     pub output: Option<Destination>,
+    /// The files that a dry run would write; else as many as the output names.
+    pub parts: usize,
+    /// The most bytes that each output may have.
+    pub limit: Option<u64>,
     /// What to drop.
     pub level: DumpLevel,
+    /// What is known about the kernel besides.
+    pub knowing: Knowing,
+    /// What to drop if the dump does not fit: one after the other.
+    pub next_levels: Vec<DumpLevel>,
+    /// Why the levels before did not do, for the report.
+    pub tried: Vec<String>,
     /// The output format.
     pub format: Format,
     /// The codec.
@@ -50,6 +67,10 @@ pub struct Job {
     pub verbose: bool,
     /// Keep every page without asking what it was used for.
     pub keep_all: bool,
+    /// Show mapped memory at its virtual addresses.
+    pub map_virtual: bool,
+    /// Copy compressed pages as they are.
+    pub copy: bool,
 }
 
 /// Where the dump goes.
@@ -57,11 +78,23 @@ pub struct Job {
 pub enum Destination {
     /// A file.
     File(PathBuf),
+    /// The parts of a split set.
+    Files(Vec<PathBuf>),
     /// Standard output, in one pass.
     StandardOutput,
 }
 
 impl Destination {
+    /// The files that it names, in order.
+    #[must_use]
+    pub fn files(&self) -> &[PathBuf] {
+        match self {
+            Self::File(name) => std::slice::from_ref(name),
+            Self::Files(names) => names,
+            Self::StandardOutput => &[],
+        }
+    }
+
     /// `-` is standard output.
     fn named(name: PathBuf) -> Self {
         if name.as_os_str() == "-" { Self::StandardOutput } else { Self::File(name) }
@@ -72,6 +105,10 @@ impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(name) => name.display().fmt(f),
+            Self::Files(names) => {
+                let names: Vec<_> = names.iter().map(|name| name.display().to_string()).collect();
+                f.write_str(&names.join(", "))
+            }
             Self::StandardOutput => f.write_str("-"),
         }
     }
@@ -83,48 +120,142 @@ impl Job {
     /// # Errors
     /// Options that contradict each other.
     pub fn resolve(filter: &Filter) -> Result<Self> {
-        let (inputs, named) = names(filter)?;
-        let output = named.filter(|_| !filter.dry_run).map(|name| Destination::named(name.to_owned()));
-        let (format, compression) = format(filter, named)?;
+        let (inputs, typed) = told_apart(filter)?;
+        let split = filter.writing.split.map_or(1, usize::from);
+        let (format, compression) = format(filter, typed, split)?;
+        let named = output_names(typed, filter.writing.split)?;
+        let parts = named.len().max(split);
+        let output = if filter.dry_run { None } else { destination(named) };
+        let (level, next_levels) = levels(filter, output.as_ref())?;
         if filter.writing.json && output == Some(Destination::StandardOutput) {
             return Err(Error::new(Kind::Usage, "cannot print the report as JSON")
                 .because("standard output has the dump")
                 .next_step("leave out --json (the summary is on standard error), or name an output file"));
         }
-        let progress = match filter.writing.progress {
-            ProgressStyle::Auto => Mode::detect(),
-            ProgressStyle::Bar => Mode::Bar,
-            ProgressStyle::Plain => Mode::Plain,
-            ProgressStyle::None => Mode::None,
-        };
-        let available = || host::available_memory(Path::new("/")).map_or(UNKNOWN_MEMORY, |bytes| bytes / 2);
+        if filter.writing.map_virtual && format == Format::Kdump {
+            return Err(Error::new(Kind::Usage, "--virtual is for ELF dumps only")
+                .because(
+                    "a kdump file has pages without virtual addresses: its readers walk the page tables themselves",
+                )
+                .next_step("give -f elf or an OUTPUT that ends in .elf, or leave out --virtual"));
+        }
+        let progress = mode(filter.writing.progress);
         Ok(Self {
-            inputs: inputs.to_vec(),
+            input: filter.reading.opening(inputs),
             output,
-            level: filter.dump_level,
+            parts,
+            limit: filter.writing.limit,
+            level,
+            next_levels,
+            tried: Vec::new(),
+            knowing: filter.knowing.clone(),
             format,
             compression,
             threads: threads(filter.writing.threads.map(usize::from)),
-            memory_limit: filter.writing.memory_limit.unwrap_or_else(available),
+            memory_limit: filter.writing.memory_limit.unwrap_or_else(available_memory),
             progress,
             force: filter.writing.force,
             strict: filter.writing.strict,
             json: filter.writing.json,
             verbose: filter.verbose,
             keep_all: filter.keep_all,
+            map_virtual: filter.writing.map_virtual,
+            copy: filter.copy,
         })
     }
 }
 
-/// Tells inputs from the output, which is last. A dry run may go without: then the last name is an input too if it is, like
-/// the others, a part of a split dump.
-fn names(filter: &Filter) -> Result<(&[PathBuf], Option<&Path>)> {
-    match filter.files.split_last() {
-        Some((output, inputs)) if !inputs.is_empty() => {
-            let all_parts = || filter.files.iter().all(|path| source::is_part(path));
-            if filter.dry_run && all_parts() { Ok((&filter.files, None)) } else { Ok((inputs, Some(output))) }
+/// The names of all outputs.
+fn output_names(typed: &[PathBuf], split: Option<u16>) -> Result<Vec<PathBuf>> {
+    let outputs = match (typed, split) {
+        ([output], Some(count)) => part_names(output, count),
+        _ => typed.to_vec(),
+    };
+    let refused = |cause: String, next: &str| {
+        Err(Error::new(Kind::Usage, "cannot write a split set").because(cause).next_step(next))
+    };
+    if outputs.len() < 2 {
+        return Ok(outputs);
+    }
+    if outputs.iter().any(|name| name.as_os_str() == "-") {
+        return refused("standard output cannot be one of several files".to_owned(), "name files, or write one dump");
+    }
+    if outputs.len() > MOST_PARTS {
+        return refused(format!("{} files are named, and {MOST_PARTS} are the most", outputs.len()), "name fewer");
+    }
+    let mut seen = HashSet::new();
+    match outputs.iter().find(|name| !seen.insert(*name)) {
+        Some(twice) => refused(format!("{} is named twice", twice.display()), "give each part a name of its own"),
+        None => Ok(outputs),
+    }
+}
+
+/// OUTPUT-1 to OUTPUT-N; `-incomplete` stays at the end.
+fn part_names(output: &Path, count: u16) -> Vec<PathBuf> {
+    let name = match output.file_name() {
+        Some(name) if !output.as_os_str().as_bytes().ends_with(b"/") => name,
+        // No name of a file: whoever creates it says so.
+        _ => return vec![output.to_owned()],
+    };
+    let bytes = name.as_bytes();
+    let (stem, end) = match bytes.strip_suffix(INCOMPLETE.as_bytes()) {
+        Some(stem) => (OsStr::from_bytes(stem), INCOMPLETE),
+        None => (name, ""),
+    };
+    let part = |number: u16| {
+        let mut name = stem.to_owned();
+        name.push(format!("-{number}{end}"));
+        output.with_file_name(name)
+    };
+    // Standard output is refused later, under its own name.
+    if output.as_os_str() == "-" { vec![output.to_owned(); 2] } else { (1..=count).map(part).collect() }
+}
+
+fn destination(mut names: Vec<PathBuf>) -> Option<Destination> {
+    if names.len() > 1 { Some(Destination::Files(names)) } else { names.pop().map(Destination::named) }
+}
+
+/// The level to begin with, and those for a dump that does not fit.
+fn levels(filter: &Filter, output: Option<&Destination>) -> Result<(DumpLevel, Vec<DumpLevel>)> {
+    let Some((first, next)) = filter.dump_level.split_first() else {
+        return Err(Error::new(Kind::Usage, "no dump level was given").next_step("give -d 31"));
+    };
+    if !next.is_empty() && output == Some(&Destination::StandardOutput) {
+        return Err(Error::new(Kind::Usage, "cannot try several dump levels")
+            .because("what went to standard output cannot be taken back")
+            .next_step("give one level, or name an output file"));
+    }
+    Ok((*first, next.to_vec()))
+}
+
+/// How progress is shown here.
+pub(crate) fn mode(style: ProgressStyle) -> Mode {
+    match style {
+        ProgressStyle::Auto => Mode::detect(),
+        ProgressStyle::Bar => Mode::Bar,
+        ProgressStyle::Plain => Mode::Plain,
+        ProgressStyle::None => Mode::None,
+    }
+}
+
+/// What a run may use if nothing else was said, bytes.
+pub(crate) fn available_memory() -> u64 {
+    host::available_memory(Path::new("/")).map_or(UNKNOWN_MEMORY, |bytes| bytes / 2)
+}
+
+/// Tells inputs from the outputs: those of `-o`, else the last name. A dry run may go without: then the last name is an
+/// input too if it is, like the others, a part of a split dump.
+fn told_apart(filter: &Filter) -> Result<(&[PathBuf], &[PathBuf])> {
+    let Filter { files, writing: Writing { output, .. }, .. } = filter;
+    if !output.is_empty() {
+        return Ok((files, output));
+    }
+    match files.split_at_checked(files.len().saturating_sub(1)) {
+        Some((inputs, output)) if !inputs.is_empty() => {
+            let all_parts = || files.iter().all(|path| source::is_part(path));
+            if filter.dry_run && all_parts() { Ok((files, &[])) } else { Ok((inputs, output)) }
         }
-        _ if filter.dry_run => Ok((&filter.files, None)),
+        _ if filter.dry_run => Ok((files, &[])),
         _ => Err(Error::new(Kind::Usage, "no OUTPUT was named")
             .next_step("vdump filter INPUT OUTPUT, or --dry-run to write nothing; see --help")),
     }
@@ -135,15 +266,23 @@ const THREADS_PER_CPU: usize = 4;
 /// So many are always allowed: to see whether the output depends on it.
 const ALWAYS_ALLOWED: usize = 16;
 
-fn threads(wanted: Option<usize>) -> usize {
+pub(crate) fn threads(wanted: Option<usize>) -> usize {
     let cpus = host::usable_cpus();
     wanted.map_or(cpus, |wanted| wanted.min((cpus * THREADS_PER_CPU).max(ALWAYS_ALLOWED)))
 }
 
-/// The output's format and how it is compressed, from the options, else from the output's name.
-fn format(filter: &Filter, output: Option<&Path>) -> Result<(Format, Compression)> {
-    let (named_format, named_compression) = by_extension(output);
+/// The output's format and how it is compressed, from the options, else from the output's name as it was typed.
+fn format(filter: &Filter, outputs: &[PathBuf], split: usize) -> Result<(Format, Compression)> {
+    let named = |path: &PathBuf| by_extension(Some(path));
+    // One name of a set that asks for ELF is enough to be refused.
+    let elf = outputs.iter().map(named).find(|(format, _)| *format == Format::Elf);
+    let (named_format, named_compression) = elf.unwrap_or((Format::Kdump, Compression::None));
     let format = filter.writing.format.unwrap_or(named_format);
+    if format == Format::Elf && outputs.len().max(split) > 1 {
+        return Err(Error::new(Kind::Usage, "cannot split an ELF dump")
+            .because("no reader puts the parts of one together")
+            .next_step("write a split set with -f kdump, or one ELF file"));
+    }
     let default = match format {
         Format::Kdump => Compression::DEFAULT_ZSTD,
         Format::Elf => Compression::DEFAULT_FRAME_ZSTD,
@@ -168,7 +307,7 @@ fn format(filter: &Filter, output: Option<&Path>) -> Result<(Format, Compression
 
 /// What an output's name asks for. kdump scripts add `-incomplete` to the name that the dump is to have in the end.
 fn by_extension(output: Option<&Path>) -> (Format, Compression) {
-    let name = output.and_then(Path::to_str).map(|name| name.strip_suffix("-incomplete").unwrap_or(name));
+    let name = output.and_then(Path::to_str).map(|name| name.strip_suffix(INCOMPLETE).unwrap_or(name));
     let extension = name.map(Path::new).and_then(Path::extension).and_then(|extension| extension.to_str());
     match extension.map(str::to_ascii_lowercase).as_deref() {
         Some("elf") => (Format::Elf, Compression::None),
@@ -202,6 +341,38 @@ pub fn parse_size(text: &str) -> std::result::Result<u64, String> {
     if bytes.is_finite() && (0.0..u64::MAX as f64).contains(&bytes) { Ok(bytes as u64) } else { Err(bad()) }
 }
 
+/// Reads `0x1f000000`, `507904K`, `520093696`: an address as the kernel's own options take it.
+///
+/// # Errors
+/// The text is not an address.
+pub fn parse_address(text: &str) -> std::result::Result<u64, String> {
+    let bad = || format!("'{text}' is not an address: give 0x..., or a number with K, M or G");
+    let (digits, shift) = match text.bytes().last().map(|byte| byte.to_ascii_uppercase()) {
+        Some(b'K') => (&text[..text.len() - 1], 10),
+        Some(b'M') => (&text[..text.len() - 1], 20),
+        Some(b'G') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let (plain, radix) = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
+        Some(hex) => (hex, 16),
+        None => (digits, 10),
+    };
+    // Rust's own parser takes a sign.
+    let number = u64::from_str_radix(plain, radix).ok().filter(|_| !plain.starts_with('+'));
+    number.and_then(|number| number.checked_mul(1 << shift)).ok_or_else(bad)
+}
+
+/// `[SIZE@]ADDR` as the kernel's elfcorehdr= takes it, else a file. A file with such a name is given as `./NAME`.
+#[must_use]
+pub fn core_headers(typed: PathBuf) -> CoreHeaders {
+    let address = |text: &str| {
+        let (size, address) = text.split_once('@').map_or((None, text), |(size, address)| (Some(size), address));
+        let size = size.map(parse_address).transpose().ok()?;
+        Some(CoreHeaders::At { address: parse_address(address).ok()?, size })
+    };
+    typed.to_str().and_then(address).unwrap_or(CoreHeaders::File(typed))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -214,6 +385,27 @@ mod tests {
         for text in ["", "M", "64X", "-1", "99999999999999999T", "1e400", "nan"] {
             assert!(parse_size(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn addresses_are_the_kernels_and_the_rest_are_files() {
+        let at = |address, size| CoreHeaders::At { address, size };
+        for (text, headers) in [
+            ("0x1f000000", at(0x1f00_0000, None)),
+            ("507904K", at(507_904 << 10, None)),
+            ("1M@0X10g", at(16 << 30, Some(1 << 20))),
+            ("520093696", at(520_093_696, None)),
+            ("./520093696", CoreHeaders::File("./520093696".into())),
+            ("headers", CoreHeaders::File("headers".into())),
+            ("0x", CoreHeaders::File("0x".into())),
+            ("+5", CoreHeaders::File("+5".into())),
+            ("1x@5", CoreHeaders::File("1x@5".into())),
+            ("0xffffffffffffffffG", CoreHeaders::File("0xffffffffffffffffG".into())),
+            ("\u{e9}", CoreHeaders::File("\u{e9}".into())),
+        ] {
+            assert_eq!(core_headers(text.into()), headers, "{text}");
+        }
+        assert!(parse_address("").is_err() && parse_address("K").is_err() && parse_address("-1").is_err());
     }
 
     #[test]

@@ -117,8 +117,62 @@ pub fn decompress(format: FrameFormat, stored: &[u8], len: usize) -> Result<Vec<
     if plain.len() == len {
         Ok(plain)
     } else {
-        Err(format!("it has {} bytes decompressed, not {len} as the seek table says", plain.len()))
+        Err(format!("it has {} bytes decompressed, not the {len} that were announced", plain.len()))
     }
+}
+
+/// Why bytes are not the one frame that they should be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum FrameFault {
+    /// They are no frame, not one, or one of another size.
+    Other(String),
+    /// The frame needs this dictionary.
+    Dictionary(u32),
+    /// The frame's data or its checksum is wrong.
+    Damaged(String),
+}
+
+/// Decompresses `stored`, which must be exactly one frame that makes exactly `len` bytes.
+///
+/// # Errors
+/// [`FrameFault`]
+pub fn decompress_one(format: FrameFormat, stored: &[u8], len: usize) -> Result<Vec<u8>, FrameFault> {
+    use zstd::zstd_safe;
+    if FrameFormat::of(stored) != Some(format) {
+        return Err(FrameFault::Other(format!("no {} frame starts here", format.name())));
+    }
+    let other_size = |made: u64| Err(FrameFault::Other(format!("it makes {made} bytes, not {len}")));
+    match format {
+        FrameFormat::Zstd => {
+            if let Some(id) = zstd_safe::get_dict_id_from_frame(stored) {
+                return Err(FrameFault::Dictionary(id.get()));
+            }
+            match zstd_safe::find_frame_compressed_size(stored) {
+                Ok(size) if size == stored.len() => {}
+                Ok(size) => return Err(FrameFault::Other(format!("it has {size} of {} bytes", stored.len()))),
+                Err(code) => return Err(FrameFault::Damaged(zstd_safe::get_error_name(code).to_owned())),
+            }
+            if let Ok(Some(made)) = zstd_safe::get_frame_content_size(stored)
+                && made != len as u64
+            {
+                return other_size(made);
+            }
+        }
+        FrameFormat::Lz4 => {
+            let mut decoder = FrameDecoder::new(stored);
+            let mut plain = Vec::new();
+            (&mut decoder)
+                .take(len as u64 + 1)
+                .read_to_end(&mut plain)
+                .map_err(|error| FrameFault::Damaged(error.to_string()))?;
+            if plain.len() != len {
+                return other_size(plain.len() as u64);
+            }
+            let left = decoder.get_ref().len();
+            return if left == 0 { Ok(plain) } else { Err(FrameFault::Other(format!("{left} bytes follow it"))) };
+        }
+    }
+    decompress(format, stored, len).map_err(FrameFault::Damaged)
 }
 
 #[cfg(test)]

@@ -156,7 +156,8 @@ pub struct Areas {
 }
 
 impl Areas {
-    /// Places everything for `max_mapnr` page frames of which `dumped` are stored, with `notes_len` bytes of notes.
+    /// Places everything for `max_mapnr` page frames of which `dumped` are stored, with `notes_len` bytes of notes and what lies
+    /// behind them.
     /// `None` where a size leaves 64 bits or a header field.
     #[must_use]
     pub fn place(block_size: u64, notes_len: u64, max_mapnr: u64, dumped: u64) -> Option<Self> {

@@ -20,10 +20,13 @@ pub const FLAG_INCOMPLETE: elf::FileFlags = elf::FileFlags(1);
 /// No `e_flags`: the dump is whole.
 pub const FLAG_NONE: elf::FileFlags = elf::FileFlags(0);
 
+/// `p_paddr` of a segment that describes virtual memory only, as in Linux's `/proc/kcore` (fs/proc/kcore.c).
+pub const NO_PADDR: u64 = u64::MAX;
+
 /// One `PT_LOAD` to write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Load {
-    /// Physical address of the first byte.
+    /// Physical address of the first byte, or [`NO_PADDR`].
     pub paddr: u64,
     /// Virtual address of the first byte.
     pub vaddr: u64,
@@ -79,7 +82,8 @@ pub fn encode_headers(machine: elf::Machine, flags: elf::FileFlags, notes: (u64,
         e_shnum: U16::new(LE, u16::from(xnum)),
         e_shstrndx: U16::new(LE, elf::SymbolSection(0)),
     };
-    let mut out = bytes_of(&ehdr).to_vec();
+    let mut out = Vec::with_capacity(headers_len(loads.len()) as usize);
+    out.extend(bytes_of(&ehdr));
     let note = Load { paddr: 0, vaddr: 0, offset: notes.0, filesz: notes.1, memsz: notes.1 };
     out.extend(bytes_of(&program_header(elf::PT_NOTE, elf::ProgramFlags(0), note)));
     for load in loads {

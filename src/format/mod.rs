@@ -3,6 +3,7 @@
 //! Knows where each field lies and which values readers accept. Must not do I/O. Used by `source` and `sink`.
 
 pub mod diskdump;
+pub mod diskdump32;
 pub mod elf;
 pub mod flattened;
 pub mod note;

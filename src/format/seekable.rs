@@ -6,7 +6,7 @@
 /// Magic number of the skippable frame; LZ4 reserves the same sixteen numbers as Zstandard.
 const SKIPPABLE: u32 = 0x184D_2A5E;
 /// The last four bytes of the file.
-const SEEKABLE: u32 = 0x8F92_EAB1;
+pub const SEEKABLE: u32 = 0x8F92_EAB1;
 /// Bytes of the skippable frame's own header.
 pub const SKIPPABLE_HEADER: u64 = 8;
 /// Bytes of the footer: number of frames, descriptor, magic number.

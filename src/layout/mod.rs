@@ -3,9 +3,11 @@
 //! Knows VMCOREINFO, and which values each kernel era exports. Must not read memory: it only says where things are. The
 //! [`KernelLayout`] goes to `memory` and `classify`; every value remembers where it came from.
 
+pub mod known;
 mod page;
 mod paging;
 mod sections;
+pub mod types;
 mod vmcoreinfo;
 
 use std::fmt;
@@ -13,7 +15,7 @@ use std::fmt;
 pub use page::{PageLayout, SecondPage};
 pub use paging::PagingLayout;
 pub use sections::{MemMapLayout, SparseLayout};
-pub use vmcoreinfo::VmcoreInfo;
+pub use vmcoreinfo::{Disagreement, VmcoreInfo, Witness};
 
 use crate::{
     error::{Error, Result},
@@ -23,8 +25,8 @@ use crate::{
 /// Where a value came from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Origin {
-    /// A key of the dump's VMCOREINFO.
-    VmcoreInfo(String),
+    /// A key of VMCOREINFO, and who said it.
+    Key(String, Witness),
     /// A segment header of the dump.
     Segment,
     /// The header of a kdump-compressed dump.
@@ -38,7 +40,7 @@ pub enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::VmcoreInfo(key) => write!(f, "VMCOREINFO {key}"),
+            Self::Key(key, witness) => write!(f, "{witness} {key}"),
             Self::Segment => f.write_str("PT_LOAD segment"),
             Self::KdumpHeader => f.write_str("kdump header"),
             Self::Kallsyms => f.write_str("kallsyms in the dump"),
@@ -84,7 +86,8 @@ impl<'a> Resolver<'a> {
     /// The first of `keys` that VMCOREINFO has, noted under `name`.
     fn first(&mut self, name: &'static str, keys: &[&str]) -> Option<i64> {
         let (key, value) = keys.iter().find_map(|key| Some((*key, self.info.value(key)?)))?;
-        self.note(name, value, Origin::VmcoreInfo(key.to_owned()));
+        let witness = self.info.witness(key).unwrap_or(Witness::Note);
+        self.note(name, value, Origin::Key(key.to_owned(), witness));
         Some(value)
     }
 

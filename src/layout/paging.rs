@@ -42,6 +42,12 @@ impl PagingLayout {
         vaddr.wrapping_sub(START_KERNEL_MAP).wrapping_add(self.phys_base)
     }
 
+    /// The virtual address of something in the kernel image.
+    #[must_use]
+    pub fn image_vaddr(&self, paddr: u64) -> u64 {
+        paddr.wrapping_sub(self.phys_base).wrapping_add(START_KERNEL_MAP)
+    }
+
     pub(super) fn resolve(resolver: &mut Resolver<'_>, source: &Source) -> Result<Self> {
         let machine = source.machine();
         if machine != EM_X86_64 {

@@ -2,17 +2,20 @@
 //! frame.
 //!
 //! Knows page tables and memory models. Must not know what a page is used for. The struct pages go to `classify`, virtual
-//! reads to `klog`.
+//! reads to `klog`, all mappings to `plan`.
 
 pub mod arch;
 mod kallsyms;
+mod mappings;
 mod mem_map;
 mod protect;
 mod struct_pages;
 mod virt;
 pub mod window;
+pub mod witnesses;
 
 pub use kallsyms::{Kallsyms, KallsymsError};
+pub use mappings::{Leaf, Mappings, Visit, Walked};
 pub use mem_map::{MemMap, Problem};
 pub use protect::Protected;
 pub use struct_pages::StructPages;

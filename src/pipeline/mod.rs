@@ -2,13 +2,15 @@
 //!
 //! Knows pages and threads. Must not know the output's layout: packed batches go to a sink through the caller.
 
+mod copy;
 mod frames;
 mod ordered;
 mod pack;
 mod zeros;
 
+pub use copy::Copier;
 pub use frames::{FrameJob, FramePacker};
-pub use ordered::in_order;
+pub use ordered::{in_lanes, in_order};
 pub use pack::{Fate, PackedBatch, PackedPage, Packer};
 pub use zeros::{Lost, find_zeros};
 

@@ -30,28 +30,99 @@ where
     W: FnMut(J, &mut B),
     E: Send,
 {
-    let (give_back, free) = unbounded();
+    let (give_back, free) = filled(buffers);
     let (hand_over, done) = unbounded();
-    for buffer in buffers {
-        // The receiver lives in this function.
-        let _ = give_back.send(buffer);
-    }
-    let jobs = Mutex::new(jobs.enumerate());
+    let queue = Queue::new(jobs.map(|job| (0, job)), 1);
     pool.in_place_scope(|scope| {
         for _ in 0..pool.current_num_threads() {
-            let (free, hand_over) = (free.clone(), hand_over.clone());
-            let (jobs, make_worker, stop) = (&jobs, &make_worker, &stop);
-            scope.spawn(move |_| worker(jobs, &free, &hand_over, make_worker(), stop));
+            let (free, lanes) = (free.clone(), vec![hand_over.clone()]);
+            let (queue, make_worker, stop) = (&queue, &make_worker, &stop);
+            scope.spawn(move |_| worker(queue, &free, &lanes, make_worker(), stop));
         }
         drop((free, hand_over));
         commit_in_order(&done, give_back, &mut commit)
     })
 }
 
+/// The same in several lanes: a job names its lane, each lane has its own commit, on a thread of `lanes`, and commits in
+/// the order of its own jobs. So a slow lane does not hold up the others, until it has all buffers.
+///
+/// A lane whose commit fails gives back its buffers from then on; the others go on until `stop` says that it is enough.
+/// The results are those of the lanes.
+///
+/// # Errors
+/// The first error of each lane.
+pub fn in_lanes<J, B, W, E, C>(
+    (pool, lanes): (&ThreadPool, &ThreadPool),
+    jobs: impl Iterator<Item = (usize, J)> + Send,
+    buffers: Vec<B>,
+    make_worker: impl Fn() -> W + Sync,
+    stop: impl Fn() -> bool + Sync,
+    commits: Vec<C>,
+) -> Vec<Result<(), E>>
+where
+    J: Send,
+    B: Send,
+    W: FnMut(J, &mut B),
+    E: Send,
+    C: FnMut(&mut B) -> Result<(), E> + Send,
+{
+    let (give_back, free) = filled(buffers);
+    let (hand_over, done): (Vec<_>, Vec<_>) = commits.iter().map(|_| unbounded()).unzip();
+    let queue = Queue::new(jobs, commits.len());
+    let mut results: Vec<_> = commits.iter().map(|_| Ok(())).collect();
+    pool.in_place_scope(|scope| {
+        for _ in 0..pool.current_num_threads() {
+            let (free, hand_over) = (free.clone(), hand_over.clone());
+            let (queue, make_worker, stop) = (&queue, &make_worker, &stop);
+            scope.spawn(move |_| worker(queue, &free, &hand_over, make_worker(), stop));
+        }
+        drop((free, hand_over));
+        lanes.in_place_scope(|scope| {
+            for ((mut commit, done), result) in commits.into_iter().zip(done).zip(&mut results) {
+                let give_back = give_back.clone();
+                scope.spawn(move |_| *result = commit_lane(&done, &give_back, &mut commit));
+            }
+            drop(give_back);
+        });
+    });
+    results
+}
+
+/// The queue of free buffers.
+fn filled<B>(buffers: Vec<B>) -> (Sender<B>, Receiver<B>) {
+    let (give_back, free) = unbounded();
+    for buffer in buffers {
+        // The receiver is there.
+        let _ = give_back.send(buffer);
+    }
+    (give_back, free)
+}
+
+/// The jobs to come, and how many each lane has had.
+struct Queue<I> {
+    next: Mutex<(I, Vec<usize>)>,
+}
+
+impl<J, I: Iterator<Item = (usize, J)>> Queue<I> {
+    fn new(jobs: I, lanes: usize) -> Self {
+        Self { next: Mutex::new((jobs, vec![0; lanes])) }
+    }
+
+    /// The next job, its lane, and its turn there.
+    fn take(&self) -> Option<(usize, usize, J)> {
+        let mut next = self.next.lock().ok()?;
+        let (lane, job) = next.0.next()?;
+        let turn = next.1.get_mut(lane)?;
+        *turn += 1;
+        Some((lane, *turn - 1, job))
+    }
+}
+
 fn worker<J, B>(
-    jobs: &Mutex<impl Iterator<Item = (usize, J)>>,
+    queue: &Queue<impl Iterator<Item = (usize, J)>>,
     free: &Receiver<B>,
-    hand_over: &Sender<(usize, B)>,
+    lanes: &[Sender<(usize, B)>],
     mut work: impl FnMut(J, &mut B),
     stop: impl Fn() -> bool,
 ) {
@@ -59,13 +130,9 @@ fn worker<J, B>(
         if stop() {
             return;
         }
-        let next = match jobs.lock() {
-            Ok(mut jobs) => jobs.next(),
-            Err(_) => None,
-        };
-        let Some((turn, job)) = next else { return };
+        let Some((lane, turn, job)) = queue.take() else { return };
         work(job, &mut buffer);
-        if hand_over.send((turn, buffer)).is_err() {
+        if lanes[lane].send((turn, buffer)).is_err() {
             return;
         }
     }
@@ -89,6 +156,28 @@ fn commit_in_order<B, E>(
         }
     }
     Ok(())
+}
+
+/// Ends when all workers have ended, after an error too: the buffers of a lane that failed are the others'.
+fn commit_lane<B, E>(
+    done: &Receiver<(usize, B)>,
+    give_back: &Sender<B>,
+    commit: &mut impl FnMut(&mut B) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut waiting = BTreeMap::new();
+    let mut turn = 0;
+    let mut result = Ok(());
+    while let Ok((finished, buffer)) = done.recv() {
+        waiting.insert(finished, buffer);
+        while let Some(mut buffer) = waiting.remove(&turn) {
+            if result.is_ok() {
+                result = commit(&mut buffer);
+            }
+            turn += 1;
+            let _ = give_back.send(buffer);
+        }
+    }
+    result
 }
 
 #[cfg(test)]
@@ -163,5 +252,43 @@ mod tests {
         );
         assert!(seen.iter().copied().eq(0..seen.len()));
         assert!(seen.len() < 100);
+    }
+
+    /// Jobs of three lanes in turns, then a second round of one of them.
+    fn jobs() -> impl Iterator<Item = (usize, u64)> + Send {
+        (0..900u64).map(|job| ((job % 3) as usize, job)).chain((900..950).map(|job| (1, job)))
+    }
+
+    #[test]
+    fn every_lane_has_its_own_order() {
+        for threads in [1, 2, 5] {
+            let mut seen = vec![Vec::new(); 3];
+            let commits = seen.iter_mut().map(|seen| {
+                move |buffer: &mut u64| {
+                    seen.push(*buffer);
+                    Ok::<(), ()>(())
+                }
+            });
+            let commits = commits.collect();
+            let work = || |job, buffer: &mut u64| *buffer = job;
+            let results = in_lanes((&pool(threads), &pool(3)), jobs(), vec![0; threads + 1], work, || false, commits);
+            assert_eq!(results, [Ok(()); 3]);
+            for (lane, seen) in seen.iter().enumerate() {
+                assert!(seen.iter().copied().eq(jobs().filter(|job| job.0 == lane).map(|job| job.1)), "{lane}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_lane_that_fails_does_not_hold_up_the_others() {
+        let counts: Vec<_> = (0..3).map(|_| AtomicUsize::new(0)).collect();
+        let commits = counts.iter().enumerate().map(|(lane, count)| {
+            move |_: &mut u64| if lane == 1 && count.fetch_add(1, Relaxed) == 5 { Err(lane) } else { Ok(()) }
+        });
+        let commits = commits.collect();
+        let work = || |job, buffer: &mut u64| *buffer = job;
+        let results = in_lanes((&pool(2), &pool(3)), jobs(), vec![0; 2], work, || false, commits);
+        assert_eq!(results, [Ok(()), Err(1), Ok(())]);
+        assert_eq!(counts[1].load(Relaxed), 6);
     }
 }

@@ -25,7 +25,13 @@ impl<'a> Batches<'a> {
     /// Cuts the set bits of `kept` into batches of at most `max_pages` frames.
     #[must_use]
     pub fn new(kept: &'a PageBitmap, max_pages: u64) -> Self {
-        Self { runs: kept.runs(), rest: None, max_pages: max_pages.max(1) }
+        Self::within(kept, PfnRange::new(0, kept.len()), max_pages)
+    }
+
+    /// The same for the frames in `range` alone.
+    #[must_use]
+    pub fn within(kept: &'a PageBitmap, range: PfnRange, max_pages: u64) -> Self {
+        Self { runs: kept.runs_in(range), rest: None, max_pages: max_pages.max(1) }
     }
 }
 

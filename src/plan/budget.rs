@@ -18,6 +18,8 @@ pub struct Needs {
     pub codec: u64,
     /// Bytes of a batch, where the format does not let it shrink.
     pub batch: Option<u64>,
+    /// Files that are written at once, each by a thread.
+    pub lanes: u64,
 }
 
 /// How a run uses its memory.
@@ -31,6 +33,7 @@ pub struct Budget {
     pub batch_pages: u64,
     /// What the limit leaves, bytes.
     pub spare: u64,
+    lanes: u64,
 }
 
 /// Code, stacks and the C library, measured on the static binary.
@@ -39,6 +42,8 @@ const BASE: u64 = 4 << 20;
 const WORKER: u64 = 1 << 20;
 /// Batches in flight for each worker: the one it fills, the one being committed, and half of one waiting for its turn.
 const BATCHES_PER_WORKER: u64 = 2;
+/// The stack and the descriptors of a thread that writes one of several files.
+const LANE: u64 = 128 << 10;
 /// Batches in flight besides.
 const SPARE_BATCHES: u64 = 2;
 
@@ -59,7 +64,13 @@ impl Budget {
             let mut batch = largest;
             while batch >= smallest {
                 if let Some(spare) = limit.checked_sub(Self::total(threads, batch, needs)) {
-                    return Ok(Self { limit, threads, batch_pages: (batch / page_size).max(1), spare });
+                    return Ok(Self {
+                        limit,
+                        threads,
+                        batch_pages: (batch / page_size).max(1),
+                        spare,
+                        lanes: needs.lanes,
+                    });
                 }
                 batch /= 2;
             }
@@ -93,13 +104,14 @@ impl Budget {
     /// Batches that may be in flight at once.
     #[must_use]
     pub fn buffers(&self) -> usize {
-        (self.threads as u64 * BATCHES_PER_WORKER + SPARE_BATCHES) as usize
+        (self.threads as u64 * BATCHES_PER_WORKER + SPARE_BATCHES + self.lanes.saturating_sub(1)) as usize
     }
 
     /// Bytes for `threads` workers with batches of `batch` bytes: the batches, and for each worker what it reads into.
     fn total(threads: usize, batch: u64, needs: Needs) -> u64 {
         let threads = threads as u64;
-        let batches = (threads * BATCHES_PER_WORKER + SPARE_BATCHES) * batch;
+        let others = needs.lanes.saturating_sub(1);
+        let batches = (threads * BATCHES_PER_WORKER + SPARE_BATCHES + others) * batch + others * LANE;
         let workers = threads * (WORKER + batch + needs.codec);
         BASE.saturating_add(needs.bitmaps).saturating_add(needs.tables).saturating_add(batches + workers)
     }
@@ -109,7 +121,7 @@ impl Budget {
 mod tests {
     use super::*;
 
-    const NEEDS: Needs = Needs { bitmaps: 1 << 20, tables: 1 << 20, codec: 1 << 20, batch: None };
+    const NEEDS: Needs = Needs { bitmaps: 1 << 20, tables: 1 << 20, codec: 1 << 20, batch: None, lanes: 1 };
 
     #[test]
     fn plenty_of_memory_changes_nothing() {

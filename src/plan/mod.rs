@@ -1,13 +1,18 @@
-//! From the plane of kept frames to what will be written: batches of pages, ELF segments, and the memory for it.
+//! From the plane of kept frames to what will be written: batches of pages, ELF segments, shares of a split set, and the
+//! memory for it.
 //!
 //! Knows sizes and order before anything is read. Must not read or write. Goes to `pipeline` and `sink`.
 
 mod batches;
 mod budget;
 mod frame;
+mod mapped;
 mod segments;
+mod shares;
 
 pub use batches::{Batch, Batches};
 pub use budget::{Budget, Needs};
 pub use frame::FRAME;
+pub use mapped::{Mapped, MappedLoads};
 pub use segments::{ElfPlan, Extent};
+pub use shares::{Density, SHARE_FRAMES, shares};

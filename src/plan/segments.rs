@@ -10,12 +10,13 @@ use std::collections::BTreeMap;
 
 use vdump_filters::PfnRange;
 
+use super::Mapped;
 use crate::{
     bitmap::PageBitmap,
     error::{Error, Kind, Result},
     format::{
         align_up,
-        elf::{Load, headers_len},
+        elf::{Load, NO_PADDR, headers_len},
     },
     source,
 };
@@ -44,6 +45,8 @@ pub struct ElfPlan {
     pub size: u64,
     /// Dropped frames that lie in gaps inside a segment and read as zeros.
     pub gap_pages: u64,
+    /// The segments of virtual memory among `loads`, if any were asked for.
+    pub mapped: Option<Mapped>,
 }
 
 /// As many segments as crash and libkdumpfile search through without the user noticing.
@@ -86,9 +89,8 @@ impl ElfPlan {
                 }
             }
         }
-        let too_large = || Error::new(Kind::Output, "the ELF dump would be larger than a file can be");
         let notes = headers_len(loads.len());
-        let mut at = align_up(notes + notes_len, DATA_ALIGNMENT).ok_or_else(too_large)?;
+        let mut at = data_start(notes, notes_len)?;
         for extent in &mut extents {
             extent.offset = at;
             at = at.checked_add(extent.stored << page_shift).filter(|at| *at < 1 << 63).ok_or_else(too_large)?;
@@ -98,19 +100,37 @@ impl ElfPlan {
             .into_iter()
             .map(|(index, load): (usize, Load)| Load { offset: extents[index].offset + load.offset, ..load })
             .collect();
-        Ok(Self { loads, extents, notes, size: at, gap_pages })
+        Ok(Self { loads, extents, notes, size: at, gap_pages, mapped: None })
+    }
+
+    /// Adds segments of virtual memory behind the others: crash takes the first that it finds. Their offsets are those of
+    /// this plan; all data moves to make room for the headers.
+    ///
+    /// # Errors
+    /// The file would be larger than 2^63 bytes.
+    pub fn add_mapped(&mut self, mapped: Vec<Load>, notes_len: u64) -> Result<()> {
+        let before = data_start(self.notes, notes_len)?;
+        self.loads.reserve_exact(mapped.len());
+        self.loads.extend(mapped);
+        self.notes = headers_len(self.loads.len());
+        let further = data_start(self.notes, notes_len)? - before;
+        self.size = self.size.checked_add(further).filter(|size| *size < 1 << 63).ok_or_else(too_large)?;
+        self.extents.iter_mut().for_each(|extent| extent.offset += further);
+        self.loads.iter_mut().for_each(|load| load.offset += further);
+        Ok(())
     }
 
     /// Takes everything from frame `end` on out of the headers; returns where the file may end now, bytes.
     pub fn cut(&mut self, end: u64, page_shift: u32) -> u64 {
         let end = end << page_shift;
-        self.loads.retain(|load| load.paddr < end);
+        self.loads.retain(|load| load.paddr < end || load.paddr == NO_PADDR);
         let mut size = self.notes;
-        for load in &mut self.loads {
+        for load in self.loads.iter_mut().filter(|load| load.paddr != NO_PADDR) {
             load.memsz = load.memsz.min(end - load.paddr);
             load.filesz = load.filesz.min(load.memsz);
             size = size.max(load.offset + load.filesz);
         }
+        self.loads.retain(|load| load.paddr != NO_PADDR || load.offset + load.filesz <= size);
         size
     }
 
@@ -122,6 +142,15 @@ impl ElfPlan {
         let within = pfn - extent.range.start;
         (within < extent.stored).then(|| extent.offset + (within << page_shift))
     }
+}
+
+/// Where the data begins, behind headers of `headers` bytes and the notes.
+fn data_start(headers: u64, notes_len: u64) -> Result<u64> {
+    align_up(headers + notes_len, DATA_ALIGNMENT).ok_or_else(too_large)
+}
+
+fn too_large() -> Error {
+    Error::new(Kind::Output, "the ELF dump would be larger than a file can be")
 }
 
 /// The gap length up to which runs are joined: the smallest one that leaves few segments, but never so many gap frames that

@@ -7,6 +7,8 @@ use std::fmt;
 use serde::Serialize;
 use vdump_filters::PageClass;
 
+use crate::error::printable;
+
 /// Pages of one class.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct ClassLine {
@@ -73,6 +75,36 @@ pub struct DoubtLine {
     pub pages: u64,
 }
 
+/// One file of a split set.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct PartLine {
+    /// Its name.
+    pub name: String,
+    /// Its size, bytes.
+    pub bytes: u64,
+    /// Its first frame.
+    pub start_pfn: u64,
+    /// One past its last frame.
+    pub end_pfn: u64,
+}
+
+/// What an ELF dump shows at the kernel's virtual addresses, beside the segments that show physical memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct MappedLine {
+    /// Segments.
+    pub segments: u64,
+    /// Mapped pages in them.
+    pub pages: u64,
+    /// Mapped pages of RAM whose data was left out or is not in the input.
+    pub absent_pages: u64,
+    /// Mapped pages that are in the dump, but in no such segment.
+    pub left_out_pages: u64,
+    /// Page tables read.
+    pub page_tables: u64,
+    /// Page tables that could not be read or followed.
+    pub unreadable_page_tables: u64,
+}
+
 /// Everything about one run.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
 pub struct Report {
@@ -106,12 +138,20 @@ pub struct Report {
     pub read_errors: Vec<ReadErrorLine>,
     /// How many pages could not be read.
     pub unreadable_pages: u64,
+    /// What the input lacks because it was cut short.
+    pub cut_short: Option<String>,
+    /// Memory shown at virtual addresses, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub virtual_memory: Option<MappedLine>,
     /// What the user should know.
     pub warnings: Vec<String>,
     /// Bytes of all kept pages.
     pub bytes_kept: u64,
     /// Size of the output; the estimate in a dry run.
     pub bytes_written: u64,
+    /// The files of a split set; empty for one file.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<PartLine>,
     /// Page size, bytes.
     pub page_size: u64,
     /// Worker threads.
@@ -141,6 +181,9 @@ impl fmt::Display for Report {
         if let Some(zero) = self.classes.iter().find(is_zero) {
             self.row(f, "  of it zero", zero.pages, if zero.dropped { "not stored" } else { "" })?;
         }
+        if let Some(mapped) = &self.virtual_memory {
+            self.row(f, "  mapped", mapped.pages, &format!("in {} segments of virtual memory", mapped.segments))?;
+        }
         let size = human_bytes(self.bytes_written);
         let ratio = self.bytes_kept as f64 / self.bytes_written.max(1) as f64;
         let doing = if self.dry_run { "would write about" } else { "written" };
@@ -151,6 +194,9 @@ impl fmt::Display for Report {
             write!(f, ", peak memory {}", human_bytes(peak))?;
         }
         writeln!(f)?;
+        for PartLine { name, bytes, .. } in &self.parts {
+            writeln!(f, "  {} has {}", printable(name), human_bytes(*bytes))?;
+        }
         self.notes(f)
     }
 }
@@ -163,6 +209,9 @@ impl Report {
     #[must_use]
     pub fn losses(&self) -> String {
         let mut text = String::new();
+        if let Some(cause) = &self.cut_short {
+            text += &format!("vdump: {} is incomplete: {cause}; --strict stops instead\n", self.input);
+        }
         for page in self.read_errors.iter().take(LISTED) {
             let ReadErrorLine { pfn, cause } = page;
             text += &format!("vdump: cannot read page {pfn:#x} of {}: {cause}; it was left out\n", self.input);

@@ -16,9 +16,9 @@ use crate::{
 };
 
 pub(super) fn run(options: &Dmesg) -> Result<()> {
-    let source = Source::open_all(&options.inputs)?;
+    let source = Source::open_all(&options.reading.opening(&options.inputs))?;
     let what = || format!("cannot find the kernel log in {}", source.path().display());
-    let info = super::facts::vmcoreinfo(&source)
+    let info = super::known::read(&source, &options.knowing)?
         .ok_or_else(|| super::facts::no_vmcoreinfo(&source).next_step("the log cannot be found without it"))?;
     let paging = KernelLayout::paging(&source, &info)
         .map_err(|error| Error::input(what()).because(error).next_step("the dump may be damaged: copy it again"))?;

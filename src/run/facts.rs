@@ -1,13 +1,14 @@
 //! Facts about the crashed machine that several commands need.
 
-use object::elf::{EM_386, EM_AARCH64, EM_PPC64, EM_RISCV, EM_S390, EM_X86_64, Machine};
+use object::elf::{EM_386, EM_AARCH64, EM_ARM, EM_PPC64, EM_RISCV, EM_S390, EM_X86_64, Machine};
 
 use crate::{
+    cli::Format,
     error::{Error, Result},
     format::diskdump::UTS_LEN,
     layout::{self, KernelLayout, VmcoreInfo},
     memory::{ReadVirt as _, VirtReader},
-    source::Source,
+    source::{CutShort, Recorded, Source},
 };
 
 pub(super) fn vmcoreinfo(source: &Source) -> Option<VmcoreInfo> {
@@ -23,6 +24,7 @@ pub(super) fn machine_name(machine: Machine) -> &'static str {
     match machine {
         EM_X86_64 => "x86_64",
         EM_386 => "i686",
+        EM_ARM => "armv7l",
         EM_AARCH64 => "aarch64",
         EM_PPC64 => "ppc64le",
         EM_RISCV => "riscv64",
@@ -41,7 +43,7 @@ pub(super) fn page_shift(source: &Source, info: Option<&VmcoreInfo>) -> Result<u
             .because(format!("its header says pages of {} bytes, and its VMCOREINFO another size", 1u64 << shift))
             .next_step("the file is damaged: copy the dump again")),
         (None, Some(shift)) => Ok(shift),
-        (None, None) if source.machine() == EM_X86_64 => Ok(12),
+        (None, None) if [EM_X86_64, EM_386].contains(&source.machine()) => Ok(12),
         (None, None) => Err(no_vmcoreinfo(source)
             .because("the page size of this architecture cannot be known without it")
             .next_step("give a dump that has the note")),
@@ -75,4 +77,26 @@ pub(super) fn utsname(source: &Source, info: Option<&VmcoreInfo>) -> [[u8; UTS_L
 pub(super) fn crash_time(source: &Source, info: Option<&VmcoreInfo>) -> Option<u64> {
     let noted = info.and_then(|info| info.text("CRASHTIME")).and_then(|text| text.parse().ok());
     noted.or_else(|| source.recorded().map(|recorded| recorded.crash_time).filter(|time| *time != 0))
+}
+
+/// What a dump that was cut short lacks.
+pub(super) fn cut_short(source: &Source, page_shift: u32) -> Option<String> {
+    let CutShort { size, wanted } = source.cut_short()?;
+    let pages = source.absent(page_shift);
+    Some(format!("it ends at byte {size}, but its segments reach to byte {wanted}: {pages} pages are lost"))
+}
+
+/// What is missing in the input, and the output cannot say.
+pub(super) fn said_before(source: &Source, format: Format) -> Vec<String> {
+    let mut said = Vec::new();
+    // What a cut file lacks is said with the losses.
+    if source.is_incomplete() && source.cut_short().is_none() {
+        said.push("the input is incomplete: pages that it lost are missing in the output too".to_owned());
+    }
+    let carried = |recorded: &Recorded| format == Format::Kdump && !recorded.erase_info.is_empty();
+    if source.recorded().is_some_and(|recorded| recorded.erased && !carried(recorded)) {
+        let erased = "the input lists data that was erased on purpose; the output has the same gaps without the list";
+        said.push(erased.to_owned());
+    }
+    said
 }

@@ -45,9 +45,10 @@ struct Facts {
     kaslr_offset: Option<u64>,
     phys_base: Option<u64>,
     encrypted: Option<bool>,
+    /// Kdump-compressed dumps say so, and ELF cores where it is true.
+    incomplete: Option<bool>,
     /// These are for kdump-compressed dumps only.
     dump_level: Option<u32>,
-    incomplete: Option<bool>,
     parts: Option<usize>,
     segments: usize,
     ram_bytes: u64,
@@ -59,7 +60,7 @@ struct Facts {
 }
 
 pub(super) fn run(options: &Info) -> Result<()> {
-    let source = Source::open_all(&options.inputs)?;
+    let source = Source::open_all(&options.reading.opening(&options.inputs))?;
     let facts = Facts::of(&source);
     super::print(|out| {
         if options.json {
@@ -77,11 +78,15 @@ impl Facts {
         let text = |key: &str| info.as_ref().and_then(|info| info.text(key)).map(printable);
         let layout = info.as_ref().map(|info| KernelLayout::resolve(source, info));
         let paging = info.as_ref().and_then(|info| KernelLayout::paging(source, info).ok());
-        let (layout, warnings) = match layout {
+        let page_shift = facts::page_shift(source, info.as_ref()).ok();
+        let (layout, mut warnings) = match layout {
             Some(Ok(layout)) => (layout.facts.iter().map(FactLine::of).collect(), layout.limits),
             Some(Err(error)) => (Vec::new(), vec![error.to_string()]),
             None => (Vec::new(), vec!["without VMCOREINFO only dump levels 0 and 1 are possible".to_owned()]),
         };
+        let cut_short = facts::cut_short(source, page_shift.unwrap_or(12));
+        warnings.extend(cut_short.map(|cause| format!("the dump is incomplete: {cause}")));
+        warnings.extend(source.remarks().iter().cloned());
         let (recorded, ram) = (source.recorded(), ram_lines(source.existing()));
         Self {
             input: source.path().display().to_string(),
@@ -92,17 +97,17 @@ impl Facts {
             build_id: text("BUILD-ID"),
             crash_time: facts::crash_time(source, info.as_ref()),
             cpus: source.saved_cpus(),
-            page_size: facts::page_shift(source, info.as_ref()).ok().map(|shift| 1 << shift),
+            page_size: page_shift.map(|shift| 1 << shift),
             paging_levels: paging.map(|paging| paging.levels),
             kaslr_offset: info.as_ref().and_then(kaslr_offset),
             phys_base: paging.map(|paging| paging.phys_base),
             encrypted: paging.map(|paging| paging.encryption_mask != 0),
             dump_level: recorded.map(|recorded| recorded.dump_level),
-            incomplete: recorded.map(|recorded| recorded.incomplete),
+            incomplete: recorded.map(|recorded| recorded.incomplete).or(source.is_incomplete().then_some(true)),
             parts: recorded.map(|recorded| recorded.parts),
-            segments: if recorded.is_some() { ram.len() } else { source.loads().len() },
+            segments: if source.loads().is_empty() { ram.len() } else { source.loads().len() },
             ram_bytes: source.ram().bytes(),
-            excluded_bytes: recorded.map_or(0, |recorded| recorded.excluded << recorded.page_shift),
+            excluded_bytes: page_shift.map_or(0, |shift| source.absent(shift) << shift),
             ram,
             layout,
             warnings,

@@ -4,11 +4,7 @@
 
 mod show;
 
-use std::{
-    io::{self, Write as _},
-    path::Path,
-    process,
-};
+use std::{path::Path, process};
 
 use vdump_loader::{
     self as loader, arm, cmdline,
@@ -28,48 +24,45 @@ use crate::{
 /// The machine that we run on.
 const HERE: &str = "/";
 
-impl From<loader::Error> for Error {
-    fn from(error: loader::Error) -> Self {
-        let kind = match error.kind {
-            loader::Kind::Usage => Kind::Usage,
-            loader::Kind::Input | loader::Kind::Kernel => Kind::Input,
-        };
-        let out = Error::new(kind, error.what);
-        let out = if let Some(cause) = error.cause { out.because(cause) } else { out };
-        if let Some(next) = error.next { out.next_step(next) } else { out }
-    }
+/// The loader's error as the program's.
+fn refused(error: loader::Error) -> Error {
+    let kind = match error.kind {
+        loader::Kind::Usage => Kind::Usage,
+        loader::Kind::Input | loader::Kind::Kernel => Kind::Input,
+    };
+    let out = Error::new(kind, error.what);
+    let out = if let Some(cause) = error.cause { out.because(cause) } else { out };
+    if let Some(next) = error.next { out.next_step(next) } else { out }
 }
 
 pub(super) fn load(options: &Load) -> Result<()> {
-    let prepared = Prepared::read(job(options)?)?;
+    let prepared = Prepared::read(job(options)?).map_err(refused)?;
     if options.dry_run {
         return dry_run(options, &prepared);
     }
-    let outcome = arm::load(Path::new(HERE), &prepared)?;
+    let outcome = arm::load(Path::new(HERE), &prepared).map_err(refused)?;
     say_notes(&outcome.notes);
     Ok(())
 }
 
 fn dry_run(options: &Load, prepared: &Prepared) -> Result<()> {
-    let ways = arm::ways(&prepared.job)?;
-    let host = Host::read(&options.root)?;
-    let mut plan = prepared.plan(&host)?;
+    let ways = arm::ways(&prepared.job).map_err(refused)?;
+    let host = Host::read(&options.root).map_err(refused)?;
+    let mut plan = prepared.plan(&host).map_err(refused)?;
     if ways.first() == Some(&Call::File) {
         let places =
             "by file the running kernel places all this itself, in about the same way; this is --method segments";
         plan.notes.push(places.to_owned());
     }
     if options.root == Path::new(HERE) {
-        prepared.check_machine()?;
+        prepared.check_machine().map_err(refused)?;
     }
     super::print(|out| if options.json { show::json(out, &plan) } else { show::plan(out, &plan) })
 }
 
 /// Notes go where errors go: standard output is for what was asked for.
 fn say_notes(notes: &[String]) {
-    for note in notes {
-        let _ = writeln!(io::stderr(), "vdump: note: {note}");
-    }
+    notes.iter().for_each(|note| super::note(note));
 }
 
 fn job(options: &Load) -> Result<Job> {
@@ -125,7 +118,7 @@ fn method(method: Method) -> job::Method {
 }
 
 pub(super) fn unload(options: &Unload) -> Result<()> {
-    if !arm::unload(Path::new(HERE), options.panic, method(options.method))? {
+    if !arm::unload(Path::new(HERE), options.panic, method(options.method)).map_err(refused)? {
         say_notes(&["nothing was loaded".to_owned()]);
     }
     Ok(())
@@ -135,12 +128,12 @@ pub(super) fn exec(options: &Exec) -> Result<()> {
     if options.orderly {
         return orderly();
     }
-    Ok(arm::exec(Path::new(HERE))?)
+    arm::exec(Path::new(HERE)).map_err(refused)
 }
 
 /// Leaves stopping the services to the program that started them.
 fn orderly() -> Result<()> {
-    arm::check_exec(Path::new(HERE))?;
+    arm::check_exec(Path::new(HERE)).map_err(refused)?;
     let failed = |cause: String| {
         Error::input("cannot stop the services in order")
             .because(cause)
@@ -158,7 +151,7 @@ fn orderly() -> Result<()> {
 }
 
 pub(super) fn status(options: &Status) -> Result<()> {
-    let status = loader::status::Status::read(&options.root)?;
+    let status = loader::status::Status::read(&options.root).map_err(refused)?;
     super::print(|out| if options.json { show::json(out, &status) } else { show::status(out, &status) })
 }
 
@@ -198,7 +191,12 @@ fn kexec_request(request: &Request) -> Result<u8> {
             return flag.map(u8::from).ok_or_else(unknown);
         }
         Request::CrashSize => {
-            let size = Host::read(Path::new(HERE))?.iomem.crash_kernel().last().map_or(0, loader::range::Range::len);
+            let size = Host::read(Path::new(HERE))
+                .map_err(refused)?
+                .iomem
+                .crash_kernel()
+                .last()
+                .map_or(0, loader::range::Range::len);
             super::print(|out| writeln!(out, "{size}"))?;
         }
         Request::Help => super::print(|out| out.write_all(kexec::HELP.as_bytes()))?,

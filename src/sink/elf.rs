@@ -115,4 +115,8 @@ impl Sink for ElfSink {
         }
         self.target.abandon(keep)
     }
+
+    fn discard(&mut self) {
+        self.target.discard();
+    }
 }

@@ -56,7 +56,7 @@ impl FlatSink {
         ram: impl Iterator<Item = PfnRange>,
         dumped: &PageBitmap,
     ) -> Result<Self> {
-        let areas = front::areas(page_size, facts, dumped)?;
+        let areas = front::areas(page_size, facts, dumped, dumped.count())?;
         let mut sink = Self {
             pipe,
             areas,
@@ -73,7 +73,7 @@ impl FlatSink {
         // It cannot be changed later: the dump is whole if its end mark is there.
         let header = front::header(facts, &areas, dumped.len(), 0);
         let mut at = 0;
-        front::write(&areas, &header, facts, ram, dumped, |bytes, offset| {
+        front::write(&areas, &header, facts, None, ram, dumped, |bytes, offset| {
             sink.send_zeros(offset - at)?;
             at = offset + bytes.len() as u64;
             sink.send(bytes)
@@ -181,4 +181,6 @@ impl Sink for FlatSink {
     fn abandon(&mut self, _keep: bool) -> Option<std::path::PathBuf> {
         None
     }
+
+    fn discard(&mut self) {}
 }

@@ -93,4 +93,8 @@ impl Sink for FrameSink {
         }
         self.stream.abandon(keep)
     }
+
+    fn discard(&mut self) {
+        self.stream.discard();
+    }
 }

@@ -31,6 +31,8 @@ pub struct KdumpFacts {
     pub notes: Vec<u8>,
     /// Offset and length of the VMCOREINFO text in the notes.
     pub vmcoreinfo: Option<(usize, usize)>,
+    /// makedumpfile's list of what was erased on purpose; it goes behind the notes.
+    pub erased: Vec<u8>,
 }
 
 /// Written at a time where the plane is made from something smaller.
@@ -38,27 +40,38 @@ const CHUNK_PFNS: u64 = 8 << 20;
 /// Zeros of this length at least are not written, bytes.
 const HOLE: usize = 64 << 10;
 
-/// Where everything goes.
-pub(super) fn areas(page_size: u64, facts: &KdumpFacts, dumped: &PageBitmap) -> Result<Areas> {
-    let areas = Areas::place(page_size, facts.notes.len() as u64, dumped.len(), dumped.count());
+/// Where everything goes, with descriptors for `stored` of the frames of `dumped`.
+pub(super) fn areas(page_size: u64, facts: &KdumpFacts, dumped: &PageBitmap, stored: u64) -> Result<Areas> {
+    let notes = (facts.notes.len() + facts.erased.len()) as u64;
+    let areas = Areas::place(page_size, notes, dumped.len(), stored);
     areas.ok_or_else(|| {
         Error::new(Kind::Output, "the dump's tables would not fit the kdump format")
             .next_step("write an ELF dump instead: -f elf")
     })
 }
 
-/// Hands everything to `put`, in order of offset; what is not handed over is zeros.
+/// Hands everything to `put`, in order of offset; what is not handed over is zeros. `part`: the frames of one part of a
+/// split set, which has both planes whole.
 pub(super) fn write(
     areas: &Areas,
     header: &Header,
     facts: &KdumpFacts,
+    part: Option<PfnRange>,
     ram: impl Iterator<Item = PfnRange>,
     dumped: &PageBitmap,
     mut put: impl FnMut(&[u8], u64) -> Result<()>,
 ) -> Result<()> {
     put(header.as_bytes(), 0)?;
-    put(sub_header(facts, areas, dumped.len()).as_bytes(), areas.block_size)?;
+    // Who puts a set together puts its parts' lists together.
+    let erased: &[u8] = if part.is_some_and(|part| part.start > 0) { &[] } else { &facts.erased };
+    let mut sub = sub_header(facts, areas, part, dumped.len());
+    let behind_notes = areas.notes + facts.notes.len() as u64;
+    if !erased.is_empty() {
+        (sub.offset_eraseinfo, sub.size_eraseinfo) = (behind_notes.into(), (erased.len() as u64).into());
+    }
+    put(sub.as_bytes(), areas.block_size)?;
     put(&facts.notes, areas.notes)?;
+    put(erased, behind_notes)?;
     write_ram(ram, dumped.len(), areas.bitmap1, &mut put)?;
     write_bits(dumped, dumped.len(), areas.bitmap2, &mut put)
 }
@@ -113,7 +126,8 @@ pub(super) fn header(facts: &KdumpFacts, areas: &Areas, max_pfn: u64, status: u3
     header
 }
 
-fn sub_header(facts: &KdumpFacts, areas: &Areas, max_pfn: u64) -> SubHeader {
+fn sub_header(facts: &KdumpFacts, areas: &Areas, part: Option<PfnRange>, max_pfn: u64) -> SubHeader {
+    let (start, end) = part.map_or((0, 0), |part| (part.start, part.end));
     let (vmcoreinfo, vmcoreinfo_len) = match facts.vmcoreinfo {
         Some((offset, len)) => (areas.notes + offset as u64, len as u64),
         None => (0, 0),
@@ -121,10 +135,15 @@ fn sub_header(facts: &KdumpFacts, areas: &Areas, max_pfn: u64) -> SubHeader {
     SubHeader {
         phys_base: facts.phys_base.into(),
         dump_level: u32::from(facts.level.bits()).into(),
+        split: u32::from(part.is_some()).into(),
+        start_pfn: start.into(),
+        end_pfn: end.into(),
         offset_vmcoreinfo: vmcoreinfo.into(),
         size_vmcoreinfo: vmcoreinfo_len.into(),
         offset_note: areas.notes.into(),
         size_note: (facts.notes.len() as u64).into(),
+        start_pfn_64: start.into(),
+        end_pfn_64: end.into(),
         max_mapnr_64: max_pfn.into(),
         ..SubHeader::default()
     }

@@ -14,6 +14,9 @@ use crate::{
     pipeline::{Fate, PackedBatch},
 };
 
+/// Of a plane, so many bytes are copied at once.
+const BITS: usize = 256 << 10;
+
 /// A kdump file in the making.
 #[derive(Debug)]
 pub struct KdumpSink {
@@ -31,7 +34,8 @@ pub struct KdumpSink {
 }
 
 impl KdumpSink {
-    /// Writes everything in front of the page data. `ram` are the frames that exist, `dumped` those that will be committed.
+    /// Writes everything in front of the page data. `ram` are the frames that exist, `dumped` those that will be committed,
+    /// in a part of a split set those of them that lie in `part`.
     ///
     /// # Errors
     /// The device is full or fails, or the sizes leave the format's fields.
@@ -41,8 +45,10 @@ impl KdumpSink {
         page_size: u64,
         ram: impl Iterator<Item = PfnRange>,
         dumped: &PageBitmap,
+        part: Option<PfnRange>,
     ) -> Result<Self> {
-        let areas = front::areas(page_size, facts, dumped)?;
+        let stored = part.map_or_else(|| dumped.count(), |part| dumped.runs_in(part).map(PfnRange::len).sum());
+        let areas = front::areas(page_size, facts, dumped, stored)?;
         target.require(areas.data, "the dump's headers")?;
         let header = front::header(facts, &areas, dumped.len(), STATUS_INCOMPLETE);
         let mut sink = Self {
@@ -55,13 +61,14 @@ impl KdumpSink {
             descs: Vec::new(),
             written: Written::default(),
         };
-        sink.write_front(facts, ram, dumped)?;
+        sink.write_front(facts, part, ram, dumped)?;
         Ok(sink)
     }
 
     fn write_front(
         &mut self,
         facts: &KdumpFacts,
+        part: Option<PfnRange>,
         ram: impl Iterator<Item = PfnRange>,
         dumped: &PageBitmap,
     ) -> Result<()> {
@@ -69,7 +76,7 @@ impl KdumpSink {
         // Reserved first, so that a full disk later costs data but never the way to the data before it.
         self.target.reserve(0, self.end_descs)?;
         self.target.set_len(self.end_descs)?;
-        front::write(&self.areas, &self.header, facts, ram, dumped, |bytes, at| self.target.write(bytes, at))?;
+        front::write(&self.areas, &self.header, facts, part, ram, dumped, |bytes, at| self.target.write(bytes, at))?;
         debug_assert_eq!(descs, self.next_desc);
         // All zero pages share this one.
         let zero = vec![0; block_size as usize];
@@ -87,6 +94,40 @@ impl KdumpSink {
         self.target.read(&mut byte, at)?;
         byte[0] &= !(1 << (pfn % 8));
         self.target.write(&byte, at)
+    }
+
+    /// Takes over what another part of the set knows of its own frames: it cleared the bits of those that it lost.
+    pub(super) fn copy_bits(&self, other: &Self, frames: PfnRange) -> Result<()> {
+        let (mut at, end) = (frames.start / 8, frames.end.div_ceil(8));
+        let mut bytes = vec![0; BITS];
+        while at < end {
+            let part = (end - at).min(BITS as u64);
+            let bytes = &mut bytes[..part as usize];
+            other.target.read(bytes, other.areas.bitmap2 + at)?;
+            self.target.write(bytes, self.areas.bitmap2 + at)?;
+            at += part;
+        }
+        Ok(())
+    }
+
+    /// Brings everything to the disk but the mark that it is whole. Returns the size, bytes.
+    pub(super) fn complete(&mut self) -> Result<u64> {
+        // At least as long as the largest page of an analysing host, which reads that much as the header.
+        let size = self.next_data.max(crate::format::diskdump::BITMAP_ALIGNMENT);
+        self.target.set_len(size)?;
+        self.target.sync()?;
+        Ok(size)
+    }
+
+    /// Writes the header with or without the mark that says *incomplete*.
+    pub(super) fn mark(&mut self, incomplete: bool) -> Result<()> {
+        let status = self.header.status.get() & !STATUS_INCOMPLETE;
+        self.header.status = (if incomplete { status | STATUS_INCOMPLETE } else { status }).into();
+        self.target.write(self.header.as_bytes(), 0)
+    }
+
+    pub(super) fn target(&mut self) -> &mut Target {
+        &mut self.target
     }
 
     fn collect_descs(&mut self, batch: &PackedBatch) -> Result<()> {
@@ -142,21 +183,20 @@ impl Sink for KdumpSink {
     }
 
     fn finish(&mut self) -> Result<u64> {
-        // At least as long as the largest page of an analysing host, which reads that much as the header.
-        let size = self.next_data.max(crate::format::diskdump::BITMAP_ALIGNMENT);
-        self.target.set_len(size)?;
         // The mark goes only when everything else is on the disk.
-        self.target.sync()?;
-        self.header.status = (self.header.status.get() & !STATUS_INCOMPLETE).into();
-        self.target.write(self.header.as_bytes(), 0)?;
+        let size = self.complete()?;
+        self.mark(false)?;
         self.target.finish()?;
         Ok(size)
     }
 
     fn abandon(&mut self, keep: bool) -> Option<std::path::PathBuf> {
         // It may have gone already, in a `finish` that failed.
-        self.header.status = (self.header.status.get() | STATUS_INCOMPLETE).into();
-        let _ = self.target.write(self.header.as_bytes(), 0);
+        let _ = self.mark(true);
         self.target.abandon(keep)
+    }
+
+    fn discard(&mut self) {
+        self.target.discard();
     }
 }

@@ -8,6 +8,7 @@ mod frames;
 mod front;
 mod kdump;
 mod output;
+mod set;
 mod target;
 
 pub use elf::ElfSink;
@@ -16,6 +17,7 @@ pub use frames::FrameSink;
 pub use front::KdumpFacts;
 pub use kdump::KdumpSink;
 pub use output::{Output, Pipe, Stream};
+pub use set::KdumpSet;
 pub use target::Target;
 
 use crate::{error::Result, pipeline::PackedBatch};
@@ -89,4 +91,7 @@ pub trait Sink {
 
     /// Gives up. `keep`: leave what was written under its `-incomplete` name, marked as such. Returns that name.
     fn abandon(&mut self, keep: bool) -> Option<std::path::PathBuf>;
+
+    /// Gives up and leaves nothing under any name: the dump will be written again.
+    fn discard(&mut self);
 }

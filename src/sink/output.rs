@@ -16,28 +16,35 @@ use crate::error::{Error, Kind, Result, plain_io};
 #[derive(Debug)]
 pub struct Pipe {
     file: File,
+    /// How many bytes may still follow.
+    room: u64,
 }
 
 impl Pipe {
-    /// Takes standard output.
+    /// Takes standard output, for so many bytes at most.
     ///
     /// # Errors
     /// It is a terminal, or closed.
-    pub fn standard_output() -> Result<Self> {
+    pub fn standard_output(limit: Option<u64>) -> Result<Self> {
         let stdout = io::stdout();
         if stdout.is_terminal() {
             return Err(Error::new(Kind::Usage, "cannot write a dump to a terminal")
                 .next_step("pipe it into a program or name an output file"));
         }
         let file = stdout.as_fd().try_clone_to_owned().map_err(|error| failed(&error))?;
-        Ok(Self { file: file.into() })
+        Ok(Self { file: file.into(), room: limit.unwrap_or(u64::MAX) })
     }
 
     /// Writes all of `bytes`.
     ///
     /// # Errors
-    /// The reader is gone, or the device behind it is full or fails.
+    /// The reader is gone, or the device behind it is full or fails, or the limit is reached.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.room = self.room.checked_sub(bytes.len() as u64).ok_or_else(|| {
+            Error::new(Kind::NoSpace, "cannot write to standard output")
+                .because("the limit of its size is reached")
+                .next_step("what was written so far is no dump")
+        })?;
         self.file.write_all(bytes).map_err(|error| failed(&error))
     }
 }
@@ -115,6 +122,13 @@ impl Stream {
             self.len = len + end.len() as u64;
         }
         Ok(())
+    }
+
+    /// Gives up a file and leaves nothing of it.
+    pub fn discard(&mut self) {
+        if let Output::File(target) = &mut self.output {
+            target.discard();
+        }
     }
 
     /// Gives up; returns the file's name if it stays.

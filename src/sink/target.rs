@@ -27,6 +27,8 @@ pub struct Target {
     force: bool,
     /// Whether the working file goes when this does: until it is finished, or kept on purpose.
     temporary: bool,
+    /// The most bytes that it may have.
+    limit: Option<u64>,
 }
 
 impl Drop for Target {
@@ -46,7 +48,38 @@ impl Target {
     /// # Errors
     /// The name or its working name is taken and `force` is not set, or is the input, or the directory does not allow it.
     pub fn create(name: &Path, force: bool, inputs: &[File]) -> Result<Self> {
+        Self::create_beside(name, force, inputs, &[])
+    }
+
+    /// Creates all files of a set, or none.
+    ///
+    /// # Errors
+    /// As [`Target::create`]; also where two names lead to the same file.
+    pub fn create_all(names: &[PathBuf], force: bool, inputs: &[File]) -> Result<Vec<Self>> {
+        let mut targets = Vec::with_capacity(names.len());
+        for name in names {
+            let target = Self::create_beside(name, force, inputs, &targets)?;
+            targets.push(target);
+        }
+        Ok(targets)
+    }
+
+    /// The same file that may have only so many bytes.
+    #[must_use]
+    pub fn limited(mut self, limit: Option<u64>) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    fn create_beside(name: &Path, force: bool, inputs: &[File], others: &[Self]) -> Result<Self> {
         let work = work_name(name)?;
+        for path in [name, &work] {
+            if let Some(other) = others.iter().find(|other| is_same(&other.file, path)) {
+                return Err(Error::new(Kind::Usage, format!("cannot create {}", name.display()))
+                    .because(format!("it would be the same file as {}", other.name.display()))
+                    .next_step("give each part a name of its own"));
+            }
+        }
         check_name(name, force)?;
         for path in [name, &work] {
             if inputs.iter().any(|input| is_same(input, path)) {
@@ -69,7 +102,7 @@ impl Target {
         })?;
         // A file system without locks goes without: then two runs with --force to one name are the user's affair.
         let _ = file.try_lock();
-        Ok(Self { file, work, name: name.to_owned(), force, temporary: true })
+        Ok(Self { file, work, name: name.to_owned(), force, temporary: true, limit: None })
     }
 
     /// From here on the file is worth something: under a name that the caller chose it stays whatever happens.
@@ -82,6 +115,9 @@ impl Target {
     /// # Errors
     /// It does not; says how much there is.
     pub fn require(&self, bytes: u64, what: &str) -> Result<()> {
+        if let Some(limit) = self.limit.filter(|limit| bytes > *limit) {
+            return Err(self.too_large(format!("{what} take {}, but the limit is {limit} bytes", human_bytes(bytes))));
+        }
         match space::free(&self.file) {
             Some(free) if free < bytes => {
                 Err(Error::new(Kind::NoSpace, format!("cannot write {}", self.name.display()))
@@ -104,14 +140,16 @@ impl Target {
         if len == 0 {
             return Ok(());
         }
+        self.check_limit(offset, len)?;
         space::reserve(&self.file, offset, len).map_err(|error| self.failed(&error))
     }
 
     /// Writes all of `bytes` at `offset`.
     ///
     /// # Errors
-    /// The device is full or fails.
+    /// The device is full or fails, or the limit is reached.
     pub fn write(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        self.check_limit(offset, bytes.len() as u64)?;
         self.file.write_all_at(bytes, offset).map_err(|error| self.failed(&error))
     }
 
@@ -145,6 +183,19 @@ impl Target {
     /// The device fails, or somebody took the name meanwhile. The file is still there then, under its working name.
     pub fn finish(&mut self) -> Result<()> {
         self.sync()?;
+        self.take_name()
+    }
+
+    /// The second half of [`Target::finish`]: of several files none takes its name before all are on the disk.
+    ///
+    /// # Errors
+    /// Somebody took the name meanwhile.
+    pub fn take_name(&mut self) -> Result<()> {
+        if let Some(limit) = self.limit
+            && self.file.metadata().is_ok_and(|meta| meta.len() > limit)
+        {
+            return Err(self.too_large(format!("it would have more than the {limit} bytes that it may have")));
+        }
         if self.work != self.name {
             if !self.is_ours() {
                 return Err(Error::new(Kind::Output, format!("cannot give {} its name", self.work.display()))
@@ -154,6 +205,19 @@ impl Target {
             self.rename()?;
         }
         self.temporary = false;
+        self.sync_directory();
+        Ok(())
+    }
+
+    /// Takes the name back, where another file of a set could not get its own.
+    pub fn give_name_back(&self) {
+        if self.work != self.name && is_same(&self.file, &self.name) {
+            let _ = fs::rename(&self.name, &self.work);
+            self.sync_directory();
+        }
+    }
+
+    fn sync_directory(&self) {
         let parent = match self.name.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -162,7 +226,11 @@ impl Target {
         if let Ok(directory) = File::open(parent) {
             let _ = directory.sync_all();
         }
-        Ok(())
+    }
+
+    /// Gives up and leaves nothing, whatever the file is called: it will be written again.
+    pub fn discard(&mut self) {
+        self.temporary = true;
     }
 
     /// Gives up; returns the working name if the file stays.
@@ -195,6 +263,19 @@ impl Target {
             }
         }
         fs::rename(&self.work, &self.name).map_err(failed)
+    }
+
+    fn check_limit(&self, offset: u64, len: u64) -> Result<()> {
+        match self.limit {
+            Some(limit) if offset.saturating_add(len) > limit => {
+                Err(self.too_large(format!("the limit of {limit} bytes is reached")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn too_large(&self, cause: String) -> Error {
+        Error::new(Kind::NoSpace, format!("cannot write {}", self.work.display())).because(cause)
     }
 
     fn failed(&self, error: &io::Error) -> Error {

@@ -13,12 +13,15 @@ use object::{
 };
 
 use super::{
-    Load,
+    Load, RamMap,
     store::{Store, StoreError, read_all},
 };
 use crate::{
     error::{Error, Result},
-    format::{align_up, note},
+    format::{
+        elf::{FLAG_INCOMPLETE, NO_PADDR},
+        note,
+    },
 };
 
 /// More segments than any machine has (a LOAD for every page of 4 GiB); bounds what a hostile file can make us hold.
@@ -26,41 +29,82 @@ const MAX_LOADS: u64 = 1 << 20;
 /// 8192 CPUs need 3 MiB of notes; drivers' device dumps need more.
 const MAX_NOTES: u64 = 64 << 20;
 
+/// Pages of any machine are a multiple of this, bytes.
+const SMALLEST_PAGE: u64 = 4096;
+
 /// What an ELF core says about itself.
 #[derive(Debug)]
 pub(super) struct Elf {
     pub(super) machine: Machine,
     pub(super) loads: Vec<Load>,
     pub(super) notes: Vec<u8>,
+    /// Its writer marked it as incomplete.
+    pub(super) incomplete: bool,
+}
+
+impl Elf {
+    /// One past the last byte of the file that a segment has; [`Elf::loads`] may reach past the end of a file that was cut
+    /// short.
+    pub(super) fn end(&self) -> u64 {
+        self.loads.iter().map(|load| load.offset.saturating_add(load.filesz)).max().unwrap_or(0)
+    }
+
+    /// What `size` bytes of the file hold, as the map of what is there and the map of what was there. The page in which the
+    /// file ends is lost whole.
+    ///
+    /// `None`: nothing is missing.
+    pub(super) fn cut(&self, size: u64) -> Option<(RamMap, RamMap)> {
+        // Other machines have pages of up to 64 KiB, and only the notes tell.
+        let x86 = [elf::EM_X86_64, elf::EM_386].contains(&self.machine);
+        let page = if x86 { SMALLEST_PAGE } else { 64 << 10 };
+        (self.end() > size).then(|| RamMap::from_cut_loads(&self.loads, size, page))
+    }
+}
+
+/// What the headers alone say: nothing that they lead to was looked at.
+#[derive(Debug)]
+pub(super) struct Headers {
+    pub(super) machine: Machine,
+    /// `e_flags`
+    pub(super) flags: u32,
+    pub(super) loads: Vec<Load>,
+    /// Offset, bytes in the file and bytes in memory of each `PT_NOTE`.
+    pub(super) notes: Vec<(u64, u64, u64)>,
 }
 
 /// Parses the headers and notes of the ELF core in `store`; `path` is for messages.
 pub(super) fn parse(path: &Path, store: &dyn Store) -> Result<Elf> {
-    let core = Core { path, store };
-    let ident: elf::FileHeader32<LE> = core.structure("the ELF header", 0)?;
-    let ident = ident.e_ident;
-    if ident.data != elf::ELFDATA2LSB {
-        return Err(core
-            .damaged("it is a big-endian ELF file")
-            .next_step("dumps of s390x and big-endian POWER machines are not read"));
+    let core = Core { name: path.display().to_string(), store };
+    let Headers { machine, flags, loads, notes: segments } = core.headers()?;
+    let mut notes = Notes::default();
+    for (offset, len, _) in segments {
+        notes.append(&core, offset, len)?;
     }
-    match ident.class {
-        elf::ELFCLASS64 => core.parse::<FileHeader64<LE>>(),
-        elf::ELFCLASS32 => core.parse::<FileHeader32<LE>>(),
-        other => Err(core
-            .damaged(format!("its ELF class {} is neither 32 nor 64 bits", other.0))
-            .next_step("the header is damaged: copy the dump again")),
-    }
+    let mut found = finish(machine, loads, notes.bytes);
+    // Other machines have flags of their own there.
+    found.incomplete = found.machine == elf::EM_X86_64 && flags & FLAG_INCOMPLETE.0 != 0;
+    Ok(found)
 }
 
-struct Core<'a> {
-    path: &'a Path,
-    store: &'a dyn Store,
+/// Puts together what was read, after a look at who wrote it.
+pub(super) fn finish(machine: Machine, mut loads: Vec<Load>, notes: Vec<u8>) -> Elf {
+    let truly = true_machine(machine, &notes);
+    if truly != machine {
+        // The upper half of each virtual address was cut off.
+        loads.iter_mut().for_each(|load| load.vaddr = load.paddr);
+    }
+    Elf { machine: truly, loads, notes, incomplete: false }
+}
+
+/// A store that has an ELF core, or what its headers lead to, and what to call it.
+pub(super) struct Core<'a> {
+    pub(super) name: String,
+    pub(super) store: &'a dyn Store,
 }
 
 impl Core<'_> {
-    fn damaged(&self, cause: impl std::fmt::Display) -> Error {
-        Error::input(format!("cannot use {}", self.path.display())).because(cause)
+    pub(super) fn damaged(&self, cause: impl std::fmt::Display) -> Error {
+        Error::input(format!("cannot use {}", self.name)).because(cause)
     }
 
     fn truncated(&self, what: &str, end: Option<u64>) -> Error {
@@ -74,9 +118,7 @@ impl Core<'_> {
         let end = offset.checked_add(len);
         read_all(self.store, offset, len).map_err(|error| match error {
             StoreError::Truncated(_) => self.truncated(what, end),
-            StoreError::Failed(cause) => {
-                Error::input(format!("cannot read {what} of {}", self.path.display())).because(cause)
-            }
+            StoreError::Failed(cause) => Error::input(format!("cannot read {what} of {}", self.name)).because(cause),
         })
     }
 
@@ -87,7 +129,25 @@ impl Core<'_> {
             .map_err(|()| self.damaged(format!("{what} cannot be read")))
     }
 
-    fn parse<E: FileHeader<Endian = LE>>(&self) -> Result<Elf> {
+    /// Reads the headers, of 64 or 32 bits.
+    pub(super) fn headers(&self) -> Result<Headers> {
+        let ident: elf::FileHeader32<LE> = self.structure("the ELF header", 0)?;
+        let ident = ident.e_ident;
+        if ident.data != elf::ELFDATA2LSB {
+            return Err(self
+                .damaged("it is a big-endian ELF file")
+                .next_step("dumps of s390x and big-endian POWER machines are not read"));
+        }
+        match ident.class {
+            elf::ELFCLASS64 => self.parse::<FileHeader64<LE>>(),
+            elf::ELFCLASS32 => self.parse::<FileHeader32<LE>>(),
+            other => Err(self
+                .damaged(format!("its ELF class {} is neither 32 nor 64 bits", other.0))
+                .next_step("the header is damaged: copy the dump again")),
+        }
+    }
+
+    fn parse<E: FileHeader<Endian = LE>>(&self) -> Result<Headers> {
         let header: E = self.structure("the ELF header", 0)?;
         if header.e_type(LE) != elf::ET_CORE {
             return Err(self
@@ -99,7 +159,9 @@ impl Core<'_> {
         for phdr in self.program_headers(&header)? {
             match phdr.p_type(LE) {
                 elf::PT_LOAD => loads.extend(self.load::<E>(&phdr, loads.len())?),
-                elf::PT_NOTE => self.append_notes(phdr.p_offset(LE).into(), phdr.p_filesz(LE).into(), &mut notes)?,
+                elf::PT_NOTE => {
+                    notes.push((phdr.p_offset(LE).into(), phdr.p_filesz(LE).into(), phdr.p_memsz(LE).into()));
+                }
                 _ => {}
             }
         }
@@ -108,12 +170,7 @@ impl Core<'_> {
                 .damaged("it has no PT_LOAD segment")
                 .next_step("this is not a dump of a machine's memory"));
         }
-        let machine = true_machine(header.e_machine(LE), &notes);
-        if machine != header.e_machine(LE) {
-            // The upper half of each virtual address was cut off.
-            loads.iter_mut().for_each(|load| load.vaddr = load.paddr);
-        }
-        Ok(Elf { machine, loads, notes })
+        Ok(Headers { machine: header.e_machine(LE), flags: header.e_flags(LE).0, loads, notes })
     }
 
     fn program_headers<E: FileHeader<Endian = LE>>(&self, header: &E) -> Result<Vec<E::ProgramHeader>> {
@@ -141,15 +198,15 @@ impl Core<'_> {
     }
 
     fn load<E: FileHeader<Endian = LE>>(&self, phdr: &E::ProgramHeader, index: usize) -> Result<Option<Load>> {
-        let load = Load {
+        let mut load = Load {
             paddr: phdr.p_paddr(LE).into(),
             vaddr: phdr.p_vaddr(LE).into(),
             offset: phdr.p_offset(LE).into(),
             filesz: phdr.p_filesz(LE).into(),
             memsz: phdr.p_memsz(LE).into(),
         };
-        // Segments without a physical address (-1, as /proc/kcore has) describe virtual memory only.
-        let no_address = if E::is_type_64_sized() { u64::MAX } else { u32::MAX.into() };
+        // These describe virtual memory only: in /proc/kcore, and in dumps made with --virtual.
+        let no_address = if E::is_type_64_sized() { NO_PADDR } else { u32::MAX.into() };
         if load.memsz == 0 || load.paddr == no_address {
             return Ok(None);
         }
@@ -158,26 +215,53 @@ impl Core<'_> {
                 .damaged(format!("PT_LOAD segment {index} has impossible sizes"))
                 .next_step("the header is damaged: copy the dump again"));
         }
-        let end = load.offset.checked_add(load.filesz);
-        if end.is_none_or(|end| end > self.store.size()) {
+        // A producer that does not know the address writes 0 (QEMU); a page that begins elsewhere is in no page table.
+        if load.vaddr % SMALLEST_PAGE != load.paddr % SMALLEST_PAGE {
+            load.vaddr = load.paddr;
+        }
+        // What lies past the end of the file is lost; a copy that was cut short may be the only one.
+        if load.offset.checked_add(load.filesz).is_none() {
             let what = format!("PT_LOAD segment {index} (physical address {:#x})", load.paddr);
-            return Err(self.truncated(&what, end));
+            return Err(self.truncated(&what, None));
         }
         Ok(Some(load))
     }
+}
 
-    fn append_notes(&self, offset: u64, len: u64, notes: &mut Vec<u8>) -> Result<()> {
-        let total = align_up(len, 4).and_then(|len| len.checked_add(notes.len() as u64));
-        if total.is_none_or(|total| total > MAX_NOTES) {
-            return Err(self
+/// The notes of all segments, one after the other, as the capture kernel merges them (`merge_note_headers_elf64` in
+/// fs/proc/vmcore.c): what follows the last note of a segment is padding, and a CPU that saved nothing has no note.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    bytes: Vec<u8>,
+    /// Where the last note ends.
+    end: usize,
+    /// Bytes looked at so far, with the padding.
+    seen: u64,
+}
+
+impl Notes {
+    /// Adds the notes in `len` bytes of `core` at `offset`.
+    pub(super) fn append(&mut self, core: &Core<'_>, offset: u64, len: u64) -> Result<()> {
+        let seen = self.seen.saturating_add(len);
+        if seen > MAX_NOTES {
+            return Err(core
                 .damaged(format!("its notes have more than {MAX_NOTES} bytes"))
                 .next_step("the header is damaged, or device dumps fill it: boot the capture kernel with novmcoredd"));
         }
+        self.seen = seen;
+        let more = core.bytes("the notes", offset, len)?;
         // Padding after the last note would hide the next segment's notes.
-        notes.truncate(note::notes(notes).last().map_or(0, |last| last.end));
-        notes.extend(self.bytes("the notes", offset, len)?);
-        notes.resize(notes.len().next_multiple_of(4), 0);
+        self.bytes.truncate(self.end);
+        self.bytes.extend(more);
+        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+        self.end += note::notes(&self.bytes[self.end..]).last().map_or(0, |last| last.end);
         Ok(())
+    }
+
+    /// All of them, without what follows the last one.
+    pub(super) fn trimmed(mut self) -> Vec<u8> {
+        self.bytes.truncate(self.end);
+        self.bytes
     }
 }
 

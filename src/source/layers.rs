@@ -20,6 +20,8 @@ use crate::{
 pub enum Layer {
     /// Compressed in frames that can be read at random.
     Seekable(FrameFormat),
+    /// The same without the table of frames at the end: another program's file, or one that was cut short.
+    Frames(FrameFormat),
     /// Compressed as a whole.
     Whole(FrameFormat),
     /// Records for a pipe, as `makedumpfile -F` writes them.
@@ -33,6 +35,8 @@ impl Layer {
         match self {
             Self::Seekable(FrameFormat::Zstd) => "seekable zstd",
             Self::Seekable(FrameFormat::Lz4) => "seekable lz4",
+            Self::Frames(FrameFormat::Zstd) => "zstd frames without a seek table",
+            Self::Frames(FrameFormat::Lz4) => "lz4 frames without a seek table",
             Self::Whole(FrameFormat::Zstd) => "zstd-compressed",
             Self::Whole(FrameFormat::Lz4) => "lz4-compressed",
             Self::Flattened => "flattened",
@@ -45,8 +49,8 @@ const MOST_LAYERS: usize = 3;
 /// As many first bytes as tell everything apart.
 const START: usize = 16;
 
-/// Takes off the layers of `store`, the file at `path`.
-pub(super) fn open(path: &Path, mut store: Box<dyn Store>) -> Result<(Box<dyn Store>, Vec<Layer>)> {
+/// Takes off the layers of `store`, the file at `path`; in it is a dump, or memory as it is if it is `raw`.
+pub(super) fn open(path: &Path, mut store: Box<dyn Store>, raw: bool) -> Result<(Box<dyn Store>, Vec<Layer>)> {
     let mut layers = Vec::new();
     while layers.len() < MOST_LAYERS {
         let start = start(path, store.as_ref())?;
@@ -54,23 +58,31 @@ pub(super) fn open(path: &Path, mut store: Box<dyn Store>) -> Result<(Box<dyn St
             store = Box::new(FlattenedStore::open(store).map_err(|cause| bad_flattened(path, &cause))?);
             Layer::Flattened
         } else if let Some(format) = FrameFormat::of(&start) {
-            match SeekableStore::open(store, format) {
-                Ok(seekable) => {
-                    store = Box::new(seekable);
-                    Layer::Seekable(format)
-                }
-                Err(inner) => {
-                    let plain = whole::decompress_to_temporary(path, format, inner.as_ref())?;
-                    store = Box::new(FileStore::new(plain).map_err(|error| Error::io(path, "unpack", &error))?);
-                    Layer::Whole(format)
-                }
-            }
+            let (plain, layer) = compressed(path, store, format, raw)?;
+            store = plain;
+            layer
         } else {
             break;
         };
         layers.push(layer);
     }
     Ok((store, layers))
+}
+
+/// What is inside frames: read at random where that is possible, else unpacked.
+fn compressed(path: &Path, store: Box<dyn Store>, format: FrameFormat, raw: bool) -> Result<(Box<dyn Store>, Layer)> {
+    let store = match SeekableStore::open(store, format) {
+        Ok(seekable) => return Ok((Box::new(seekable), Layer::Seekable(format))),
+        Err(store) => store,
+    };
+    match SeekableStore::rebuild(store, format) {
+        Ok(rebuilt) => Ok((Box::new(rebuilt), Layer::Frames(format))),
+        Err(store) => {
+            let plain = whole::decompress_to_temporary(path, format, store.as_ref(), raw)?;
+            let plain = FileStore::new(plain).map_err(|error| Error::io(path, "unpack", &error))?;
+            Ok((Box::new(plain), Layer::Whole(format)))
+        }
+    }
 }
 
 fn bad_flattened(path: &Path, cause: &str) -> Error {

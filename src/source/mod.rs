@@ -8,6 +8,7 @@ mod kdump;
 mod layers;
 mod open;
 mod ram;
+mod raw;
 mod reader;
 pub mod store;
 mod whole;
@@ -24,8 +25,12 @@ use crate::format::note;
 pub use kdump::Recorded;
 pub use layers::Layer;
 pub use open::is_part;
+pub(crate) use open::{open_file, unknown_format};
 pub use ram::{Piece, RamMap};
+pub use raw::{CoreHeaders, Opening, RamGiven};
 pub use reader::{PageReader, ReadError};
+pub use store::StoredPages;
+pub(crate) use whole::unpack;
 
 use open::read_some_at;
 use store::Store;
@@ -40,6 +45,8 @@ pub enum InputFormat {
     Elf,
     /// A kdump-compressed dump, in one file or several.
     Kdump,
+    /// Memory as it is: a byte's offset is its physical address.
+    Raw,
 }
 
 impl InputFormat {
@@ -49,6 +56,7 @@ impl InputFormat {
         match self {
             Self::Elf => "ELF core",
             Self::Kdump => "kdump-compressed",
+            Self::Raw => "raw memory",
         }
     }
 }
@@ -68,6 +76,15 @@ pub struct Load {
     pub memsz: u64,
 }
 
+/// An ELF core that its file has only a part of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CutShort {
+    /// Size of the file, bytes.
+    pub size: u64,
+    /// How far the segments reach, bytes.
+    pub wanted: u64,
+}
+
 /// An opened dump.
 #[derive(Debug)]
 pub struct Source {
@@ -85,6 +102,11 @@ pub struct Source {
     existing: Option<RamMap>,
     notes: Vec<u8>,
     recorded: Option<Recorded>,
+    cut_short: Option<CutShort>,
+    /// Whoever wrote the dump says that it ends early.
+    incomplete: bool,
+    /// What others said about raw memory.
+    given: Option<raw::Given>,
 }
 
 impl Source {
@@ -103,9 +125,17 @@ impl Source {
     /// The container in words, and what lies around it.
     #[must_use]
     pub fn describe(&self) -> String {
-        let container = self.recorded.as_ref().map_or_else(|| self.format.name().to_owned(), Recorded::describe);
+        let plain = || self.format.name().to_owned() + if self.is_incomplete() { ", incomplete" } else { "" };
+        let container = self.recorded.as_ref().map_or_else(plain, Recorded::describe);
         let layers = self.layers.iter().rev().map(|layer| format!(", {}", layer.name()));
-        container + &layers.collect::<String>()
+        let given = self.given.as_ref().map(|given| format!(" ({})", given.by)).unwrap_or_default();
+        container + &layers.collect::<String>() + &given
+    }
+
+    /// What was decided while opening that the user should know.
+    #[must_use]
+    pub fn remarks(&self) -> &[String] {
+        self.given.as_ref().map_or(&[], |given| &given.remarks)
     }
 
     /// Memory that reading takes, and that each reader takes, bytes: for the budget.
@@ -118,6 +148,25 @@ impl Source {
     #[must_use]
     pub fn recorded(&self) -> Option<&Recorded> {
         self.recorded.as_ref()
+    }
+
+    /// How much an ELF core that was cut short lacks; its lost pages are in [`Source::existing`] alone.
+    #[must_use]
+    pub fn cut_short(&self) -> Option<CutShort> {
+        self.cut_short
+    }
+
+    /// Whether the dump says that it ends early, or does.
+    #[must_use]
+    pub fn is_incomplete(&self) -> bool {
+        self.incomplete || self.cut_short.is_some()
+    }
+
+    /// Page frames that the machine had, as far as the dump tells, and the dump has not.
+    #[must_use]
+    pub fn absent(&self, page_shift: u32) -> u64 {
+        let pages = |map: &RamMap| map.pfn_ranges(page_shift).map(|range| range.end - range.start).sum::<u64>();
+        self.existing.as_ref().map_or(0, |existing| pages(existing) - pages(&self.ram))
     }
 
     /// `e_machine` of the crashed machine.
@@ -168,6 +217,13 @@ impl Source {
     pub fn map_bytes(&self) -> u64 {
         let pieces = self.ram.pieces().len() + self.existing.as_ref().map_or(0, |map| map.pieces().len());
         (pieces * size_of::<Piece>()) as u64
+    }
+
+    /// A reader of pages as they are stored, by number: the offset of [`Source::ram`] in pages. `None` where the format has
+    /// no such pages.
+    #[must_use]
+    pub fn stored_pages(&self) -> Option<Box<dyn StoredPages + '_>> {
+        self.store.stored_pages()
     }
 
     /// A reader of its own for one thread.

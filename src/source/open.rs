@@ -5,17 +5,23 @@
 use std::{
     fs::{File, OpenOptions},
     io,
-    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    os::unix::fs::{FileExt as _, FileTypeExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
+use object::elf::Machine;
+
 use super::{
-    InputFormat, Layer, RamMap, Source, elf, kdump, layers,
-    store::{FileStore, Store},
+    CutShort, InputFormat, Layer, Opening, RamGiven, RamMap, Source, elf, kdump, layers, raw,
+    store::{DeviceStore, FileStore, Store},
 };
 use crate::error::{Error, Kind, Result};
 
-/// A regular file without the layers around the dump in it, and the dump's first bytes.
+/// What to do with raw memory, which nothing tells from anything else.
+pub(super) const RAW_MEMORY: &str =
+    "raw memory needs to be told what is RAM: --elfcorehdr ADDR, --elfcorehdr FILE or --iomem FILE";
+
+/// A file without the layers around the dump in it, and the dump's first bytes.
 struct Opened {
     path: PathBuf,
     file: File,
@@ -30,7 +36,7 @@ impl Source {
     /// # Errors
     /// The file cannot be opened, is not a dump, is damaged, or is of a kind that is not read.
     pub fn open(path: &Path) -> Result<Self> {
-        let opened = Opened::new(path)?;
+        let opened = Opened::new(path, false)?;
         match opened.magic.as_slice() {
             [0x7f, b'E', b'L', b'F', ..] => Self::from_elf(opened),
             magic if kdump::is_kdump(magic) => Self::from_kdump(vec![opened]),
@@ -38,17 +44,25 @@ impl Source {
         }
     }
 
-    /// Opens the dump that lies in all of `paths`: one file, or the parts of a split dump in any order.
+    /// Opens what `opening` names: one dump, the parts of a split one in any order, or raw memory.
     ///
     /// # Errors
-    /// As [`Source::open`], or the files are not all the parts of one dump.
-    pub fn open_all(paths: &[PathBuf]) -> Result<Self> {
-        if let [path] = paths {
-            return Self::open(path);
+    /// As [`Source::open`]; the files are not all the parts of one dump; what is said about raw memory does not fit it.
+    pub fn open_all(opening: &Opening) -> Result<Self> {
+        match (&opening.ram, opening.paths.as_slice()) {
+            (None, [path]) => Self::open(path),
+            (None, paths) => Self::from_parts(paths),
+            (Some(ram), [path]) => Self::from_raw(Opened::new(path, true)?, ram),
+            (Some(_), _) => Err(Error::new(Kind::Usage, "cannot use several inputs as raw memory")
+                .because("raw memory is one file, in which a byte's offset is its physical address")
+                .next_step("put the parts together first, each at its address")),
         }
+    }
+
+    fn from_parts(paths: &[PathBuf]) -> Result<Self> {
         let mut parts = Vec::with_capacity(paths.len());
         for path in paths {
-            let opened = Opened::new(path).map_err(|error| {
+            let opened = Opened::new(path, false).map_err(|error| {
                 // Whoever names several files where one was wanted made a mistake on the command line.
                 if path.exists() { error } else { several(path, "No such file or directory") }
             })?;
@@ -61,11 +75,27 @@ impl Source {
     }
 
     fn from_elf(opened: Opened) -> Result<Self> {
-        let Opened { path, file, store, layers, .. } = opened;
-        let elf::Elf { machine, loads, notes } = elf::parse(&path, store.as_ref())?;
-        let ram = RamMap::from_loads(&loads);
-        let (existing, recorded, format) = (None, None, InputFormat::Elf);
-        Ok(Self { path, opened: vec![file], store, format, layers, machine, loads, ram, existing, notes, recorded })
+        let core = elf::parse(&opened.path, opened.store.as_ref())?;
+        let size = opened.store.size();
+        let (ram, existing, cut_short) = match core.cut(size) {
+            None => (RamMap::from_loads(&core.loads), None, None),
+            Some((ram, _)) if !ram.pieces().iter().any(|piece| piece.offset.is_some()) => {
+                return Err(nothing_left(&opened.path, size, core.end()));
+            }
+            Some((ram, existing)) => (ram, Some(existing), Some(CutShort { size, wanted: core.end() })),
+        };
+        let elf::Elf { machine, loads, notes, incomplete } = core;
+        let bare = Self::bare(opened, InputFormat::Elf, machine, ram, notes);
+        Ok(Self { loads, existing, cut_short, incomplete, ..bare })
+    }
+
+    fn from_raw(opened: Opened, ram: &RamGiven) -> Result<Self> {
+        raw::check_raw(&opened.path, &opened.magic)?;
+        let raw::Raw { machine, loads, ram, notes, given, files } =
+            raw::read(&opened.path, opened.store.as_ref(), ram)?;
+        let mut bare = Self::bare(opened, InputFormat::Raw, machine, ram, notes);
+        bare.opened.extend(files);
+        Ok(Self { loads, given: Some(given), ..bare })
     }
 
     fn from_kdump(parts: Vec<Opened>) -> Result<Self> {
@@ -77,45 +107,120 @@ impl Source {
             opened.push(part.file);
         }
         let kdump::Kdump { machine, store, ram, existing, notes, recorded } = kdump::open(files)?;
+        let (incomplete, cut_short, given) = (recorded.incomplete, None, None);
         let (existing, recorded) = (Some(existing), Some(recorded));
         let (format, loads) = (InputFormat::Kdump, Vec::new());
-        Ok(Self { path, opened, store, format, layers, machine, loads, ram, existing, notes, recorded })
+        Ok(Self {
+            path,
+            opened,
+            store,
+            format,
+            layers,
+            machine,
+            loads,
+            ram,
+            existing,
+            notes,
+            recorded,
+            cut_short,
+            incomplete,
+            given,
+        })
+    }
+
+    /// A dump of which no more is known.
+    fn bare(opened: Opened, format: InputFormat, machine: Machine, ram: RamMap, notes: Vec<u8>) -> Self {
+        let Opened { path, file, store, layers, .. } = opened;
+        Self {
+            path,
+            opened: vec![file],
+            store,
+            format,
+            layers,
+            machine,
+            loads: Vec::new(),
+            ram,
+            existing: None,
+            notes,
+            recorded: None,
+            cut_short: None,
+            incomplete: false,
+            given: None,
+        }
     }
 }
 
 impl Opened {
-    fn new(path: &Path) -> Result<Self> {
-        // Without O_NONBLOCK opening a FIFO waits for a writer that may never come.
-        let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-        let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path);
-        let file = file.map_err(|error| open_error(path, &error))?;
-        let meta = file.metadata().map_err(|error| Error::io(path, "inspect", &error))?;
-        let cannot = || Error::input(format!("cannot read {}", path.display()));
-        if meta.is_dir() {
-            return Err(cannot().because("it is a directory").next_step("name the dump file in it, usually 'vmcore'"));
+    /// Opens `path` and takes off what lies around a dump, or around memory if it is `raw`.
+    fn new(path: &Path, raw: bool) -> Result<Self> {
+        let Bytes { file, store, is_device } = Bytes::open(path, raw)?;
+        if is_device {
+            // A device has memory as it is. Its first page may be a hole.
+            let magic = layers::start(path, store.as_ref()).unwrap_or_default();
+            return Ok(Self { path: path.to_owned(), file, store, layers: Vec::new(), magic });
         }
-        if !meta.is_file() {
-            return Err(cannot()
-                .because("it is a device, a pipe or a socket, and pages must be read in any order")
-                .next_step("write the dump to a file and give that"));
-        }
-        let opening = |error: io::Error| Error::io(path, "open", &error);
-        let store = FileStore::new(file.try_clone().map_err(opening)?).map_err(opening)?;
-        if store.size() == 0 {
-            return Err(cannot()
-                .because("the file is empty")
-                .next_step("the dump was never written; look for a file whose name ends in -incomplete"));
-        }
-        let (store, layers) = layers::open(path, Box::new(store))?;
+        let (store, layers) = layers::open(path, store, raw)?;
         let magic = layers::start(path, store.as_ref())?;
         Ok(Self { path: path.to_owned(), file, store, layers, magic })
     }
 }
 
+/// What a name leads to, whatever is in it.
+struct Bytes {
+    file: File,
+    store: Box<dyn Store>,
+    is_device: bool,
+}
+
+impl Bytes {
+    /// Opens a regular file, or a device if it is to be read as `raw` memory.
+    fn open(path: &Path, raw: bool) -> Result<Self> {
+        // Without O_NONBLOCK opening a FIFO waits for a writer that may never come.
+        let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+        let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path);
+        let file = file.map_err(|error| open_error(path, &error))?;
+        let kind = file.metadata().map_err(|error| Error::io(path, "inspect", &error))?.file_type();
+        let cannot = || Error::input(format!("cannot read {}", path.display()));
+        if kind.is_dir() {
+            return Err(cannot().because("it is a directory").next_step("name the dump file in it, usually 'vmcore'"));
+        }
+        let is_device = kind.is_char_device() || kind.is_block_device();
+        if !(kind.is_file() || raw && is_device) {
+            let refused = cannot().because("it is a device, a pipe or a socket, and pages must be read in any order");
+            return Err(if is_device {
+                refused.next_step(format!("write the dump to a file and give that; {RAW_MEMORY}"))
+            } else {
+                refused.next_step("write the dump to a file and give that")
+            });
+        }
+        let opening = |error: io::Error| Error::io(path, "open", &error);
+        let copy = file.try_clone().map_err(opening)?;
+        let store: Box<dyn Store> = if is_device {
+            Box::new(DeviceStore::new(copy, kind.is_block_device()).map_err(opening)?)
+        } else {
+            Box::new(FileStore::new(copy).map_err(opening)?)
+        };
+        if store.size() == 0 {
+            return Err(cannot()
+                .because("the file is empty")
+                .next_step("the dump was never written; look for a file whose name ends in -incomplete"));
+        }
+        Ok(Self { file, store, is_device })
+    }
+}
+
+/// Opens the regular file at `path`, whatever is in it.
+///
+/// # Errors
+/// It cannot be opened, is empty, or is no regular file.
+pub(crate) fn open_file(path: &Path) -> Result<Box<dyn Store>> {
+    Bytes::open(path, false).map(|bytes| bytes.store)
+}
+
 /// Whether `path` is one part of a split dump, by its header; `false` also for what is no dump or not there.
 #[must_use]
 pub fn is_part(path: &Path) -> bool {
-    let opened = Opened::new(path).ok().filter(|opened| kdump::is_kdump(&opened.magic));
+    let opened = Opened::new(path, false).ok().filter(|opened| kdump::is_kdump(&opened.magic));
     opened.is_some_and(|opened| kdump::is_part(path, opened.store))
 }
 
@@ -151,10 +256,17 @@ fn several(path: &Path, cause: &str) -> Error {
         .next_step("several inputs are the parts of one split dump: name each of them once")
 }
 
-fn unknown_format(path: &Path) -> Error {
+fn nothing_left(path: &Path, size: u64, wanted: u64) -> Error {
+    Error::input(format!("cannot use {}", path.display()))
+        .because(format!("its segments reach to byte {wanted}, but it has {size} bytes and no whole page of memory"))
+        .next_step("the copy was cut short: copy the dump again")
+}
+
+/// What a file is told that is no dump.
+pub(crate) fn unknown_format(path: &Path) -> Error {
     Error::input(format!("cannot read {}", path.display()))
         .because(
             "it is neither an ELF core nor a kdump-compressed dump, nor one that is flattened or inside zstd or lz4",
         )
-        .next_step("give /proc/vmcore, or a file copied or made from it")
+        .next_step(format!("give /proc/vmcore, or a file copied or made from it; {RAW_MEMORY}"))
 }

@@ -53,6 +53,48 @@ impl RamMap {
         map
     }
 
+    /// The same for a file that has only its first `size` bytes: what is there, and what was there. Lost bytes win over zero
+    /// tails, and take the rest of their page (of `page` bytes) with them: half of it would be shown as zeros.
+    #[must_use]
+    pub fn from_cut_loads(loads: &[Load], size: u64, page: u64) -> (Self, Self) {
+        let there = |load: &Load| size.saturating_sub(load.offset).min(load.filesz);
+        let mut map = Self::default();
+        map.add_where_free(loads.iter().map(|load| (load.paddr, there(load), Some(load.offset))).collect());
+        let rest = |load: &Load| (load.paddr.saturating_add(there(load)), load.filesz - there(load), None);
+        map.add_where_free(loads.iter().map(rest).collect());
+        let lost = |piece: &&Piece| piece.offset.is_none();
+        let round_up = |end: u64| end.checked_next_multiple_of(page).unwrap_or(u64::MAX);
+        let lost: Vec<_> =
+            map.pieces.iter().filter(lost).map(|piece| (piece.paddr & !(page - 1), round_up(piece.end()))).collect();
+        let zeros = |load: &Load| (load.paddr.saturating_add(load.filesz), load.memsz - load.filesz, None);
+        map.add_where_free(loads.iter().map(zeros).collect());
+        let mut left = map.clone();
+        left.take_out(&lost);
+        (left, map)
+    }
+
+    /// Removes sorted ranges (start, end), which may overlap.
+    fn take_out(&mut self, ranges: &[(u64, u64)]) {
+        let mut next = 0;
+        let mut left = Vec::with_capacity(self.pieces.len());
+        for piece in std::mem::take(&mut self.pieces) {
+            while ranges.get(next).is_some_and(|range| range.1 <= piece.paddr) {
+                next += 1;
+            }
+            let mut at = piece.paddr;
+            let part = |from: u64, to: u64| {
+                let offset = piece.offset.map(|offset| offset + (from - piece.paddr));
+                (to > from).then(|| Piece { paddr: from, len: to - from, offset })
+            };
+            for (start, end) in ranges[next..].iter().take_while(|range| range.0 < piece.end()) {
+                left.extend(part(at, *start));
+                at = at.max(*end);
+            }
+            left.extend(part(at, piece.end()));
+        }
+        self.pieces = left;
+    }
+
     /// Adds the parts of `candidates` that no piece covers yet, in one sweep.
     fn add_where_free(&mut self, mut candidates: Vec<(u64, u64, Option<u64>)>) {
         // Stable: of two segments with one start the first recorded comes first.
@@ -163,6 +205,24 @@ mod tests {
         let ranges: Vec<_> = map.pfn_ranges(12).collect();
         assert_eq!(ranges, [PfnRange::new(1, 0xa0), PfnRange::new(0x100, 0x101)]);
         assert_eq!(map.max_pfn(12), 0x101);
+    }
+
+    #[test]
+    fn a_cut_file_loses_whole_pages() {
+        // The second segment's file bytes end in its second page; the third is gone, the fourth is zeros over the third.
+        let loads = [
+            load(0, 0x1000, 0x1800, 0x1800),
+            load(0x1800, 0x2800, 0x2800, 0x3800),
+            load(0x8000, 0x9000, 0x1000, 0x2000),
+            load(0x8000, 0, 0, 0x3000),
+        ];
+        let (left, all) = RamMap::from_cut_loads(&loads, 0x4400, 0x1000);
+        assert_eq!(
+            flat(&left),
+            [(0, 0x1800, Some(0x1000)), (0x1800, 0x1800, Some(0x2800)), (0x4000, 0x1000, None), (0x9000, 0x2000, None)]
+        );
+        assert_eq!(all.bytes(), 0x5000 + 0x3000);
+        assert_eq!(RamMap::from_cut_loads(&loads, u64::MAX, 0x1000).0, RamMap::from_loads(&loads));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use lz4_flex::frame::{Error as Lz4Error, FrameDecoder};
 
 use super::{
     layers,
+    open::RAW_MEMORY,
     store::{Sequential, Store},
 };
 use crate::{
@@ -23,36 +24,68 @@ use crate::{
 /// Unpacked at a time; zero blocks of this size become holes.
 const BLOCK: usize = 256 << 10;
 
-/// Unpacks `file` into an unnamed temporary file (in `TMPDIR`, else /tmp) that disappears with the process.
-pub(super) fn decompress_to_temporary(path: &Path, format: FrameFormat, store: &dyn Store) -> Result<File> {
+/// Unpacks `store` into an unnamed temporary file (in `TMPDIR`, else /tmp) that disappears with the process. What is in it
+/// must look like a dump unless it is `raw` memory.
+pub(super) fn decompress_to_temporary(path: &Path, format: FrameFormat, store: &dyn Store, raw: bool) -> Result<File> {
+    let (plain, damage) = unpack_what(path, format, store, raw, || false)?;
+    match damage {
+        None => Ok(plain),
+        Some(error) => {
+            let next = if error.to_string().contains("too much memory") {
+                "compress it again with 'zstd --long=27' or less"
+            } else {
+                "the file is damaged or cut short: copy it again"
+            };
+            Err(Error::io(path, "decompress", &error).next_step(next))
+        }
+    }
+}
+
+/// The same as far as the data goes, with what ended it before its end. `stop` is asked now and then.
+///
+/// # Errors
+/// The temporary file cannot be written, or what was unpacked is no dump.
+pub(crate) fn unpack(
+    path: &Path,
+    format: FrameFormat,
+    store: &dyn Store,
+    stop: impl Fn() -> bool,
+) -> Result<(File, Option<io::Error>)> {
+    unpack_what(path, format, store, false, stop)
+}
+
+fn unpack_what(
+    path: &Path,
+    format: FrameFormat,
+    store: &dyn Store,
+    raw: bool,
+    stop: impl Fn() -> bool,
+) -> Result<(File, Option<io::Error>)> {
     let room = std::env::temp_dir();
-    let broken = |error: &io::Error| {
-        let next = if error.to_string().contains("too much memory") {
-            "compress it again with 'zstd --long=27' or less"
-        } else {
-            "the file is damaged or cut short: copy it again"
-        };
-        Error::io(path, "decompress", error).next_step(next)
-    };
     let full = |error: &io::Error| {
         Error::output(&room, "unpack into", error)
             .because(format!("{} for the decompressed {}", crate::error::plain_io(error), path.display()))
             .next_step("set TMPDIR to a directory with more room")
     };
     let mut plain = tempfile::tempfile_in(&room).map_err(|error| full(&error))?;
-    let mut decoder = decoder(format, store).map_err(|error| broken(&error))?;
+    let mut decoder = match decoder(format, store) {
+        Ok(decoder) => decoder,
+        Err(error) => return Ok((plain, Some(error))),
+    };
     let mut block = vec![0u8; BLOCK];
     let mut len = 0u64;
-    loop {
-        let got = read_full(&mut decoder, &mut block).map_err(|error| broken(&error))?;
+    let mut damage = None;
+    while damage.is_none() && !stop() {
+        let (got, error) = read_full(&mut decoder, &mut block);
+        damage = error;
         if got == 0 {
             break;
         }
         // Unpacking terabytes of something else would only fail later.
-        if len == 0 && !layers::looks_like_a_dump(&block[..got]) {
+        if len == 0 && !raw && !layers::looks_like_a_dump(&block[..got]) {
             return Err(Error::input(format!("cannot use {}", path.display()))
                 .because("there is no dump inside the compressed file")
-                .next_step("give /proc/vmcore, or a file copied from it"));
+                .next_step(format!("give /proc/vmcore, or a file copied from it; {RAW_MEMORY}")));
         }
         if block[..got].iter().all(|byte| *byte == 0) {
             plain.seek(SeekFrom::Current(got as i64)).map_err(|error| full(&error))?;
@@ -62,18 +95,20 @@ pub(super) fn decompress_to_temporary(path: &Path, format: FrameFormat, store: &
         len += got as u64;
     }
     plain.set_len(len).map_err(|error| full(&error))?;
-    Ok(plain)
+    Ok((plain, damage))
 }
 
-fn read_full(from: &mut impl io::Read, buf: &mut [u8]) -> io::Result<usize> {
+/// Reads until `buf` is full, or the data ends, or cannot be read any further.
+fn read_full(from: &mut impl io::Read, buf: &mut [u8]) -> (usize, Option<io::Error>) {
     let mut got = 0;
     while got < buf.len() {
-        match from.read(&mut buf[got..])? {
-            0 => break,
-            more => got += more,
+        match from.read(&mut buf[got..]) {
+            Ok(0) => break,
+            Ok(more) => got += more,
+            Err(error) => return (got, Some(error)),
         }
     }
-    Ok(got)
+    (got, None)
 }
 
 fn decoder<'a>(format: FrameFormat, store: &'a dyn Store) -> io::Result<Box<dyn Read + 'a>> {

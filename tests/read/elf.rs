@@ -9,6 +9,8 @@ use super::{PAGE, int};
 pub const PT_LOAD: u64 = 1;
 pub const PT_NOTE: u64 = 4;
 const PN_XNUM: u64 = 0xffff;
+/// `p_paddr` of a segment of virtual memory, as /proc/kcore has them.
+const NO_PADDR: u64 = u64::MAX;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Phdr {
@@ -68,8 +70,20 @@ impl Elf {
         int(&self.bytes, 48, 4)
     }
 
+    /// The segments of physical memory.
     pub fn loads(&self) -> impl Iterator<Item = &Phdr> {
-        self.phdrs.iter().filter(|p| p.kind == PT_LOAD)
+        self.phdrs.iter().filter(|p| p.kind == PT_LOAD && p.paddr != NO_PADDR)
+    }
+
+    /// The segments of virtual memory only.
+    pub fn mapped(&self) -> impl Iterator<Item = &Phdr> {
+        self.phdrs.iter().filter(|p| p.kind == PT_LOAD && p.paddr == NO_PADDR)
+    }
+
+    /// The page at a virtual address, as gdb finds it.
+    pub fn virtual_page(&self, va: u64) -> Found {
+        let load = self.phdrs[1..].iter().find(|p| p.vaddr <= va && va - p.vaddr < p.memsz);
+        load.map_or(Found::Absent, |load| self.in_load(load, va - load.vaddr))
     }
 
     pub fn notes(&self) -> &[u8] {
@@ -81,14 +95,14 @@ impl Elf {
     /// the last: they must agree.
     pub fn page(&self, pfn: u64) -> Found {
         let pa = pfn * PAGE as u64;
-        let mut found = self.loads().filter(|l| l.paddr <= pa && pa < l.paddr + l.memsz).map(|l| self.in_load(l, pa));
+        let mut found =
+            self.loads().filter(|l| l.paddr <= pa && pa < l.paddr + l.memsz).map(|l| self.in_load(l, pa - l.paddr));
         let first = found.next().unwrap_or(Found::Absent);
         assert!(found.all(|other| other == first), "page {pfn:#x} depends on the PT_LOAD that a reader takes");
         first
     }
 
-    fn in_load(&self, load: &Phdr, pa: u64) -> Found {
-        let into = pa - load.paddr;
+    fn in_load(&self, load: &Phdr, into: u64) -> Found {
         if into >= load.filesz {
             return Found::Unstored;
         }
@@ -147,12 +161,47 @@ impl Elf {
             let apart = pair[0].offset + pair[0].filesz <= pair[1].offset;
             must(apart || page_at(pair[0]) == page_at(pair[1]), "one file byte is two places in memory");
         }
+        self.faults_of_mapped().into_iter().for_each(|fault| must(false, &fault));
         if half(56) == PN_XNUM {
             let shoff = int(&self.bytes, 40, 8) as usize;
             must(half(60) == 1 && half(58) == 64, "PN_XNUM without exactly one section header of 64 bytes");
             must(int(&self.bytes, shoff + 44, 4) == self.phdrs.len() as u64, "PN_XNUM: sh_info is not the count");
         } else {
             must((self.phdrs.len() as u64) < PN_XNUM, "too many program headers for e_phnum");
+        }
+        faults
+    }
+
+    /// Virtual memory is shown once, by whole pages, behind all physical segments, from file bytes that those show too.
+    fn faults_of_mapped(&self) -> Vec<String> {
+        let (page, mut faults) = (PAGE as u64, Vec::new());
+        let first = self.phdrs.iter().position(|p| p.paddr == NO_PADDR).unwrap_or(self.phdrs.len());
+        if self.phdrs[first..].iter().any(|p| p.paddr != NO_PADDR) {
+            faults.push("a physical segment behind virtual ones".into());
+        }
+        let mut bytes: Vec<(u64, u64)> = self.loads().map(|l| (l.offset, l.offset + l.filesz)).collect();
+        bytes.sort_unstable();
+        for load in self.mapped() {
+            let aligned = [load.vaddr, load.offset, load.memsz, load.filesz].iter().all(|n| n.is_multiple_of(page));
+            if !aligned || load.memsz == 0 || load.filesz > load.memsz {
+                faults.push(format!("{load:x?}: not whole pages"));
+            }
+            let mut at = load.offset;
+            for (start, end) in &bytes {
+                at = if *start <= at { at.max(*end) } else { at };
+            }
+            if load.offset < bytes[0].0 || at < load.offset + load.filesz {
+                faults.push(format!("{load:x?}: data of its own"));
+            }
+        }
+        if self.mapped().next().is_some() {
+            let mut sorted: Vec<&Phdr> = self.phdrs[1..].iter().collect();
+            sorted.sort_by_key(|l| l.vaddr);
+            for pair in sorted.windows(2) {
+                if pair[0].vaddr + pair[0].memsz > pair[1].vaddr {
+                    faults.push(format!("{:x?} and {:x?} show the same addresses", pair[0], pair[1]));
+                }
+            }
         }
         faults
     }

@@ -97,6 +97,8 @@ impl Machine {
         tables.map(self.page_offset, 0, 8 * GIB, Leaf::G1, &mut page);
         tables.map(self.image_va(), self.image_pa, IMAGE_LEN, Leaf::M2, &mut page);
         map.write(&mut image, &mut tables, self.leaf, &mut page);
+        self.maps.iter().for_each(|(va, pa, len, leaf)| tables.map(*va, *pa, *len, *leaf, &mut page));
+        self.entries.iter().for_each(|(va, level, entry)| tables.set(*va, *level, *entry, &mut page));
         tables.write(&mut image);
         let uts = self.write_uts(&mut image);
         self.pokes.iter().for_each(|(pa, word)| image.poke_u64(*pa, *word));

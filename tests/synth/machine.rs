@@ -76,6 +76,10 @@ pub struct Machine {
     pub views: Vec<Load>,
     /// Pages at chosen places, and what they are to count as.
     pub planted: Vec<(u64, Kind, Class)>,
+    /// More mappings: virtual and physical address, length, and the size of their pages.
+    pub maps: Vec<(u64, u64, u64, Leaf)>,
+    /// Page table entries as they are: an address, a level (1 is the lowest), and the entry.
+    pub entries: Vec<(u64, u32, u64)>,
     /// Words to write at physical addresses, after all else.
     pub pokes: Vec<(u64, u64)>,
     /// Symbols of the kernel image by offset, and how the kernel's own table stores them.
@@ -121,6 +125,8 @@ impl Machine {
             note_padding: 0,
             views: Vec::new(),
             planted: Vec::new(),
+            maps: Vec::new(),
+            entries: Vec::new(),
             pokes: Vec::new(),
             symbols: None,
             log: Vec::new(),

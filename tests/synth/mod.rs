@@ -4,6 +4,7 @@
 //! there cannot hide. Must not know what the product makes of a machine.
 //! Goes to every test as a `Fixture`.
 
+pub mod core;
 pub mod elf;
 pub mod encodings;
 pub mod fixture;
@@ -16,11 +17,15 @@ pub mod klog;
 pub mod machine;
 pub mod memmap;
 pub mod odd;
+pub mod odd_elf;
 pub mod pagetable;
+pub mod raw;
 pub mod segments;
+pub mod spec;
 pub mod structpage;
 pub mod truth;
 pub mod vmcoreinfo;
+pub mod wrap;
 
 pub use fixture::{CRASH_TIME, Fixture};
 pub use machine::{Loads, Machine};

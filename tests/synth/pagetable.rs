@@ -70,8 +70,16 @@ impl PageTables {
     }
 
     fn map_one(&mut self, va: u64, pa: u64, leaf: Leaf, alloc: &mut dyn FnMut() -> u64) {
+        let large = if leaf == Leaf::K4 { 0 } else { LARGE | PAT_LARGE };
+        let bits = PRESENT_RW_ACCESSED | DIRTY | GLOBAL | NO_EXECUTE | SOFTWARE | large | self.sme_mask;
+        self.set(va, leaf.level(), pa | bits, alloc);
+    }
+
+    /// Puts an entry of any kind into the table of `level` that maps `va`.
+    pub fn set(&mut self, va: u64, level: u32, entry: u64, alloc: &mut dyn FnMut() -> u64) {
+        let lowest = level;
         let mut table = self.root;
-        for level in (leaf.level() + 1..=self.levels).rev() {
+        for level in (lowest + 1..=self.levels).rev() {
             let slot = index(va, level);
             let mut entry = self.tables[&table][slot];
             if entry == 0 {
@@ -82,9 +90,7 @@ impl PageTables {
             }
             table = entry & 0x000f_ffff_ffff_f000 & !self.sme_mask;
         }
-        let large = if leaf == Leaf::K4 { 0 } else { LARGE | PAT_LARGE };
-        let bits = PRESENT_RW_ACCESSED | DIRTY | GLOBAL | NO_EXECUTE | SOFTWARE | large | self.sme_mask;
-        self.tables.get_mut(&table).unwrap()[index(va, leaf.level())] = pa | bits;
+        self.tables.get_mut(&table).unwrap()[index(va, lowest)] = entry;
     }
 
     pub fn write(&self, image: &mut Image) {

@@ -15,7 +15,7 @@ from judge.vmcore import Vmcore
 from tool import Options, filter_dump
 from vmlab import cache, deps
 from vmlab.crash import Crash, crash
-from vmlab.guests import FOUR_LEVEL, LA57, QEMU_DUMP, one_cpu
+from vmlab.guests import FOUR_LEVEL, LA57, QEMU_DUMP, RAW, one_cpu
 
 Filter = Callable[[Options], Path]
 Note = Callable[[str], None]
@@ -65,6 +65,11 @@ def captured(request: pytest.FixtureRequest) -> Crash:
 @pytest.fixture(scope="session")
 def qemu_dump() -> Crash:
     return crash(QEMU_DUMP)
+
+
+@pytest.fixture(scope="session")
+def raw() -> Crash:
+    return crash(RAW)
 
 
 @pytest.fixture(scope="session")

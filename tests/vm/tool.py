@@ -22,15 +22,18 @@ class Options:
     format: str = "kdump"
     codec: str = ""
     threads: int = 2
+    virtual: bool = False
 
     @property
     def words(self) -> list[str]:
         codec = ["-c", self.codec] if self.codec else []
-        return ["-d", str(self.level), "-f", self.format, *codec, "-j", str(self.threads)]
+        virtual = ["--virtual"] if self.virtual else []
+        return ["-d", str(self.level), "-f", self.format, *codec, *virtual, "-j", str(self.threads)]
 
     @property
     def name(self) -> str:
-        return f"d{self.level}-{self.format}-{self.codec or 'default'}-j{self.threads}"
+        virtual = "-virtual" if self.virtual else ""
+        return f"d{self.level}-{self.format}-{self.codec or 'default'}-j{self.threads}{virtual}"
 
 
 def run(*words: object) -> str:

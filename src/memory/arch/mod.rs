@@ -4,6 +4,8 @@
 
 mod x86_64;
 
+use std::ops::RangeInclusive;
+
 use object::elf::EM_X86_64;
 
 use crate::{
@@ -34,8 +36,36 @@ pub enum WalkError {
     Read(#[from] ReadError),
 }
 
+/// What a page table entry says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Entry {
+    /// Nothing.
+    Absent,
+    /// What the architecture does not define.
+    Broken,
+    /// The page at a physical address, as large as one entry of this level covers.
+    Page(u64),
+    /// The next lower table at a physical address.
+    Table(u64),
+}
+
+/// Entries of a page table.
+pub const TABLE_ENTRIES: u64 = (TABLE_SIZE / 8) as u64;
+
 /// What an architecture must provide.
 pub trait Arch: Sync + std::fmt::Debug {
+    /// Physical address of the top table, and its level.
+    fn top(&self) -> (u64, u32);
+
+    /// Log2 of the bytes that an entry of a table of `level` covers.
+    fn shift(&self, level: u32) -> u32;
+
+    /// What `entry` of a table of `level` says.
+    fn entry(&self, level: u32, entry: u64) -> Entry;
+
+    /// The parts of the address space that hold the kernel's own memory, what is needed most first: first and last address.
+    fn kernel_parts(&self) -> Vec<RangeInclusive<u64>>;
+
     /// Walks the crashed kernel's page tables. Takes a bounded number of reads, whatever the tables say.
     ///
     /// # Errors
@@ -72,7 +102,10 @@ impl<'a> TableReader<'a> {
     }
 
     /// Entry `index` of the table at physical address `table`, which is of `level` (1 is the lowest).
-    fn entry(&mut self, level: u32, table: u64, index: usize) -> Result<u64, ReadError> {
+    ///
+    /// # Errors
+    /// The table cannot be read.
+    pub fn entry(&mut self, level: u32, table: u64, index: u64) -> Result<u64, ReadError> {
         let absent = ReadError::Absent(table);
         let slot = self.tables.get_mut(level as usize - 1).ok_or_else(|| absent.clone())?;
         let cached = match slot {
@@ -80,6 +113,6 @@ impl<'a> TableReader<'a> {
             _ => &mut slot.insert((table, self.reader.read_whole(table, TABLE_SIZE)?.into())).1,
         };
         let (entries, _) = cached.as_chunks::<8>();
-        entries.get(index).map(|entry| u64::from_le_bytes(*entry)).ok_or(absent)
+        entries.get(index as usize).map(|entry| u64::from_le_bytes(*entry)).ok_or(absent)
     }
 }

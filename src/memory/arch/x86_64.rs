@@ -2,7 +2,9 @@
 //!
 //! Knows the entry format (Intel SDM volume 3, 4.5). Must not know anything else. Used through [`Arch`].
 
-use super::{Arch, Mapping, TableReader, WalkError};
+use std::ops::RangeInclusive;
+
+use super::{Arch, Entry, Mapping, TABLE_ENTRIES, TableReader, WalkError};
 use crate::layout::PagingLayout;
 
 const PRESENT: u64 = 1;
@@ -11,32 +13,59 @@ const PAGE_SIZE: u64 = 1 << 7;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 const LARGEST_PAGE_LEVEL: u32 = 3;
 
+/// Where the kernel's half begins with 4 and with 5 levels (Documentation/arch/x86/x86_64/mm.rst, as all that follows).
+const KERNEL_HALF: [u64; 2] = [0xffff_8000_0000_0000, 0xff00_0000_0000_0000];
+/// The kernel's image, modules and fixed mappings, up to the unused last 2 MiB. What lies below, down to the `cpu_entry_area`,
+/// says nothing new: stacks for returns to 16-bit code (one page, mapped many thousand times) and the firmware's own memory.
+const IMAGE_TO_FIXMAP: RangeInclusive<u64> = 0xffff_ffff_8000_0000..=0xffff_ffff_ffdf_ffff;
+const CPU_ENTRY_AREA: RangeInclusive<u64> = 0xffff_fe00_0000_0000..=0xffff_fe7f_ffff_ffff;
+
 #[derive(Debug)]
 pub(super) struct X86_64 {
     pub(super) paging: PagingLayout,
 }
 
 impl Arch for X86_64 {
+    fn top(&self) -> (u64, u32) {
+        (self.paging.root & ADDRESS & !self.paging.encryption_mask, self.paging.levels)
+    }
+
+    fn shift(&self, level: u32) -> u32 {
+        12 + 9 * (level - 1)
+    }
+
+    fn entry(&self, level: u32, entry: u64) -> Entry {
+        let address = entry & ADDRESS & !self.paging.encryption_mask;
+        let large = level > 1 && entry & PAGE_SIZE != 0;
+        match entry & PRESENT != 0 {
+            false => Entry::Absent,
+            true if large && level > LARGEST_PAGE_LEVEL => Entry::Broken,
+            true if large || level == 1 => Entry::Page(address & !((1 << self.shift(level)) - 1)),
+            true => Entry::Table(address),
+        }
+    }
+
+    /// Below the `cpu_entry_area` lie the direct mapping, vmalloc's area, the memory map, and what KASAN has, in this order
+    /// wherever KASLR puts them: the bases need not be known.
+    fn kernel_parts(&self) -> Vec<RangeInclusive<u64>> {
+        let start = KERNEL_HALF[usize::from(self.paging.levels > 4)];
+        vec![IMAGE_TO_FIXMAP, CPU_ENTRY_AREA, start..=CPU_ENTRY_AREA.start() - 1]
+    }
+
     fn translate(&self, tables: &mut TableReader<'_>, vaddr: u64) -> Result<Mapping, WalkError> {
-        let address = ADDRESS & !self.paging.encryption_mask;
-        let mut table = self.paging.root & address;
-        for level in (1..=self.paging.levels).rev() {
-            let shift = 12 + 9 * (level - 1);
-            let index = (vaddr >> shift & 0x1ff) as usize;
-            let entry = tables.entry(level, table, index)?;
-            if entry & PRESENT == 0 {
-                return Err(WalkError::NotMapped(level));
+        let (mut table, top) = self.top();
+        for level in (1..=top).rev() {
+            let size = 1u64 << self.shift(level);
+            let entry = tables.entry(level, table, vaddr / size % TABLE_ENTRIES)?;
+            match self.entry(level, entry) {
+                Entry::Absent => return Err(WalkError::NotMapped(level)),
+                Entry::Broken => return Err(WalkError::Broken(level, entry)),
+                Entry::Page(paddr) => {
+                    let within = vaddr & (size - 1);
+                    return Ok(Mapping { paddr: paddr | within, len: size - within });
+                }
+                Entry::Table(next) => table = next,
             }
-            let large = level > 1 && entry & PAGE_SIZE != 0;
-            if large && level > LARGEST_PAGE_LEVEL {
-                return Err(WalkError::Broken(level, entry));
-            }
-            if large || level == 1 {
-                let size = 1u64 << shift;
-                let within = vaddr & (size - 1);
-                return Ok(Mapping { paddr: (entry & address & !(size - 1)) | within, len: size - within });
-            }
-            table = entry & address;
         }
         Err(WalkError::NotMapped(0))
     }

@@ -40,6 +40,7 @@ pub(super) fn fit(job: &Job, source: &Source, page_shift: u32) -> Result<Budget>
             + source.map_bytes(),
         codec: codec + reading + if source.recorded().is_some() { DECODER_BYTES } else { 0 },
         batch: frames.then_some(FRAME),
+        lanes: job.parts as u64,
     };
     Budget::fit(job.memory_limit, job.threads, 1 << page_shift, needs)
 }

@@ -4,23 +4,25 @@ use std::io::{self, Write as _};
 
 use vdump_filters::{Doubt, PageClass};
 
-use super::{Classified, Outcome, Run};
+use super::{Classified, Outcome, Run, virtual_memory};
 use crate::{
     cli::Format,
     error::printable,
-    report::{ClassLine, DoubtLine, Mode, PageTotals, ProblemLine, ReadErrorLine, Report, Seconds},
+    report::{ClassLine, DoubtLine, MappedLine, Mode, PageTotals, ProblemLine, ReadErrorLine, Report, Seconds},
+    run::facts,
     sink::Written,
     sys::host,
 };
 
 impl Run<'_> {
     /// Everything about the run, after it.
-    pub(super) fn report(&self, classified: &Classified, outcome: Outcome, seconds: Seconds) -> Report {
+    pub(super) fn report(&self, classified: &Classified, outcome: &Outcome, seconds: Seconds) -> Report {
         let page_size = 1u64 << self.page_shift;
         let Classified { counts, problems, .. } = classified;
-        let Written { zero, lost, lost_pages, .. } = outcome.written;
+        let Written { zero, lost, lost_pages, .. } = &outcome.written;
+        let (zero, lost) = (*zero, *lost);
         let level = self.job.level;
-        let names: Vec<_> = self.job.inputs.iter().map(|path| path.display().to_string()).collect();
+        let names: Vec<_> = self.job.input.paths.iter().map(|path| path.display().to_string()).collect();
         let line = |class: PageClass, pages: u64| ClassLine {
             name: class.name(),
             pages,
@@ -36,7 +38,8 @@ impl Run<'_> {
         let known = |line: &ClassLine| !self.job.keep_all || line.name != PageClass::Unmapped.name();
         classes.retain(|line| line.pages > 0 && known(line));
         // What an earlier filtering left out was never looked at: it is not of any class.
-        let absent = self.source.recorded().map_or(0, |recorded| recorded.excluded);
+        let cut_short = facts::cut_short(self.source, self.page_shift);
+        let absent = self.source.absent(self.page_shift);
         let ram = counts.total();
         let dropped =
             PageClass::ALL.iter().filter(|class| level.drops(**class)).map(|class| counts.of(*class)).sum::<u64>()
@@ -51,10 +54,13 @@ impl Run<'_> {
                 Format::Kdump => "kdump",
                 Format::Elf => "elf",
             },
-            compress: self.job.compression.to_string(),
+            compress: match self.source.recorded().filter(|_| self.job.copy) {
+                Some(recorded) => recorded.compression(),
+                None => self.job.compression.to_string(),
+            },
             dump_level: level.bits(),
             dry_run: self.job.output.is_none(),
-            complete: lost == 0,
+            complete: lost == 0 && cut_short.is_none(),
             pages,
             classes,
             doubts: Doubt::ALL
@@ -71,13 +77,23 @@ impl Run<'_> {
                 })
                 .collect(),
             read_errors: lost_pages
-                .into_iter()
-                .map(|page| ReadErrorLine { pfn: page.pfn, cause: page.cause })
+                .iter()
+                .map(|page| ReadErrorLine { pfn: page.pfn, cause: page.cause.clone() })
                 .collect(),
             unreadable_pages: lost,
-            warnings: self.all_warnings(outcome.gap_pages, counts.of(PageClass::Unmapped)),
+            cut_short,
+            virtual_memory: outcome.mapped.map(|mapped| MappedLine {
+                segments: mapped.segments,
+                pages: mapped.pages,
+                absent_pages: mapped.absent,
+                left_out_pages: mapped.left_out,
+                page_tables: mapped.walked.tables,
+                unreadable_page_tables: mapped.walked.unreadable + mapped.walked.broken,
+            }),
+            warnings: self.all_warnings(outcome, counts.of(PageClass::Unmapped)),
             bytes_kept: pages.kept.saturating_mul(page_size),
             bytes_written: outcome.bytes,
+            parts: outcome.parts.clone(),
             page_size,
             threads: self.budget.threads,
             memory_limit: self.budget.limit,
@@ -86,7 +102,7 @@ impl Run<'_> {
         }
     }
 
-    fn all_warnings(&self, gap_pages: u64, unmapped: u64) -> Vec<String> {
+    fn all_warnings(&self, outcome: &Outcome, unmapped: u64) -> Vec<String> {
         let mut warnings = self.warnings.clone();
         if let Some(kernel) = &self.kernel {
             if unmapped > 0 {
@@ -95,7 +111,8 @@ impl Run<'_> {
             }
             warnings.extend(kernel.layout.limits.iter().chain(kernel.protected.limits()).cloned());
         }
-        if gap_pages > 0 {
+        warnings.extend(outcome.mapped.iter().flat_map(virtual_memory::gaps));
+        if let gap_pages @ 1.. = outcome.gap_pages {
             warnings.push(format!("{gap_pages} dropped pages lie in small gaps inside ELF segments and read as zeros"));
         }
         warnings

@@ -29,6 +29,7 @@ impl Run<'_> {
             self.pack_frames(&plan, &front, pages, 1, commit)
         })?;
         outcome.written = before.and(outcome.written);
+        outcome.mapped = plan.mapped;
         Ok(outcome)
     }
 
@@ -37,7 +38,7 @@ impl Run<'_> {
         let pages = &classified.kept;
         let needed = pages.count().saturating_mul(FlatSink::PAGE_BYTES) + Budget::FLAT_DATA;
         self.budget.require(needed, "the descriptors of a dump on standard output, which come last,")?;
-        let ram = self.source.ram().pfn_ranges(self.page_shift);
+        let ram = self.source.existing().pfn_ranges(self.page_shift);
         let sink = FlatSink::create(pipe, &self.kdump_facts(), 1 << self.page_shift, ram, pages)?;
         self.write(Box::new(sink), pages.count(), 0, |commit| self.pack(pages, 1, commit))
     }

@@ -1,4 +1,4 @@
-//! The two headers of a kdump-compressed file, versions 0 to 6, in the LP64 little-endian layout.
+//! The two headers of a kdump-compressed file, versions 0 to 6, of 64-bit and 32-bit little-endian machines.
 //!
 //! Knows which version has which field, and what cannot be true. Must not read bitmaps or pages. The [`Head`] goes to the
 //! other files of this folder.
@@ -6,18 +6,26 @@
 use std::path::{Path, PathBuf};
 
 use vdump_filters::PfnRange;
-use zerocopy::FromBytes as _;
+use zerocopy::{FromBytes as _, little_endian::U64};
 
 use crate::{
     error::{Error, Result},
-    format::diskdump::{Header, SIGNATURE, SIGNATURE_DISKDUMP, SubHeader, VERSION},
+    format::{
+        diskdump::{Header, SIGNATURE, SIGNATURE_DISKDUMP, SubHeader, VERSION},
+        diskdump32::{Header32, PackedSubHeader, PaddedSubHeader},
+    },
     source::store::{Store, StoreError, read_all},
 };
 
 /// Page sizes of all kernels that are read, bytes.
 const BLOCK_SIZES: std::ops::RangeInclusive<u32> = 4096..=65536;
-/// Where `block_size` lies in the layout of 32-bit kernels, whose time stamp is half as long.
-const BLOCK_SIZE_32: usize = 416;
+
+/// How long a `long` is on the machine that wrote the headers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Layout {
+    Wide,
+    Narrow,
+}
 
 /// One file of the input.
 #[derive(Debug)]
@@ -71,12 +79,31 @@ impl File {
         Error::input(format!("cannot read {what} of {}", self.path.display())).because(error)
     }
 
-    /// Parses the headers.
+    /// Parses the headers, in the layout that they fit. libkdumpfile takes the first layout whose page size is possible,
+    /// and so some microseconds of the crash for a page size; here the 64-bit one counts unless it cannot be, and the
+    /// 32-bit one only if all of it can be.
     pub(super) fn head(&self) -> Result<Head> {
         let bytes = self.bytes("the kdump header", 0, size_of::<Header>() as u64)?;
-        let header = Header::read_from_bytes(&bytes).map_err(|_| self.damaged("its header cannot be read"))?;
-        let block = self.block_size(&header, &bytes)?;
-        let sub = self.sub_header(&header, block)?;
+        let unreadable = || self.damaged("its header cannot be read");
+        let header = Header::read_from_bytes(&bytes).map_err(|_| unreadable())?;
+        let wide = self.head_as(Layout::Wide, header);
+        if wide.is_ok() || is_wide_machine(&header.utsname[4]) {
+            return wide;
+        }
+        let (narrow, _) = Header32::read_from_prefix(&bytes).map_err(|_| unreadable())?;
+        let (narrow, fits) = (narrow.widen(), self.block_size(&header).is_ok());
+        match self.head_as(Layout::Narrow, narrow) {
+            Ok(head) => Ok(head),
+            // Which of the two it is damaged as.
+            Err(error) if !fits && self.block_size(&narrow).is_ok() => Err(error),
+            Err(error) if is_big_endian(&narrow) => Err(error),
+            Err(_) => wide,
+        }
+    }
+
+    fn head_as(&self, layout: Layout, header: Header) -> Result<Head> {
+        let block = self.block_size(&header)?;
+        let sub = self.sub_header(layout, &header, block)?;
         let max_mapnr = match sub.max_mapnr_64.get() {
             0 => header.max_mapnr.get().into(),
             frames => frames,
@@ -97,17 +124,14 @@ impl File {
         Ok(Head { header, sub, page_shift, max_mapnr, bitmap1, bitmap2, bitmaps_len })
     }
 
-    fn block_size(&self, header: &Header, bytes: &[u8]) -> Result<u64> {
-        let is_block = |size: u32| size.is_power_of_two() && BLOCK_SIZES.contains(&size);
+    fn block_size(&self, header: &Header) -> Result<u64> {
         let (version, block) = (header.header_version.get(), header.block_size.get());
         if version <= VERSION && is_block(block) && header.bitmap_blocks.get() > 0 {
             return Ok(block.into());
         }
-        let narrow: [u8; 4] = bytes[BLOCK_SIZE_32..][..4].try_into().unwrap_or_default();
-        let (cause, next) = if version <= VERSION && is_block(u32::from_le_bytes(narrow)) {
-            ("it is a dump of a 32-bit machine".to_owned(), "only dumps of 64-bit machines are read")
-        } else if is_block(block.swap_bytes()) {
-            ("it is a dump of a big-endian machine".to_owned(), "dumps of s390x and big-endian POWER are not read")
+        let (cause, next) = if is_big_endian(header) {
+            let next = "dumps of s390x, big-endian POWER and MIPS are not read: use makedumpfile or crash there";
+            ("it is a dump of a big-endian machine".to_owned(), next)
         } else if version > VERSION {
             (format!("its header has version {version}, and versions up to {VERSION} are known"), "update vdump")
         } else {
@@ -117,17 +141,21 @@ impl File {
         Err(self.damaged(cause).next_step(next))
     }
 
-    fn sub_header(&self, header: &Header, block: u64) -> Result<SubHeader> {
+    fn sub_header(&self, layout: Layout, header: &Header, block: u64) -> Result<SubHeader> {
         let version = header.header_version.get();
         // What diskdump itself put there depends on its machine.
         if version == 0 || header.sub_hdr_size.get() == 0 || header.signature == SIGNATURE_DISKDUMP {
             return Ok(SubHeader::default());
         }
         let bytes = self.bytes("the kdump sub header", block, size_of::<SubHeader>() as u64)?;
-        let all = SubHeader::read_from_bytes(&bytes).map_err(|_| self.damaged("its sub header cannot be read"))?;
+        let all = match layout {
+            Layout::Wide => SubHeader::read_from_bytes(&bytes).ok(),
+            Layout::Narrow => Self::narrow_sub_header(&bytes, header, block),
+        };
+        let all = all.ok_or_else(|| self.damaged("its sub header fits no layout of this kind of machine"))?;
         let none = SubHeader::default();
         // Older writers left what follows their last field as it was in memory.
-        let since = |first: u32, field: zerocopy::little_endian::U64| if version >= first { field } else { 0.into() };
+        let since = |first: u32, field: U64| if version >= first { field } else { 0.into() };
         let (start, end) = if version >= 6 && all.end_pfn_64.get() != 0 {
             (all.start_pfn_64, all.end_pfn_64)
         } else {
@@ -149,6 +177,50 @@ impl File {
             ..none
         })
     }
+
+    /// i386 packs the sub header, ARM aligns its 64-bit numbers; the header does not say which. `None`: it is neither.
+    fn narrow_sub_header(bytes: &[u8], header: &Header, block: u64) -> Option<SubHeader> {
+        let packed = PackedSubHeader::read_from_prefix(bytes).ok()?.0.widen();
+        let padded = PaddedSubHeader::read_from_prefix(bytes).ok()?.0.widen();
+        let arm = machine_name(&header.utsname[4]).starts_with(b"arm");
+        let candidates = if arm { [padded, packed] } else { [packed, padded] };
+        candidates.into_iter().find(|sub| is_possible(sub, header, block))
+    }
+}
+
+/// Whether all that the sub header leads to can be there.
+fn is_possible(sub: &SubHeader, header: &Header, block: u64) -> bool {
+    let (version, bitmaps) = (header.header_version.get(), block * (1 + u64::from(header.sub_hdr_size.get())));
+    let inside = |offset: U64, size: U64, limit: u64| {
+        let end = offset.get().checked_add(size.get());
+        (offset.get() == 0 && size.get() == 0) || (offset.get() > block && end.is_some_and(|end| end <= limit))
+    };
+    let frames = sub.max_mapnr_64.get();
+    (version < 3 || inside(sub.offset_vmcoreinfo, sub.size_vmcoreinfo, bitmaps))
+        && (version < 4 || inside(sub.offset_note, sub.size_note, bitmaps))
+        // The list of erased symbols is at the end of the file, which may have been cut off.
+        && (version < 5 || inside(sub.offset_eraseinfo, sub.size_eraseinfo, u64::MAX))
+        && (version < 6 || (frames > 0 && frames.min(u32::MAX.into()) == u64::from(header.max_mapnr.get())))
+}
+
+fn is_block(size: u32) -> bool {
+    size.is_power_of_two() && BLOCK_SIZES.contains(&size)
+}
+
+fn is_big_endian(header: &Header) -> bool {
+    is_block(header.block_size.get().swap_bytes()) && header.header_version.get().swap_bytes() <= VERSION
+}
+
+/// A field of `utsname`, without what fills it up.
+pub(super) fn machine_name(field: &[u8]) -> &[u8] {
+    let end = field.iter().position(|byte| *byte == 0).unwrap_or(field.len());
+    &field[..end]
+}
+
+/// Whether the name is that of a machine whose headers have the 64-bit layout.
+fn is_wide_machine(field: &[u8]) -> bool {
+    let name = machine_name(field);
+    name.windows(2).any(|digits| digits == b"64") || name == b"s390x" || name == b"alpha"
 }
 
 impl Head {

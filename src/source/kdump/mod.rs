@@ -8,7 +8,7 @@ mod pages;
 mod planes;
 mod set;
 
-use object::elf::{EM_386, EM_AARCH64, EM_NONE, EM_PPC64, EM_RISCV, EM_S390, EM_X86_64, Machine};
+use object::elf::{EM_386, EM_AARCH64, EM_ARM, EM_NONE, EM_PPC64, EM_RISCV, EM_S390, EM_X86_64, Machine};
 
 use super::{RamMap, store::Store};
 use crate::{
@@ -28,6 +28,8 @@ pub struct Recorded {
     pub version: u32,
     /// Codecs of its pages, by name.
     pub codecs: Vec<&'static str>,
+    /// The same as the header's bits.
+    pub codec_flags: u32,
     /// Files that it lies in.
     pub parts: usize,
     /// sysname, nodename, release, version, machine, domainname of the crashed kernel.
@@ -44,6 +46,8 @@ pub struct Recorded {
     pub incomplete: bool,
     /// Some data was erased on purpose, and the file lists it.
     pub erased: bool,
+    /// That list, of all parts; empty if it cannot be read.
+    pub erase_info: Vec<u8>,
     /// Log2 of the page size.
     pub page_shift: u32,
     /// Frames that exist and are not in the dump.
@@ -74,6 +78,7 @@ pub(super) fn open(files: Vec<File>) -> Result<Kdump> {
     let mut recorded = Recorded {
         version: head.version(),
         codecs: Vec::new(),
+        codec_flags: 0,
         parts: parts.len(),
         utsname: head.header.utsname,
         crash_time: head.header.tv_sec.get(),
@@ -81,14 +86,16 @@ pub(super) fn open(files: Vec<File>) -> Result<Kdump> {
         dump_level: head.sub.dump_level.get(),
         cpus: head.header.nr_cpus.get(),
         incomplete: head.header.status.get() & STATUS_INCOMPLETE != 0,
-        erased: head.sub.size_eraseinfo.get() != 0,
+        erased: parts.iter().any(|part| part.head.sub.size_eraseinfo.get() != 0),
+        erase_info: notes::erase_info(&parts),
         page_shift: head.page_shift,
         excluded: planes.excluded,
     };
     let (machine, status) = (machine(&recorded.utsname[4]), head.header.status.get());
     let pages = Pages { page_shift: head.page_shift, shares: shares(parts, &planes.dumped) };
     // Old writers did not set the header's flags.
-    recorded.codecs = codecs((status & ALL_CODECS) | pages.sample_flags());
+    recorded.codec_flags = (status | pages.sample_flags()) & ALL_CODECS;
+    recorded.codecs = codecs(recorded.codec_flags);
     let (ram, existing) = (planes.dumped, planes.existing);
     Ok(Kdump { machine, store: Box::new(pages), ram, existing, notes, recorded })
 }
@@ -125,11 +132,11 @@ fn codecs(flags: u32) -> Vec<&'static str> {
 
 /// `e_machine` by the name that the kernel has for it.
 fn machine(name: &[u8]) -> Machine {
-    let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
-    match &name[..end] {
+    match header::machine_name(name) {
         b"x86_64" => EM_X86_64,
         b"i386" | b"i486" | b"i586" | b"i686" => EM_386,
         b"aarch64" => EM_AARCH64,
+        name if name.starts_with(b"armv") => EM_ARM,
         b"ppc64" | b"ppc64le" => EM_PPC64,
         b"riscv64" => EM_RISCV,
         b"s390x" => EM_S390,
@@ -138,11 +145,16 @@ fn machine(name: &[u8]) -> Machine {
 }
 
 impl Recorded {
+    /// The codecs in words.
+    #[must_use]
+    pub fn compression(&self) -> String {
+        if self.codecs.is_empty() { "not compressed".to_owned() } else { self.codecs.join(" and ") }
+    }
+
     /// The format in words, for reports.
     #[must_use]
     pub fn describe(&self) -> String {
-        let codecs = if self.codecs.is_empty() { "not compressed".to_owned() } else { self.codecs.join(" and ") };
-        let mut text = format!("kdump-compressed v{}, {codecs}", self.version);
+        let mut text = format!("kdump-compressed v{}, {}", self.version, self.compression());
         if self.parts > 1 {
             text += &format!(", split into {} parts", self.parts);
         }

@@ -13,7 +13,7 @@ use crate::{
     format::diskdump::{DESC_SIZE, PageDesc},
     source::{
         MAX_READ,
-        store::{Store, StoreError, StoreReader},
+        store::{PutStored, Store, StoreError, StoreReader, StoredPages},
     },
 };
 
@@ -65,6 +65,10 @@ impl Store for Pages {
 
     fn reader(&self) -> Box<dyn StoreReader + '_> {
         Box::new(Reader::new(self))
+    }
+
+    fn stored_pages(&self) -> Option<Box<dyn StoredPages + '_>> {
+        Some(Box::new(Reader::new(self)))
     }
 }
 
@@ -214,5 +218,76 @@ impl StoreReader for Reader<'_> {
         let decoded = self.decode(page, &mut buffer[..span]);
         self.buffer = buffer;
         decoded.map(|()| &self.buffer[within..within + len])
+    }
+}
+
+/// Descriptors read at once where pages are handed over as they are.
+const DESCS: u64 = 1024;
+
+impl StoredPages for Reader<'_> {
+    fn each(&mut self, first: u64, count: u64, put: PutStored<'_>) {
+        let (mut at, end) = (first, first.saturating_add(count));
+        while at < end {
+            let Some(index) = self.pages.share(at) else {
+                (at..end).for_each(|_| put(Err(StoreError::Truncated(0))));
+                return;
+            };
+            let to = end.min(self.pages.shares[index].pages.end).min(at + DESCS);
+            match self.descs(index, at..to) {
+                Ok(()) => self.hand_over(index, at, put),
+                // One by one: where the file ends, what lies before is good.
+                Err(_) if to - at > 1 => {
+                    for page in at..to {
+                        match self.descs(index, page..page + 1) {
+                            Ok(()) => self.hand_over(index, page, put),
+                            Err(error) => put(Err(error)),
+                        }
+                    }
+                }
+                Err(error) => put(Err(error)),
+            }
+            at = to;
+        }
+    }
+}
+
+impl Reader<'_> {
+    /// Hands over the pages whose descriptors were just read; neighbours in the file are read together.
+    fn hand_over(&mut self, index: usize, first: u64, put: PutStored<'_>) {
+        let mut at = 0;
+        while at < self.descs.len() {
+            let start = at;
+            let mut end = match self.check(index, first, at) {
+                Ok(end) => end,
+                Err(error) => {
+                    put(Err(error));
+                    at += 1;
+                    continue;
+                }
+            };
+            let from = self.descs[at].offset.get();
+            at += 1;
+            while let Some(next) = self.descs.get(at)
+                && next.offset.get() == end
+                && end - from < DATA
+                && let Ok(further) = self.check(index, first, at)
+            {
+                end = further;
+                at += 1;
+            }
+            let place = |desc: &PageDesc| ((desc.offset.get() - from) as usize, desc.size.get() as usize);
+            if let Ok(data) = self.files[index].read(from, (end - from) as usize) {
+                for desc in &self.descs[start..at] {
+                    let (offset, len) = place(desc);
+                    put(Ok((desc.flags.get(), &data[offset..offset + len])));
+                }
+                continue;
+            }
+            // One by one: what cannot be read costs itself only.
+            for desc in &self.descs[start..at] {
+                let data = self.files[index].read(desc.offset.get(), place(desc).1);
+                put(data.map(|data| (desc.flags.get(), data)));
+            }
+        }
     }
 }

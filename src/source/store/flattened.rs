@@ -9,7 +9,7 @@ use super::{Store, StoreError, StoreReader, read_all};
 use crate::format::flattened::{HEADER, RECORD, Record, is_header};
 
 /// As many as makedumpfile makes of a terabyte, 64 KiB each; bounds the memory for them.
-const MOST_RECORDS: usize = 16 << 20;
+pub(crate) const MOST_RECORDS: usize = 16 << 20;
 
 /// A part of the bytes.
 #[derive(Clone, Copy, Debug)]
@@ -47,9 +47,19 @@ impl FlattenedStore {
         if !is_header(&header) {
             return Err("its header has another type or version than makedumpfile's flattened format".to_owned());
         }
-        let parts = resolve(records(inner.as_ref())?);
+        let parts = records(inner.as_ref())?;
+        Ok(Self::of_parts(inner, parts))
+    }
+
+    /// The bytes of records that were found some other way, each (offset, length, place of the data in `inner`).
+    pub(crate) fn of_records(inner: Box<dyn Store>, records: impl IntoIterator<Item = (u64, u64, u64)>) -> Self {
+        Self::of_parts(inner, records.into_iter().map(|(offset, len, at)| Part { offset, len, at }).collect())
+    }
+
+    fn of_parts(inner: Box<dyn Store>, parts: Vec<Part>) -> Self {
+        let parts = resolve(parts);
         let size = parts.last().map_or(0, Part::end);
-        Ok(Self { inner, parts, size })
+        Self { inner, parts, size }
     }
 }
 

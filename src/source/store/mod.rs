@@ -3,14 +3,18 @@
 //! Knows how to read at random, one reader for each thread. Must not know what the bytes mean. The containers (`elf` ...)
 //! are parsed from stores, and pages are read through them.
 
+mod device;
 mod file;
 mod flattened;
 mod seekable;
+mod walk;
 
 use std::{fmt, io};
 
+pub use device::DeviceStore;
 pub use file::FileStore;
 pub use flattened::FlattenedStore;
+pub(crate) use flattened::MOST_RECORDS;
 pub use seekable::SeekableStore;
 
 use super::MAX_READ;
@@ -38,6 +42,20 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn memory(&self) -> (u64, u64) {
         (0, 0)
     }
+
+    /// A reader of pages as they are stored, for one thread; `None` where they are not compressed one by one.
+    fn stored_pages(&self) -> Option<Box<dyn StoredPages + '_>> {
+        None
+    }
+}
+
+/// Takes a page as it is stored: the flags that name its codec, and the data.
+pub type PutStored<'a> = &'a mut dyn FnMut(Result<(u32, &[u8]), StoreError>);
+
+/// One thread's reader of pages as they are stored.
+pub trait StoredPages: Send {
+    /// Hands over the pages numbered from `first` on, `count` of them in order, or why there is none.
+    fn each(&mut self, first: u64, count: u64, put: PutStored<'_>);
 }
 
 /// One thread's reader.
@@ -47,6 +65,43 @@ pub trait StoreReader: Send + fmt::Debug {
     /// # Errors
     /// [`StoreError`]; nothing was read.
     fn read(&mut self, offset: u64, len: usize) -> Result<&[u8], StoreError>;
+}
+
+/// A part of a store, as a store of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'a> {
+    /// What it is a part of.
+    pub whole: &'a dyn Store,
+    /// Where it starts there.
+    pub start: u64,
+    /// Its length, bytes; not more than `whole` has.
+    pub len: u64,
+}
+
+impl Store for Part<'_> {
+    fn size(&self) -> u64 {
+        self.len
+    }
+
+    fn reader(&self) -> Box<dyn StoreReader + '_> {
+        Box::new(PartReader { part: *self, reader: self.whole.reader() })
+    }
+}
+
+#[derive(Debug)]
+struct PartReader<'a> {
+    part: Part<'a>,
+    reader: Box<dyn StoreReader + 'a>,
+}
+
+impl StoreReader for PartReader<'_> {
+    fn read(&mut self, offset: u64, len: usize) -> Result<&[u8], StoreError> {
+        let left = self.part.len.saturating_sub(offset);
+        if len as u64 > left {
+            return Err(StoreError::Truncated(left as usize));
+        }
+        self.reader.read(self.part.start.saturating_add(offset), len)
+    }
 }
 
 /// Reads what there is of the first `len` bytes, to find out what they are.

@@ -7,7 +7,7 @@ use std::hash::Hasher as _;
 
 use twox_hash::XxHash64;
 
-use super::{Store, StoreError, StoreReader, read_all};
+use super::{Store, StoreError, StoreReader, read_all, walk};
 use crate::{
     codec::frame::{FrameFormat, decompress},
     format::seekable::{FOOTER, Footer, SKIPPABLE_HEADER},
@@ -23,10 +23,12 @@ const LARGEST: u32 = 64 << 20;
 
 /// Where a frame ends.
 #[derive(Clone, Copy, Debug)]
-struct End {
-    stored: u64,
-    plain: u64,
-    checksum: Option<u32>,
+pub(super) struct End {
+    /// In the file, bytes.
+    pub(super) stored: u64,
+    /// In what the frames make, bytes.
+    pub(super) plain: u64,
+    pub(super) checksum: Option<u32>,
 }
 
 /// A compressed file with its seek table.
@@ -47,13 +49,26 @@ impl SeekableStore {
     /// There is none, or it does not describe the file, or frames are too large: gives `inner` back.
     pub fn open(inner: Box<dyn Store>, format: FrameFormat) -> Result<Self, Box<dyn Store>> {
         match read_table(inner.as_ref()) {
-            Some(ends) => {
-                let mut last = 0;
-                let largest = ends.iter().map(|end| end.plain - std::mem::replace(&mut last, end.plain)).max();
-                Ok(Self { inner, format, ends, largest: largest.unwrap_or(0) })
-            }
+            Some(ends) => Ok(Self::with(inner, format, ends)),
             None => Err(inner),
         }
+    }
+
+    /// Makes the table that `inner` lacks from the frames themselves: what there is of a file that was cut short.
+    ///
+    /// # Errors
+    /// No frame is whole, or they are no way to read at random: gives `inner` back.
+    pub fn rebuild(inner: Box<dyn Store>, format: FrameFormat) -> Result<Self, Box<dyn Store>> {
+        match walk::frames(inner.as_ref(), format) {
+            Some(ends) => Ok(Self::with(inner, format, ends)),
+            None => Err(inner),
+        }
+    }
+
+    fn with(inner: Box<dyn Store>, format: FrameFormat, ends: Vec<End>) -> Self {
+        let mut last = 0;
+        let largest = ends.iter().map(|end| end.plain - std::mem::replace(&mut last, end.plain)).max();
+        Self { inner, format, ends, largest: largest.unwrap_or(0) }
     }
 
     /// Start and end of frame `index`.

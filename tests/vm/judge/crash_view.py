@@ -25,13 +25,14 @@ TROUBLE = re.compile(
 SECONDS = 180
 
 
-def views(dump: Path, vmlinux: Path) -> dict[str, str]:
-    """The output of each command; `all` is what crash said besides."""
+def views(dump: Path | list[Path], vmlinux: Path) -> dict[str, str]:
+    """The output of each command; `all` is what crash said besides. A split dump is the list of its parts."""
+    dumps = dump if isinstance(dump, list) else [dump]
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "commands"
         lines = [f"{command} > {folder}/{name}" for name, command in COMMANDS.items()]
         script.write_text("\n".join(["set scroll off", *lines, "quit", ""]))
-        command = ["crash", "-s", "-i", str(script), str(vmlinux), str(dump)]
+        command = ["crash", "-s", "-i", str(script), str(vmlinux), *map(str, dumps)]
         run = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS, errors="replace"
         )

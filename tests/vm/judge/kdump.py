@@ -30,6 +30,8 @@ class Kdump:
         self.tv_sec, self.tv_usec = struct.unpack_from("<qq", self.data, 408)
         self.status, self.block, self.sub_blocks, self.bitmap_blocks = struct.unpack_from("<IiiI", self.data, 424)
         (self.dump_level,) = struct.unpack_from("<i", self.data, self.block + 8)
+        notes_at, notes_size = struct.unpack_from("<QQ", self.data, self.block + 48)
+        self.notes = self.data[notes_at : notes_at + notes_size]
         (self.max_mapnr,) = struct.unpack_from("<Q", self.data, self.block + 96)
 
     @property

@@ -13,6 +13,7 @@ from pathlib import Path
 PAGE = 4096
 PT_LOAD, PT_NOTE = 1, 4
 PN_XNUM = 0xFFFF
+NO_PADDR = (1 << 64) - 1
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,16 @@ class Vmcore:
 
     @cached_property
     def loads(self) -> list[Load]:
+        """The segments of physical memory."""
+        return [load for load in self.all_loads if load.paddr != NO_PADDR]
+
+    @cached_property
+    def mapped(self) -> list[Load]:
+        """The segments of virtual memory only."""
+        return [load for load in self.all_loads if load.paddr == NO_PADDR]
+
+    @cached_property
+    def all_loads(self) -> list[Load]:
         return [Load(*header[2:7]) for header in self.headers if header[0] == PT_LOAD]
 
     @cached_property
@@ -83,8 +94,9 @@ class Vmcore:
         """PFNs of which only a part is RAM, at the ragged ends of RAM ranges."""
         edges: set[int] = set()
         for load in self.loads:
-            edges.update(edge // PAGE for edge in (load.paddr, load.paddr + load.filesz) if edge % PAGE)
-        return edges - self.whole.keys()
+            ends = (load.paddr, load.paddr + load.filesz, load.paddr + load.memsz)
+            edges.update(edge // PAGE for edge in ends if edge % PAGE)
+        return edges - self.whole.keys() - self.zeros
 
     def page(self, pfn: int) -> bytes:
         """The page's bytes; a partial page has zeros around its RAM."""

@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import os
 import re
+import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from .lab_error import LabError
 BOOT_SECONDS = 120
 CAPTURE_SECONDS = 240
 DISK_BYTES = 3 << 30
+QEMU_KDUMP = "kdump-zlib"
+"""The kdump-compressed format that Debian's QEMU writes, flattened; it is built without lzo and snappy."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,15 @@ class Crash:
     @property
     def out(self) -> Path:
         return self.folder / "out"
+
+    @property
+    def qemu_dump(self) -> Path:
+        """QEMU's dump of a `raw` guest before it crashed."""
+        return self.folder / "qemu.elf"
+
+    def memory(self, moment: str) -> Path:
+        """All memory of a `raw` guest, each byte at its physical address: `before` or `after` the crash."""
+        return self.folder / f"{moment}.raw"
 
     def step(self, name: str) -> Step:
         return Step(self.out, name)
@@ -89,7 +101,9 @@ def crash(guest: Guest, fresh: bool = False) -> Crash:
     kernel = debian.newest(guest.line)
     initrd = image.initramfs(guest, kernel, programs.for_guest(guest))
     result = Crash(guest, kernel, cache.root() / "crash" / guest.name)
-    code = (inspect.getsource(module).encode() for module in (image, qemu))
+    code = [inspect.getsource(module).encode() for module in (image, qemu)]
+    if guest.end == "halt":
+        code.append(inspect.getsource(dump_by_qemu).encode())
     key = digest((repr(guest).encode(), kernel.release.encode(), initrd, *code))
     stamp = result.folder / "inputs"
     if not fresh and stamp.exists() and stamp.read_text() == key:
@@ -116,9 +130,10 @@ def run(guest: Guest, kernel: debian.Kernel, initrd: bytes, work: Path) -> None:
             # The device remembers the wish until the guest's driver asks.
             machine.monitor("balloon", value=(guest.memory_mib - guest.balloon_mib) << 20)
         if guest.end == "halt":
-            machine.wait_console("LAB: planted", BOOT_SECONDS)
-            machine.monitor("dump-guest-memory", CAPTURE_SECONDS, paging=False, protocol=f"file:{raw}")
+            dump_by_qemu(machine, raw)
         else:
+            if guest.end == "raw":
+                crash_by_hand(guest, machine, work)
             if guest.end == "nmi":
                 crash_from_outside(machine, guest, work)
             if guest.damage:
@@ -130,6 +145,34 @@ def run(guest: Guest, kernel: debian.Kernel, initrd: bytes, work: Path) -> None:
     image.take_out(disk, work)
     keep_vmcore(guest, work)
     disk.unlink()
+
+
+def dump_by_qemu(machine: qemu.Machine, vmcore: Path) -> None:
+    """The memory of the guest at one moment, as an ELF core and kdump-compressed beside it."""
+    machine.wait_console("LAB: planted", BOOT_SECONDS)
+    machine.monitor("stop")
+    for name, path in (("elf", vmcore), (QEMU_KDUMP, vmcore.with_name(QEMU_KDUMP))):
+        machine.monitor("dump-guest-memory", CAPTURE_SECONDS, paging=False, protocol=f"file:{path}", format=name)
+
+
+def crash_by_hand(guest: Guest, machine: qemu.Machine, work: Path) -> None:
+    """Saves one moment's memory in both of QEMU's ways, crashes the guest, and saves what the capture kernel sees."""
+    machine.wait_console("LAB: planted", BOOT_SECONDS)
+    machine.monitor("stop")
+    machine.monitor("dump-guest-memory", CAPTURE_SECONDS, paging=False, protocol=f"file:{work / 'qemu.elf'}")
+    save_memory(guest, machine, work / "before.raw")
+    machine.monitor("cont")
+    machine.monitor("inject-nmi")
+    machine.wait_console("LAB: capture kernel", BOOT_SECONDS)
+    machine.monitor("stop")
+    save_memory(guest, machine, work / "after.raw")
+    machine.monitor("cont")
+
+
+def save_memory(guest: Guest, machine: qemu.Machine, target: Path) -> None:
+    size = guest.memory_mib << 20
+    machine.monitor("pmemsave", CAPTURE_SECONDS, val=0, size=size, filename=str(target))
+    subprocess.run(["fallocate", "--dig-holes", target], check=True)
 
 
 def crash_from_outside(machine: qemu.Machine, guest: Guest, work: Path) -> None:

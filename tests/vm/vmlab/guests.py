@@ -58,7 +58,8 @@ class Guest:
     """Change a byte of the loaded kernel before the crash, from outside. Needs `end` nmi."""
     end: str = "crash"
     """`crash`: panic, and so start the capture kernel. `nmi`: the same by an NMI from outside, after the host has looked
-    at memory. `exec`: start the second kernel in order. `halt`: stay up, QEMU writes the dump."""
+    at memory. `exec`: start the second kernel in order. `halt`: stay up, QEMU writes the dump. `raw`: QEMU writes the dump
+    and saves the same moment's memory raw; then an NMI crashes the guest, and its memory is saved raw once more."""
     modules: tuple[str, ...] = ()
     """Beyond those of the disk."""
 
@@ -123,7 +124,18 @@ QEMU_DUMP = Guest(
     modules=("qemu_fw_cfg",),
 )
 
-
+RAW = replace(
+    QEMU_DUMP,
+    name="raw",
+    memory_mib=768,
+    end="raw",
+    steps=(
+        ("cmdline", "cat /proc/cmdline"),
+        ("devices", "ls /dev"),
+        ("devmem", f"vdump convert --json --progress plain --elfcorehdr {VMCORE} /dev/mem {OUT}/devmem.vmcore"),
+        *SAVE,
+    ),
+)
 
 # Small machines that are only loaded and crashed: one for each way to load.
 def loading(name: str, line: str, **differences: object) -> Guest:
@@ -156,5 +168,5 @@ BESIDE = tuple(loading(f"beside-{tool.split()[0]}", "6.12", load=tool, append="n
                for tool in (f"{VDUMP} --method segments --backup always", "kexec -c -p"))
 
 LOADING = (*BY_FILE, *VMLINUX, *EXACTMAP, ELF32, BACKUP, DAMAGED, *EXEC, *BESIDE)
-CRASHING = (LA57, one_cpu(LA57), FOUR_LEVEL, one_cpu(FOUR_LEVEL), QEMU_DUMP, SAMPLE)
+CRASHING = (LA57, one_cpu(LA57), FOUR_LEVEL, one_cpu(FOUR_LEVEL), QEMU_DUMP, RAW, SAMPLE)
 GUESTS = {guest.name: guest for guest in (*CRASHING, *LOADING)}

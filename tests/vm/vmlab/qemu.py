@@ -144,7 +144,7 @@ def command_line(guest: Guest, vmlinuz: Path, initrd: Path, disks: list[Path], m
         command += ["-drive", f"file={path},format=raw,if=virtio,cache=unsafe,discard=unmap"]
     if guest.balloon_mib:
         command += ["-device", "virtio-balloon-pci"]
-    if guest.end == "halt":
+    if guest.end != "crash":
         command += ["-device", "vmcoreinfo"]
     command += ["-nographic", "-no-reboot", "-monitor", "none", "-serial", "stdio"]
     return command + ["-net", "none", "-qmp", f"unix:{monitor},server=on,wait=off"]

@@ -1,0 +1,89 @@
+//! Whether a dump keeps the rules of its format, and which programs will open it.
+//!
+//! Knows every rule by name, and goes on where `source` refuses. Must not know the kernel. The [`Checked`] is printed by
+//! `run`.
+
+mod elf;
+mod flattened;
+mod kdump;
+mod layers;
+mod notes;
+mod readers;
+pub mod report;
+pub mod rule;
+pub mod rules;
+mod seekable;
+mod work;
+
+use std::path::PathBuf;
+
+use layers::{Kind, Opened};
+pub use readers::Opens;
+use rule::Findings;
+
+use crate::{
+    error::{Error, Result},
+    report::Progress,
+};
+
+/// What all parts of a check share.
+pub(crate) struct Check<'a> {
+    progress: &'a Progress,
+    threads: usize,
+    /// Memory that readers may take, bytes.
+    memory: u64,
+}
+
+/// What was found out about a dump.
+#[derive(Debug)]
+pub struct Checked {
+    /// The inputs as the user named them.
+    pub inputs: Vec<PathBuf>,
+    /// The format in words, with what lies around it.
+    pub format: String,
+    /// What holds and what does not.
+    pub findings: Findings,
+    /// Who opens it.
+    pub readers: Vec<readers::Prediction>,
+    /// Pages that were decoded, or read where they are not compressed.
+    pub pages: u64,
+}
+
+/// Checks the dump that lies in all of `inputs`, with so many threads and about so much memory.
+///
+/// # Errors
+/// An input cannot be opened or is no dump at all, or the user wants to stop. What a dump does wrong is no error.
+pub fn check(inputs: &[PathBuf], threads: usize, memory: u64, progress: &Progress) -> Result<Checked> {
+    let check = Check { progress, threads: threads.max(1), memory };
+    let mut findings = Findings::default();
+    let mut opened = Vec::with_capacity(inputs.len());
+    for (input, path) in inputs.iter().enumerate() {
+        opened.push(Opened::open(&check, input, path, &mut findings)?);
+    }
+    let first = opened.first().ok_or_else(|| Error::input("no dump was named"))?;
+    let (layers, kind) = (first.layers.clone(), first.kind);
+    let mut facts = readers::Facts { layers, kind, ..readers::Facts::default() };
+    let mut pages = 0;
+    if opened.len() > 1 || kind == Kind::Kdump {
+        pages = kdump::check(&check, &opened, &mut findings, &mut facts)?;
+    } else if kind == Kind::Elf {
+        pages = elf::check(&check, first, &mut findings, &mut facts)?;
+    }
+    let readers = readers::predict(&facts, &findings);
+    let format = facts.describe();
+    progress.finish();
+    check.go_on()?;
+    Ok(Checked { inputs: inputs.to_vec(), format, findings, readers, pages })
+}
+
+impl Check<'_> {
+    /// # Errors
+    /// The user wants to stop.
+    fn go_on(&self) -> Result<()> {
+        if !self.progress.stopped() {
+            return Ok(());
+        }
+        self.progress.finish();
+        Err(Error::new(crate::error::Kind::Interrupted, "stopped before the whole dump was checked"))
+    }
+}

@@ -1,0 +1,210 @@
+//! Which programs open a dump, and since when.
+//!
+//! Knows what each reader accepts at all, and takes the rest from broken rules. Must not look at the dump again.
+
+use super::{
+    kdump::Head,
+    layers::Kind,
+    rule::{Findings, Harm, READERS, Reader},
+    rules::{ALL, Rule},
+};
+use crate::{codec::frame::FrameFormat, format::diskdump::flags, source::Layer};
+use serde::Serialize;
+
+/// Whether a reader opens the dump.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Opens {
+    /// As it is.
+    Yes,
+    /// As it is, but something is wrong, missing or slow.
+    Partly,
+    /// After a command that makes another file of it.
+    After,
+    /// Not at all.
+    No,
+}
+
+/// What a reader will do.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Prediction {
+    /// Who.
+    pub reader: Reader,
+    /// Whether it opens the dump.
+    pub opens: Opens,
+    /// Its first version that does; `None` where every one in use does.
+    pub since: Option<&'static str>,
+    /// The commands that must come first, and what is in the way: rules by name, or words.
+    pub reasons: Vec<String>,
+}
+
+/// What an ELF core is like.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ElfFacts {
+    pub(super) wide: bool,
+    /// Its program headers are counted elsewhere.
+    pub(super) extended: bool,
+    pub(super) loads: usize,
+}
+
+/// What matters to readers, rules aside.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Facts {
+    pub(super) layers: Vec<Layer>,
+    pub(super) kind: Kind,
+    pub(super) inputs: usize,
+    pub(super) head: Option<Head>,
+    /// Flags of all pages together.
+    pub(super) codecs: u32,
+    pub(super) elf: Option<ElfFacts>,
+    pub(super) release: Option<String>,
+}
+
+/// Builds up one reader's answer.
+struct Answer {
+    opens: Opens,
+    since: Option<&'static str>,
+    reasons: Vec<String>,
+}
+
+impl Answer {
+    fn worse(&mut self, opens: Opens, reason: impl Into<String>) {
+        self.opens = self.opens.max(opens);
+        self.reasons.push(reason.into());
+    }
+
+    /// Versions of one reader, all of the same number of digits.
+    fn since(&mut self, version: &'static str) {
+        self.since = self.since.max(Some(version));
+    }
+}
+
+/// What each reader will do.
+pub(super) fn predict(facts: &Facts, findings: &Findings) -> Vec<Prediction> {
+    let one = |reader: Reader| {
+        let mut answer = Answer { opens: Opens::Yes, since: None, reasons: Vec::new() };
+        facts.layers(reader, &mut answer);
+        match facts.kind {
+            Kind::Kdump => facts.kdump(reader, &mut answer),
+            Kind::Elf => facts.elf(reader, &mut answer),
+            Kind::Unknown => {}
+        }
+        facts.broken(reader, findings, &mut answer);
+        let Answer { opens, since, reasons } = answer;
+        Prediction { reader, opens, since: since.filter(|_| opens < Opens::No), reasons }
+    };
+    READERS.map(one).into()
+}
+
+impl Facts {
+    /// Adds what broken rules do to a reader.
+    fn broken(&self, reader: Reader, findings: &Findings, answer: &mut Answer) {
+        for rule in ALL.iter().filter(|rule| findings.is_broken(**rule)) {
+            for (_, harm) in rule.info().harms.iter().filter(|(whom, _)| *whom == reader) {
+                // drgn takes an ELF core without VMCOREINFO for a process's.
+                let process = *rule == Rule::NotesVmcoreinfo && self.kind == Kind::Elf;
+                let opens = if *harm == Harm::Refuses && !process { Opens::No } else { Opens::Partly };
+                answer.worse(opens, rule.info().name);
+            }
+        }
+    }
+
+    fn layers(&self, reader: Reader, answer: &mut Answer) {
+        for (index, layer) in self.layers.iter().enumerate() {
+            match layer {
+                Layer::Seekable(format) | Layer::Frames(format) | Layer::Whole(format) => {
+                    let program = if *format == FrameFormat::Zstd { "zstd -d" } else { "lz4 -d" };
+                    answer.worse(Opens::After, format!("after '{program}'"));
+                }
+                // Something compressed inside is for nobody.
+                Layer::Flattened if index + 1 < self.layers.len() => {
+                    answer.worse(Opens::After, "after 'makedumpfile -R'");
+                }
+                Layer::Flattened => self.flattened(reader, answer),
+            }
+        }
+    }
+
+    fn flattened(&self, reader: Reader, answer: &mut Answer) {
+        match (reader, self.kind) {
+            (Reader::Crash | Reader::Drgn, _) => {}
+            (Reader::Libkdumpfile, Kind::Elf) => answer.since("0.5.5"),
+            (Reader::Libkdumpfile, _) => answer.since("0.5.3"),
+            _ => answer.worse(Opens::After, "after 'makedumpfile -R'"),
+        }
+    }
+
+    fn kdump(&self, reader: Reader, answer: &mut Answer) {
+        let head = self.head.clone().unwrap_or_default();
+        match reader {
+            Reader::Gdb => answer.worse(Opens::No, "it reads ELF cores only"),
+            Reader::Drgn if head.diskdump => answer.worse(Opens::No, "it does not know DISKDUMP"),
+            Reader::Makedumpfile if head.diskdump => answer.worse(Opens::No, "it does not know DISKDUMP"),
+            _ => {}
+        }
+        if self.codecs & flags::ZSTD != 0 {
+            match reader {
+                Reader::Crash => answer.since("8.0.0"),
+                Reader::Libkdumpfile => answer.since("0.5.0"),
+                Reader::Makedumpfile => answer.since("1.7.0"),
+                Reader::Drgn | Reader::Gdb => {}
+            }
+        }
+        if self.inputs > 1 {
+            match reader {
+                Reader::Drgn => answer.worse(Opens::After, "after 'makedumpfile --reassemble': it opens one file"),
+                Reader::Makedumpfile => answer.worse(Opens::After, "after 'makedumpfile --reassemble'"),
+                Reader::Libkdumpfile => answer.since("0.5.0"),
+                Reader::Crash | Reader::Gdb => {}
+            }
+        }
+    }
+
+    fn elf(&self, reader: Reader, answer: &mut Answer) {
+        let Some(elf) = self.elf else { return };
+        if elf.extended && reader == Reader::Crash {
+            if elf.wide {
+                answer.since("7.2.8");
+            } else {
+                answer.worse(Opens::No, "it takes more than 65534 segments in 64-bit cores only");
+            }
+        }
+    }
+
+    /// The format in words.
+    pub(super) fn describe(&self) -> String {
+        let mut text = match (self.kind, &self.head, &self.elf) {
+            (Kind::Kdump, Some(head), _) => {
+                let name = if head.diskdump { "diskdump" } else { "kdump-compressed" };
+                let codecs = codecs(self.codecs);
+                format!("{name} v{}, {codecs}, {}", head.version, head.machine)
+            }
+            (Kind::Kdump, None, _) => "kdump-compressed".to_owned(),
+            (Kind::Elf, _, Some(elf)) => {
+                format!("ELF{} core, {} segments", if elf.wide { 64 } else { 32 }, elf.loads)
+            }
+            (Kind::Elf, _, None) => "ELF core".to_owned(),
+            (Kind::Unknown, ..) => "unknown".to_owned(),
+        };
+        if self.inputs > 1 {
+            text += &format!(", in {} files", self.inputs);
+        }
+        if let Some(release) = &self.release {
+            text += &format!(", kernel {release}");
+        }
+        let layers = self.layers.iter().rev().map(|layer| format!(", {}", layer.name()));
+        text + &layers.collect::<String>()
+    }
+}
+
+fn codecs(seen: u32) -> String {
+    const NAMES: [(u32, &str); 4] =
+        [(flags::ZLIB, "zlib"), (flags::LZO, "lzo"), (flags::SNAPPY, "snappy"), (flags::ZSTD, "zstd")];
+    let names: Vec<&str> = NAMES.iter().filter(|(flag, _)| seen & flag != 0).map(|(_, name)| *name).collect();
+    if names.is_empty() { "not compressed".to_owned() } else { names.join(" and ") }
+}
+
+/// Whether anybody opens it, at least after a command.
+pub(super) fn anybody(readers: &[Prediction]) -> bool {
+    readers.iter().any(|reader| reader.opens < Opens::No)
+}

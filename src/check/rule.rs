@@ -1,0 +1,211 @@
+//! What a rule is, and what was found broken.
+//!
+//! Knows severities, readers and places. Must not know any format. The rules themselves are the table in `rules`.
+
+use serde::Serialize;
+
+use super::rules::{COUNT, Rule};
+
+/// What it means when a rule is broken.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Data is lost, or no reader can be trusted with the dump.
+    Error,
+    /// Nothing is lost, but some reader stumbles.
+    Warning,
+}
+
+/// Programs that open dumps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reader {
+    /// The crash utility.
+    Crash,
+    /// drgn, with the libkdumpfile inside its wheel.
+    Drgn,
+    /// gdb.
+    Gdb,
+    /// libkdumpfile.
+    Libkdumpfile,
+    /// makedumpfile, which filters dumps again.
+    Makedumpfile,
+}
+
+/// All of them.
+pub const READERS: [Reader; 5] = [Reader::Crash, Reader::Drgn, Reader::Gdb, Reader::Libkdumpfile, Reader::Makedumpfile];
+
+impl Reader {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Crash => "crash",
+            Self::Drgn => "drgn",
+            Self::Gdb => "gdb",
+            Self::Libkdumpfile => "libkdumpfile",
+            Self::Makedumpfile => "makedumpfile",
+        }
+    }
+}
+
+/// What a broken rule does to a reader.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Harm {
+    /// It does not open the dump.
+    Refuses,
+    /// It opens the dump, and some memory is wrong, missing or slow to come.
+    Stumbles,
+}
+
+/// Part of the dump that a rule is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Family {
+    /// Any file.
+    File,
+    /// Compression around a dump.
+    Compressed,
+    /// The seek table of a dump compressed in frames.
+    Seekable,
+    /// Records of a flattened stream.
+    Flattened,
+    /// kdump-compressed files.
+    Kdump,
+    /// Several of those that are one dump.
+    Split,
+    /// ELF cores.
+    Elf,
+    /// Notes of either.
+    Notes,
+}
+
+/// Everything that is fixed about a rule.
+#[derive(Clone, Copy, Debug)]
+pub struct Info {
+    /// Its stable name.
+    pub name: &'static str,
+    /// What it is about.
+    pub family: Family,
+    /// What it means when it is broken.
+    pub severity: Severity,
+    /// What must hold.
+    pub says: &'static str,
+    /// Where that is known from.
+    pub source: &'static str,
+    /// What breaking it does to readers; those that are not named do not care.
+    pub harms: &'static [(Reader, Harm)],
+}
+
+/// Where a rule is broken.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+pub struct Place {
+    /// Number of the input on the command line, from 0.
+    pub input: usize,
+    /// Byte in the file, or in what was inside its outer layers.
+    pub offset: Option<u64>,
+    /// Page frame.
+    pub pfn: Option<u64>,
+    /// What was found there.
+    pub found: String,
+}
+
+impl Place {
+    /// Somewhere in an input.
+    pub(super) fn of(input: usize, found: impl Into<String>) -> Self {
+        Self { input, offset: None, pfn: None, found: found.into() }
+    }
+
+    /// At a byte of it.
+    pub(super) fn at(mut self, offset: u64) -> Self {
+        self.offset = Some(offset);
+        self
+    }
+
+    /// In a page frame.
+    pub(super) fn pfn(mut self, pfn: u64) -> Self {
+        self.pfn = Some(pfn);
+        self
+    }
+}
+
+/// Places that are kept of each rule: enough to find the pattern.
+const KEPT: usize = 8;
+
+/// What is known of one rule.
+#[derive(Clone, Debug, Default)]
+pub struct Finding {
+    /// Whether there was anything to check.
+    pub applies: bool,
+    /// How often it is broken.
+    pub count: u64,
+    /// The first of the places, sorted.
+    pub places: Vec<Place>,
+}
+
+/// What was found so far, by rule.
+#[derive(Clone, Debug)]
+pub struct Findings {
+    all: Vec<Finding>,
+}
+
+impl Default for Findings {
+    fn default() -> Self {
+        Self { all: vec![Finding::default(); COUNT] }
+    }
+}
+
+impl Findings {
+    /// What is known of a rule.
+    #[must_use]
+    pub fn of(&self, rule: Rule) -> &Finding {
+        // There is one for each.
+        static NONE: Finding = Finding { applies: false, count: 0, places: Vec::new() };
+        self.all.get(rule as usize).unwrap_or(&NONE)
+    }
+
+    /// Whether a rule is broken.
+    #[must_use]
+    pub fn is_broken(&self, rule: Rule) -> bool {
+        self.of(rule).count > 0
+    }
+
+    /// There was something to check the rule on.
+    pub(super) fn looked(&mut self, rule: Rule) {
+        if let Some(finding) = self.all.get_mut(rule as usize) {
+            finding.applies = true;
+        }
+    }
+
+    /// The rule is broken here.
+    pub(super) fn broken(&mut self, rule: Rule, place: Place) {
+        let Some(finding) = self.all.get_mut(rule as usize) else { return };
+        finding.applies = true;
+        finding.count += 1;
+        let at = finding.places.partition_point(|other| *other <= place);
+        if at < KEPT {
+            finding.places.insert(at, place);
+            finding.places.truncate(KEPT);
+        }
+    }
+
+    /// The rule was looked at, and holds or not; gives `holds` back.
+    pub(super) fn must(&mut self, rule: Rule, holds: bool, place: impl FnOnce() -> Place) -> bool {
+        if holds {
+            self.looked(rule);
+        } else {
+            self.broken(rule, place());
+        }
+        holds
+    }
+
+    /// Adds what another thread found. The result does not depend on the order.
+    pub(super) fn merge(&mut self, other: Self) {
+        for (mine, theirs) in self.all.iter_mut().zip(other.all) {
+            mine.applies |= theirs.applies;
+            mine.count += theirs.count;
+            mine.places.extend(theirs.places);
+            mine.places.sort_unstable();
+            mine.places.truncate(KEPT);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Types put into words, as the kernel does it in VMCOREINFO.
+//!
+//! Knows which key a type's fact has there (Documentation/admin-guide/kdump/vmcoreinfo.rst, Linux 6.12) and how the values
+//! of each era are made. Must not know where the types came from. The lines are one witness of the layout.
+
+use super::Types;
+use crate::layout::{VmcoreInfo, Witness};
+
+/// Structures whose sizes are exported, under the name that the kernel gives them.
+const SIZES: &[&str] = &[
+    "page",
+    "mem_section",
+    "pglist_data",
+    "zone",
+    "free_area",
+    "list_head",
+    "nodemask_t",
+    "printk_log",
+    "printk_ringbuffer",
+    "prb_desc_ring",
+    "prb_desc",
+    "prb_data_blk_lpos",
+    "prb_data_ring",
+    "printk_info",
+    "dev_printk_info",
+    "atomic_long_t",
+    "latched_seq",
+    "uts_namespace",
+];
+
+/// Members whose offsets are exported. A kernel has those of its era.
+const OFFSETS: &[(&str, &[&str])] = &[
+    (
+        "page",
+        &[
+            "flags",
+            "_refcount",
+            "_count",
+            "mapping",
+            "lru",
+            "_mapcount",
+            "private",
+            "compound_dtor",
+            "compound_order",
+            "compound_head",
+            "compound_info",
+        ],
+    ),
+    ("folio", &["_folio_dtor", "_folio_order"]),
+    ("mem_section", &["section_mem_map"]),
+    ("pglist_data", &["node_zones", "nr_zones", "node_mem_map", "node_start_pfn", "node_spanned_pages", "node_id"]),
+    ("zone", &["free_area", "vm_stat", "spanned_pages"]),
+    ("free_area", &["free_list"]),
+    ("list_head", &["next", "prev"]),
+    ("uts_namespace", &["name"]),
+    ("atomic_long_t", &["counter"]),
+    ("latched_seq", &["val"]),
+    ("printk_log", &["ts_nsec", "len", "text_len", "dict_len"]),
+    ("printk_ringbuffer", &["desc_ring", "text_data_ring", "fail"]),
+    ("prb_desc_ring", &["count_bits", "descs", "infos", "head_id", "tail_id"]),
+    ("prb_desc", &["state_var", "text_blk_lpos"]),
+    ("prb_data_blk_lpos", &["begin", "next"]),
+    ("prb_data_ring", &["size_bits", "data", "head_lpos", "tail_lpos"]),
+    ("printk_info", &["seq", "ts_nsec", "text_len", "caller_id", "dev_info"]),
+    ("dev_printk_info", &["subsystem", "device"]),
+];
+
+/// Lengths of members: the key, the structure and the member.
+const LENGTHS: &[(&str, &str, &str)] = &[
+    ("zone.free_area", "zone", "free_area"),
+    ("free_area.free_list", "free_area", "free_list"),
+    ("printk_info_subsystem", "dev_printk_info", "subsystem"),
+    ("printk_info_device", "dev_printk_info", "device"),
+];
+
+/// Page flags whose numbers are exported.
+const FLAGS: &[&str] = &[
+    "PG_lru",
+    "PG_private",
+    "PG_swapcache",
+    "PG_swapbacked",
+    "PG_slab",
+    "PG_hwpoison",
+    // A flag from 6.6 to 6.8, and a page type before (as a number of a destructor) and after.
+    "PG_hugetlb",
+];
+
+/// Page types: the key's middle, the enumerator since 6.12 and that of 6.11.
+const PAGE_TYPES: &[(&str, &str, &str)] = &[
+    ("BUDDY", "PGTY_buddy", "PG_buddy"),
+    ("OFFLINE", "PGTY_offline", "PG_offline"),
+    ("SLAB", "PGTY_slab", "PG_slab"),
+    ("HUGETLB", "PGTY_hugetlb", "PG_hugetlb"),
+    ("UNACCEPTED", "PGTY_unaccepted", "PG_unaccepted"),
+];
+
+/// The lines that a kernel with these types would export, as said by `witness`.
+#[must_use]
+pub fn describe(types: &Types, witness: Witness) -> VmcoreInfo {
+    let mut info = Lines { info: VmcoreInfo::default(), witness };
+    for name in SIZES {
+        info.set("SIZE", name, types.size(name).map(u64::cast_signed));
+    }
+    for (structure, members) in OFFSETS {
+        for member in *members {
+            let offset = types.offset(structure, member).map(u64::cast_signed);
+            info.set("OFFSET", &format!("{structure}.{member}"), offset);
+        }
+    }
+    for (key, structure, member) in LENGTHS {
+        let elements = types.member(structure, member).and_then(|member| member.elements);
+        info.set("LENGTH", key, elements.map(u64::cast_signed));
+    }
+    for variable in ["mem_section", "node_data"] {
+        info.set("LENGTH", variable, types.array(variable).map(u64::cast_signed));
+    }
+    flags(&mut info, types);
+    page_types(&mut info, types);
+    info.set("NUMBER", "HUGETLB_PAGE_DTOR", types.enumerator("compound_dtor_id", "HUGETLB_PAGE_DTOR"));
+    info.set("NUMBER", "NR_FREE_PAGES", types.enumerator("zone_stat_item", "NR_FREE_PAGES"));
+    info.info
+}
+
+struct Lines {
+    info: VmcoreInfo,
+    witness: Witness,
+}
+
+impl Lines {
+    fn set(&mut self, what: &str, name: &str, value: Option<i64>) {
+        if let Some(value) = value {
+            self.info.set(format!("{what}({name})"), value.to_string(), self.witness);
+        }
+    }
+}
+
+fn flags(info: &mut Lines, types: &Types) {
+    let flag = |name| types.enumerator("pageflags", name);
+    for name in FLAGS {
+        info.set("NUMBER", name, flag(name));
+    }
+    let head = flag("PG_head").and_then(|bit| u32::try_from(bit).ok()).and_then(|bit| 1i64.checked_shl(bit));
+    info.set("NUMBER", "PG_head_mask", head);
+}
+
+/// The words that mark page types, as the C `int` that the kernel prints.
+fn page_types(info: &mut Lines, types: &Types) {
+    for (key, since_6_12, of_6_11) in PAGE_TYPES {
+        let value = match types.enumerator("pagetype", since_6_12) {
+            // `PGTY_buddy << 24` (4ffca5a96678, 6.12).
+            Some(byte) => u32::try_from(byte).ok().map(|byte| byte << 24),
+            // `~PG_buddy`, an enumerator only in 6.11 (8db00ad56461) and a macro before.
+            None => types.enumerator("pagetype", of_6_11).and_then(|bit| u32::try_from(bit).ok()).map(|bit| !bit),
+        };
+        info.set("NUMBER", &format!("PAGE_{key}_MAPCOUNT_VALUE"), value.map(|value| value.cast_signed().into()));
+    }
+}

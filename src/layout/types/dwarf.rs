@@ -1,0 +1,313 @@
+//! DWARF, one unit at a time.
+//!
+//! Knows how units describe types (DWARF 4 and 5). Must not know where the bytes lie (`vmlinux`) nor what a type is good
+//! for. Gives the [`Types`] of the unit that were asked for.
+
+use std::collections::BTreeMap;
+
+use gimli::{
+    Abbreviations, AttributeValue, DebugAbbrev, DebugInfo, DebugStrOffsetsBase, DebuggingInformationEntry, DwAt,
+    EndianSlice, EntriesRaw, Format, LittleEndian, UnitHeader, UnitOffset, constants as dw,
+};
+
+use super::{MAX_DEPTH, MAX_MEMBERS, Member, Structure, Types, Wanted, is_string};
+
+type Slice<'a> = EndianSlice<'a, LittleEndian>;
+type Entry<'a> = DebuggingInformationEntry<Slice<'a>>;
+
+/// The sections that all units share.
+#[derive(Debug, Default)]
+pub struct Sections {
+    /// `.debug_abbrev`
+    pub abbrev: Vec<u8>,
+    /// `.debug_str`
+    pub strings: Vec<u8>,
+    /// `.debug_line_str`
+    pub line_strings: Vec<u8>,
+    /// `.debug_str_offsets`
+    pub string_offsets: Vec<u8>,
+}
+
+/// What the unit in `bytes` (its header included) says of `wanted`.
+///
+/// # Errors
+/// The unit is damaged.
+pub fn unit_types(bytes: &[u8], sections: &Sections, wanted: &Wanted) -> Result<Types, gimli::Error> {
+    let mut types = Types::default();
+    let Some(header) = DebugInfo::new(bytes, LittleEndian).units().next()? else {
+        return Ok(types);
+    };
+    let abbreviations = header.abbreviations(&DebugAbbrev::new(&sections.abbrev, LittleEndian))?;
+    let mut unit = Unit { header, abbreviations: &abbreviations, sections, strings_at: DebugStrOffsetsBase(0) };
+    let mut entries = unit.entries(None)?;
+    let mut entry = Entry::null();
+    entries.read_entry(&mut entry)?;
+    if let Some(AttributeValue::DebugStrOffsetsBase(base)) = entry.attr_value(dw::DW_AT_str_offsets_base) {
+        unit.strings_at = base;
+    }
+    // The unit's own entry is read; its children follow, and theirs where no sibling is named.
+    let mut level = entries.next_depth();
+    while !entries.is_empty() {
+        let depth = entries.next_depth();
+        if !entries.read_entry(&mut entry)? {
+            if entries.next_depth() < level {
+                break;
+            }
+            continue;
+        }
+        if depth != level {
+            continue;
+        }
+        unit.consider(&entry, wanted, &mut types)?;
+        if entry.has_children()
+            && let Some(AttributeValue::UnitRef(sibling)) = entry.attr_value(dw::DW_AT_sibling)
+            && sibling.0 > entry.offset().0
+        {
+            entries = unit.entries(Some(sibling))?;
+            level = 0;
+        }
+    }
+    Ok(types)
+}
+
+struct Unit<'a> {
+    header: UnitHeader<Slice<'a>>,
+    abbreviations: &'a Abbreviations,
+    sections: &'a Sections,
+    strings_at: DebugStrOffsetsBase<usize>,
+}
+
+impl<'a> Unit<'a> {
+    fn entries(&self, at: Option<UnitOffset>) -> Result<EntriesRaw<'a, Slice<'a>>, gimli::Error> {
+        self.header.entries_raw(self.abbreviations, at)
+    }
+
+    fn entry(&self, at: UnitOffset) -> Result<Entry<'a>, gimli::Error> {
+        let mut entry = Entry::null();
+        self.entries(Some(at))?.read_entry(&mut entry)?;
+        Ok(entry)
+    }
+
+    fn consider(&self, entry: &Entry<'a>, wanted: &Wanted, types: &mut Types) -> Result<(), gimli::Error> {
+        match entry.tag() {
+            dw::DW_TAG_structure_type | dw::DW_TAG_union_type => {
+                if let Some(name) = self.wanted_name(entry, wanted.structures)
+                    && !entry.has_attr(dw::DW_AT_declaration)
+                {
+                    types.add_structure(name, self.structure(entry)?);
+                }
+            }
+            // Some are known by a typedef only: atomic_long_t, nodemask_t.
+            dw::DW_TAG_typedef => {
+                if let Some(name) = self.wanted_name(entry, wanted.structures)
+                    && let Some(inner) = self.composite(entry)?
+                    && !inner.has_attr(dw::DW_AT_name)
+                {
+                    types.add_structure(name, self.structure(&inner)?);
+                }
+            }
+            dw::DW_TAG_enumeration_type => {
+                if let Some(name) = self.wanted_name(entry, wanted.enums)
+                    && !entry.has_attr(dw::DW_AT_declaration)
+                {
+                    types.add_enum(name, self.enumerators(entry)?);
+                }
+            }
+            dw::DW_TAG_variable => {
+                // A definition may leave its name to an earlier declaration.
+                let declared = reference(entry, dw::DW_AT_specification).map(|at| self.entry(at)).transpose()?;
+                let name = self.wanted_name(declared.as_ref().unwrap_or(entry), wanted.arrays);
+                if let Some(name) = name
+                    && let Some(elements) = self.elements(entry)?
+                {
+                    types.add_array(name, elements);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The entry's name, if it is one of `names`.
+    fn wanted_name(&self, entry: &Entry<'a>, names: &[&'static str]) -> Option<&'static str> {
+        let name = self.string(&entry.attr_value(dw::DW_AT_name)?)?;
+        names.iter().copied().find(|wanted| is_string(name, wanted))
+    }
+
+    /// The bytes from the start of a string on; it ends at the first NUL.
+    fn string(&self, value: &AttributeValue<Slice<'a>>) -> Option<&'a [u8]> {
+        match value {
+            AttributeValue::String(text) => Some(text.slice()),
+            AttributeValue::DebugStrRef(at) => self.sections.strings.get(at.0..),
+            AttributeValue::DebugLineStrRef(at) => self.sections.line_strings.get(at.0..),
+            AttributeValue::DebugStrOffsetsIndex(index) => {
+                let width = if self.header.format() == Format::Dwarf64 { 8 } else { 4 };
+                let at = self.strings_at.0.checked_add(index.0.checked_mul(width)?)?;
+                let bytes = self.sections.string_offsets.get(at..at.checked_add(width)?)?;
+                let offset = bytes.iter().rev().fold(0, |offset: u64, byte| offset << 8 | u64::from(*byte));
+                self.sections.strings.get(usize::try_from(offset).ok()?..)
+            }
+            _ => None,
+        }
+    }
+
+    fn text(&self, entry: &Entry<'a>) -> Option<String> {
+        let bytes = self.string(&entry.attr_value(dw::DW_AT_name)?)?;
+        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+        Some(String::from_utf8_lossy(&bytes[..end]).into_owned())
+    }
+
+    /// The type of `entry` behind typedefs and qualifiers; `None` where it lies in another unit.
+    fn plain_type(&self, entry: &Entry<'a>) -> Result<Option<Entry<'a>>, gimli::Error> {
+        let mut at = reference(entry, dw::DW_AT_type);
+        for _ in 0..MAX_DEPTH {
+            let Some(here) = at else { return Ok(None) };
+            let found = self.entry(here)?;
+            match found.tag() {
+                dw::DW_TAG_typedef
+                | dw::DW_TAG_const_type
+                | dw::DW_TAG_volatile_type
+                | dw::DW_TAG_restrict_type
+                | dw::DW_TAG_atomic_type => at = reference(&found, dw::DW_AT_type),
+                _ => return Ok(Some(found)),
+            }
+        }
+        Ok(None)
+    }
+
+    fn composite(&self, entry: &Entry<'a>) -> Result<Option<Entry<'a>>, gimli::Error> {
+        let is_one = |found: &Entry<'a>| matches!(found.tag(), dw::DW_TAG_structure_type | dw::DW_TAG_union_type);
+        Ok(self.plain_type(entry)?.filter(is_one))
+    }
+
+    /// The children of `entry`, up to `room` of them.
+    fn children(
+        &self,
+        entry: &Entry<'a>,
+        room: &mut usize,
+        mut each: impl FnMut(&Entry<'a>, &mut usize) -> Result<(), gimli::Error>,
+    ) -> Result<(), gimli::Error> {
+        if !entry.has_children() {
+            return Ok(());
+        }
+        let mut entries = self.entries(Some(entry.offset()))?;
+        let mut child = Entry::null();
+        entries.read_entry(&mut child)?;
+        while entries.next_depth() > 0 && !entries.is_empty() {
+            let depth = entries.next_depth();
+            let Some(left) = room.checked_sub(1) else { break };
+            *room = left;
+            if entries.read_entry(&mut child)? && depth == 1 {
+                each(&child, room)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn structure(&self, entry: &Entry<'a>) -> Result<Structure, gimli::Error> {
+        let size = number(entry, dw::DW_AT_byte_size).unwrap_or(0);
+        let mut members = BTreeMap::new();
+        let mut room = MAX_MEMBERS;
+        self.add_members(entry, (0, MAX_DEPTH), &mut room, &mut members)?;
+        Ok(Structure { size, members })
+    }
+
+    fn add_members(
+        &self,
+        of: &Entry<'a>,
+        (base, depth): (u64, u32),
+        room: &mut usize,
+        members: &mut BTreeMap<String, Member>,
+    ) -> Result<(), gimli::Error> {
+        self.children(of, room, |child, room| {
+            if child.tag() != dw::DW_TAG_member {
+                return Ok(());
+            }
+            let Some(bit_offset) = bit_offset(child).and_then(|bits| base.checked_add(bits)) else {
+                return Ok(());
+            };
+            match self.text(child) {
+                Some(name) => {
+                    let elements = self.elements(child)?;
+                    members.entry(name).or_insert(Member { bit_offset, elements });
+                }
+                None => {
+                    if let Some(inner) = self.composite(child)?.filter(|_| depth > 0) {
+                        self.add_members(&inner, (bit_offset, depth - 1), room, members)?;
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// How many elements the array has that is the type of `entry`.
+    fn elements(&self, entry: &Entry<'a>) -> Result<Option<u64>, gimli::Error> {
+        let Some(array) = self.plain_type(entry)?.filter(|found| found.tag() == dw::DW_TAG_array_type) else {
+            return Ok(None);
+        };
+        let mut elements = None;
+        let mut first = true;
+        self.children(&array, &mut MAX_MEMBERS.clone(), |child, _| {
+            if child.tag() == dw::DW_TAG_subrange_type && std::mem::take(&mut first) {
+                let counted = || number(child, dw::DW_AT_upper_bound)?.checked_add(1);
+                elements = number(child, dw::DW_AT_count).or_else(counted);
+            }
+            Ok(())
+        })?;
+        Ok(elements)
+    }
+
+    fn enumerators(&self, entry: &Entry<'a>) -> Result<BTreeMap<String, i64>, gimli::Error> {
+        let mut all = BTreeMap::new();
+        self.children(entry, &mut MAX_MEMBERS.clone(), |child, _| {
+            if child.tag() == dw::DW_TAG_enumerator
+                && let Some(name) = self.text(child)
+                && let Some(value) = child.attr_value(dw::DW_AT_const_value).as_ref().and_then(enumerator_value)
+            {
+                all.insert(name, value);
+            }
+            Ok(())
+        })?;
+        Ok(all)
+    }
+}
+
+fn reference(entry: &Entry<'_>, name: DwAt) -> Option<UnitOffset> {
+    match entry.attr_value(name)? {
+        AttributeValue::UnitRef(at) => Some(at),
+        _ => None,
+    }
+}
+
+fn number(entry: &Entry<'_>, name: DwAt) -> Option<u64> {
+    entry.attr_value(name)?.udata_value()
+}
+
+/// Producers use fixed forms for what is not negative, so their bytes are not to be sign-extended.
+fn enumerator_value(value: &AttributeValue<Slice<'_>>) -> Option<i64> {
+    match value {
+        AttributeValue::Sdata(value) => Some(*value),
+        other => other.udata_value().map(u64::cast_signed),
+    }
+}
+
+/// Bits from the start of the structure that has the member.
+fn bit_offset(member: &Entry<'_>) -> Option<u64> {
+    let bytes = match member.attr_value(dw::DW_AT_data_member_location) {
+        Some(value) => value.udata_value()?,
+        None => 0,
+    };
+    let bits = bytes.checked_mul(8)?;
+    if let Some(offset) = number(member, dw::DW_AT_data_bit_offset) {
+        return bits.checked_add(offset);
+    }
+    // DWARF 3's way to say it, which GCC still uses in DWARF 4: counted from the most significant bit of the storage unit.
+    match (number(member, dw::DW_AT_bit_offset), number(member, dw::DW_AT_bit_size)) {
+        (Some(from_top), Some(size)) => {
+            let storage = number(member, dw::DW_AT_byte_size)?.checked_mul(8)?;
+            bits.checked_add(storage.checked_sub(from_top.checked_add(size)?)?)
+        }
+        _ => Some(bits),
+    }
+}

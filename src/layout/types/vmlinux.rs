@@ -1,0 +1,362 @@
+//! A kernel's `vmlinux`, or the file with its debug information.
+//!
+//! Knows sections, symbols and the build ID, and reads DWARF unit after unit: nothing is held that is not asked for. Must
+//! not know dumps. Gives [`Types`] and addresses.
+
+use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
+    fs::File,
+    io::{self, Read, Take},
+    os::unix::{ffi::OsStrExt as _, fs::FileExt as _},
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
+use object::{
+    Object as _, ObjectSection as _, ReadCache,
+    elf::{ELFCOMPRESS_ZLIB, ELFCOMPRESS_ZSTD, EM_X86_64, FileHeader64, SHF_COMPRESSED, Sym64},
+    endian::LittleEndian,
+    read::elf::ElfFile,
+};
+
+use super::{
+    Btf, Types, Wanted,
+    dwarf::{Sections, unit_types},
+};
+use crate::error::{Error, Result};
+
+/// The largest unit believed, bytes; with link-time optimisation the whole kernel is in one of some hundred megabytes.
+const MAX_UNIT: u64 = 1 << 30;
+/// The largest of the sections that are held whole, bytes; Debian's have 1 to 6 million.
+const MAX_HELD: u64 = 256 << 20;
+/// `Elf64_Sym`
+const SYMBOL: usize = size_of::<Sym64<LittleEndian>>();
+/// Units on their way to a worker.
+const WAITING: usize = 4;
+
+type Elf<'a> = ElfFile<'a, FileHeader64<LittleEndian>, &'a ReadCache<File>>;
+
+/// One section's place in the file.
+#[derive(Clone, Copy, Debug)]
+struct Section {
+    address: u64,
+    offset: u64,
+    size: u64,
+    compressed: bool,
+}
+
+/// An opened vmlinux.
+#[derive(Debug)]
+pub struct Vmlinux {
+    path: PathBuf,
+    file: File,
+    sections: BTreeMap<String, Section>,
+    is_x86_64: bool,
+    build_id: Option<Vec<u8>>,
+    /// The name that `.gnu_debuglink` gives.
+    debug_link: Option<OsString>,
+}
+
+/// Where distributions put debug information.
+const DEBUG_ROOT: &str = "/usr/lib/debug";
+/// The longest text that a symbol stands for, bytes.
+const MAX_TEXT: u64 = 4096;
+
+impl Vmlinux {
+    /// Opens `path` and finds its sections.
+    ///
+    /// # Errors
+    /// It cannot be read or is not a 64-bit little-endian ELF file.
+    pub fn open(path: &Path) -> Result<Self> {
+        let opened = File::open(path).and_then(|file| Ok((file.try_clone()?, file)));
+        let (file, cached) = opened.map_err(|error| Error::io(path, "open", &error).next_step("check the path"))?;
+        let cache = ReadCache::new(cached);
+        let elf = Elf::parse(&cache).map_err(|error| not_a_vmlinux(path, error))?;
+        let mut sections = BTreeMap::new();
+        for section in elf.sections() {
+            let header = section.elf_section_header();
+            let (Ok(name), Some((offset, size))) = (section.name(), section.file_range()) else { continue };
+            let compressed = header.sh_flags.get(LittleEndian).0 & SHF_COMPRESSED.0 != 0;
+            sections.insert(name.to_owned(), Section { address: section.address(), offset, size, compressed });
+        }
+        let build_id = elf.build_id().ok().flatten().map(<[u8]>::to_vec);
+        let debug_link = elf.gnu_debuglink().ok().flatten().map(|(name, _)| OsStr::from_bytes(name).to_owned());
+        let is_x86_64 = elf.elf_header().e_machine.get(LittleEndian) == EM_X86_64;
+        Ok(Self { path: path.to_owned(), file, sections, is_x86_64, build_id, debug_link })
+    }
+
+    /// The file with its debug information, where distributions and debuggers put it: by build ID, else by the name that it
+    /// gives itself. It must have DWARF, and the same build ID.
+    #[must_use]
+    pub fn debug_file(&self) -> Option<Self> {
+        let folder = self.path.parent()?;
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let by_id = self.build_id.as_deref().and_then(<[u8]>::split_first).map(|(first, rest)| {
+            Path::new(DEBUG_ROOT).join(".build-id").join(hex(&[*first])).join(hex(rest)).with_extension("debug")
+        });
+        let by_name = self.debug_link.iter().flat_map(|name| {
+            let below = folder.strip_prefix("/").unwrap_or(folder);
+            [folder.join(name), folder.join(".debug").join(name), Path::new(DEBUG_ROOT).join(below).join(name)]
+        });
+        let is_ours = |found: &Self| found.has_dwarf() && (found.build_id.is_none() || found.build_id == self.build_id);
+        by_id.into_iter().chain(by_name).filter_map(|path| Self::open(&path).ok()).find(is_ours)
+    }
+
+    /// The text that starts at a symbol, up to its NUL.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn text(&self, symbol: &str) -> Result<Option<String>> {
+        let Some(address) = self.symbols(&[symbol])?.get(symbol).copied() else { return Ok(None) };
+        let holds = |section: &&Section| {
+            section.address != 0 && address.checked_sub(section.address).is_some_and(|at| at < section.size)
+        };
+        let Some(section) = self.sections.values().find(holds).filter(|section| !section.compressed) else {
+            return Ok(None);
+        };
+        let within = address - section.address;
+        let mut bytes = vec![0; MAX_TEXT.min(section.size - within) as usize];
+        let read = self.file.read_exact_at(&mut bytes, section.offset.saturating_add(within));
+        read.map_err(|error| self.unreadable(symbol, &error))?;
+        bytes.truncate(bytes.iter().position(|byte| *byte == 0).unwrap_or(0));
+        Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The build ID that the linker gave it.
+    #[must_use]
+    pub fn build_id(&self) -> Option<&[u8]> {
+        self.build_id.as_deref()
+    }
+
+    /// Whether it is a kernel for x86_64.
+    #[must_use]
+    pub fn is_x86_64(&self) -> bool {
+        self.is_x86_64
+    }
+
+    /// Whether it has debug information.
+    #[must_use]
+    pub fn has_dwarf(&self) -> bool {
+        self.section(".debug_info").is_some_and(|(section, _)| section.size > 0)
+    }
+
+    /// Its BTF, if it has any.
+    ///
+    /// # Errors
+    /// The section cannot be read.
+    pub fn btf(&self) -> Result<Option<Vec<u8>>> {
+        if self.sections.contains_key(".BTF") { self.held(".BTF").map(Some) } else { Ok(None) }
+    }
+
+    /// The link addresses of `names`; what is not there is left out.
+    ///
+    /// # Errors
+    /// The symbol table cannot be read.
+    pub fn symbols(&self, names: &[&str]) -> Result<BTreeMap<String, u64>> {
+        let (table, strings) = (self.held(".symtab")?, self.held(".strtab")?);
+        let mut found = BTreeMap::new();
+        let (symbols, _) = object::pod::slice_from_bytes::<Sym64<LittleEndian>>(&table, table.len() / SYMBOL)
+            .map_err(|()| not_a_vmlinux(&self.path, "its symbol table cannot be read"))?;
+        for symbol in symbols {
+            let name = strings.get(symbol.st_name.get(LittleEndian) as usize..).unwrap_or_default();
+            if let Some(name) = names.iter().find(|wanted| super::is_string(name, wanted)) {
+                found.insert((*name).to_owned(), symbol.st_value.get(LittleEndian));
+            }
+        }
+        Ok(found)
+    }
+
+    /// What its DWARF says of `wanted`, read by `threads` threads.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is damaged.
+    pub fn dwarf(&self, wanted: &Wanted, threads: usize) -> Result<Types> {
+        let sections = Sections {
+            abbrev: self.held(".debug_abbrev")?,
+            strings: self.held(".debug_str")?,
+            line_strings: self.held(".debug_line_str")?,
+            string_offsets: self.held(".debug_str_offsets")?,
+        };
+        let mut units = Units { stream: self.stream(".debug_info")? };
+        let found = Mutex::new(Ok(Types::default()));
+        std::thread::scope(|scope| {
+            let (send, receive) = crossbeam_channel::bounded::<Vec<u8>>(WAITING);
+            for _ in 0..threads.max(1) {
+                let (receive, sections, found) = (receive.clone(), &sections, &found);
+                scope.spawn(move || {
+                    let mut own = Ok(Types::default());
+                    for unit in receive {
+                        match (unit_types(&unit, sections, wanted), &mut own) {
+                            (Ok(types), Ok(own)) => own.join(types),
+                            (Err(error), Ok(_)) => own = Err(error),
+                            (_, Err(_)) => {}
+                        }
+                    }
+                    let mut found = found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    match (own, &mut *found) {
+                        (Ok(types), Ok(all)) => all.join(types),
+                        (Err(error), Ok(_)) => *found = Err(error),
+                        (_, Err(_)) => {}
+                    }
+                });
+            }
+            drop(receive);
+            while let Some(unit) = units.next(&self.path)? {
+                if send.send(unit).is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        })?;
+        let found = found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        found.map(Types::settled).map_err(|error| {
+            Error::input(format!("cannot use the debug information of {}", self.path.display()))
+                .because(error)
+                .next_step("the file is damaged: copy or install it again")
+        })
+    }
+
+    /// A section by its name, or by the one that it has when GNU tools compressed it.
+    fn section(&self, name: &str) -> Option<(Section, bool)> {
+        let gnu = || self.sections.get(&name.replacen(".debug", ".zdebug", 1)).map(|section| (*section, true));
+        self.sections.get(name).map(|section| (*section, false)).or_else(gnu)
+    }
+
+    /// A whole section, empty if it is not there.
+    fn held(&self, name: &str) -> Result<Vec<u8>> {
+        if self.section(name).is_none() {
+            return Ok(Vec::new());
+        }
+        let mut bytes = Vec::new();
+        let mut stream = self.stream(name)?.take(MAX_HELD + 1);
+        stream.read_to_end(&mut bytes).map_err(|error| self.unreadable(name, &error))?;
+        if bytes.len() as u64 > MAX_HELD {
+            return Err(Error::input(format!("cannot use the section {name} of {}", self.path.display()))
+                .because(format!("it has more than {MAX_HELD} bytes")));
+        }
+        Ok(bytes)
+    }
+
+    /// A section from its first byte on, decompressed.
+    fn stream(&self, name: &str) -> Result<Box<dyn Read + '_>> {
+        /// `Elf64_Chdr`
+        const HEADER: u64 = 24;
+        /// "ZLIB" and the size, as GNU's older way has it in sections called `.zdebug_...`
+        const GNU_HEADER: u64 = 12;
+        let missing = || Error::input(format!("{} has no section {name}", self.path.display()));
+        let (section, is_gnu) = self.section(name).ok_or_else(missing)?;
+        let raw = |skip: u64| {
+            let at = At { file: &self.file, offset: section.offset.saturating_add(skip) };
+            io::BufReader::with_capacity(1 << 20, at.take(section.size.saturating_sub(skip)))
+        };
+        if is_gnu {
+            return Ok(Box::new(flate2::bufread::ZlibDecoder::new(raw(GNU_HEADER))));
+        }
+        if !section.compressed {
+            return Ok(Box::new(raw(0)));
+        }
+        let mut kind = [0; 4];
+        self.file.read_exact_at(&mut kind, section.offset).map_err(|error| self.unreadable(name, &error))?;
+        match u32::from_le_bytes(kind) {
+            kind if kind == ELFCOMPRESS_ZLIB.0 => Ok(Box::new(flate2::bufread::ZlibDecoder::new(raw(HEADER)))),
+            kind if kind == ELFCOMPRESS_ZSTD.0 => {
+                let decoder = zstd::Decoder::with_buffer(raw(HEADER));
+                Ok(Box::new(decoder.map_err(|error| self.unreadable(name, &error))?))
+            }
+            other => Err(Error::input(format!("cannot read the section {name} of {}", self.path.display()))
+                .because(format!("it is compressed in an unknown way ({other})"))
+                .next_step("decompress it with objcopy --decompress-debug-sections")),
+        }
+    }
+
+    fn unreadable(&self, name: &str, error: &io::Error) -> Error {
+        Error::input(format!("cannot read the section {name} of {}", self.path.display()))
+            .because(crate::error::plain_io(error))
+            .next_step("the file is damaged: copy or install it again")
+    }
+}
+
+fn not_a_vmlinux(path: &Path, cause: impl std::fmt::Display) -> Error {
+    Error::input(format!("cannot use {} as a vmlinux", path.display()))
+        .because(cause)
+        .next_step("give the uncompressed kernel with debug information, usually /usr/lib/debug/boot/vmlinux-VERSION")
+}
+
+/// A file from some place on.
+struct At<'a> {
+    file: &'a File,
+    offset: u64,
+}
+
+impl Read for At<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let got = self.file.read_at(buf, self.offset)?;
+        self.offset = self.offset.saturating_add(got as u64);
+        Ok(got)
+    }
+}
+
+/// `.debug_info`, unit after unit.
+struct Units<'a> {
+    stream: Box<dyn Read + 'a>,
+}
+
+impl Units<'_> {
+    fn next(&mut self, path: &Path) -> Result<Option<Vec<u8>>> {
+        let bad = |cause: String| {
+            Error::input(format!("cannot use the debug information of {}", path.display()))
+                .because(cause)
+                .next_step("the file is damaged: copy or install it again")
+        };
+        let mut unit = Vec::new();
+        self.append(&mut unit, 4).map_err(|error| bad(crate::error::plain_io(&error)))?;
+        if unit.is_empty() {
+            return Ok(None);
+        }
+        let word = |bytes: &[u8]| bytes.iter().rev().fold(0u64, |word, byte| word << 8 | u64::from(*byte));
+        let mut len = word(&unit);
+        // Units of 64-bit DWARF say so first (DWARF 5, 7.4).
+        if unit.len() == 4 && len == 0xffff_ffff {
+            self.append(&mut unit, 8).map_err(|error| bad(crate::error::plain_io(&error)))?;
+            len = word(&unit[4..]);
+        }
+        if len > MAX_UNIT {
+            return Err(bad(format!("it claims a unit of {len} bytes")));
+        }
+        let whole = unit.len() as u64 + len;
+        self.append(&mut unit, len).map_err(|error| bad(crate::error::plain_io(&error)))?;
+        if (unit.len() as u64) < whole || whole < 12 {
+            return Err(bad("it ends within a unit".to_owned()));
+        }
+        Ok(Some(unit))
+    }
+
+    /// Appends up to `len` bytes: memory grows with what is there, not with what is claimed.
+    fn append(&mut self, unit: &mut Vec<u8>, len: u64) -> io::Result<usize> {
+        let mut part: Take<_> = (&mut self.stream).take(len);
+        part.read_to_end(unit)
+    }
+}
+
+/// Types of a file that is nothing but BTF (`bpftool btf dump`, `/sys/kernel/btf/vmlinux`).
+///
+/// # Errors
+/// It cannot be read or is not BTF.
+pub fn read_btf(path: &Path, wanted: &Wanted) -> Result<Types> {
+    let bad = |cause: String| {
+        Error::input(format!("cannot use {} as BTF", path.display()))
+            .because(cause)
+            .next_step("give /sys/kernel/btf/vmlinux of the crashed kernel, or its vmlinux with -x")
+    };
+    let file = File::open(path).map_err(|error| Error::io(path, "open", &error).next_step("check the path"))?;
+    let mut bytes = Vec::new();
+    file.take(super::btf::MAX_BTF).read_to_end(&mut bytes).map_err(|error| bad(crate::error::plain_io(&error)))?;
+    Btf::parse(&bytes).map(|btf| btf.types(wanted)).map_err(|error| bad(error.to_string()))
+}

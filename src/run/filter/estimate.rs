@@ -1,0 +1,59 @@
+//! `--dry-run`: how large would the dump be.
+//!
+//! Knows how to pack a sample. Must not write. The estimate goes to the report.
+
+use super::{Classified, Outcome, Run};
+use crate::{
+    cli::Format,
+    error::Result,
+    pipeline::{Fate, PackedBatch},
+};
+
+impl Run<'_> {
+    /// A dry run: finds the zeros, compresses a sample, and says how large the dump would be.
+    pub(super) fn estimate(&self, classified: &mut Classified) -> Result<Outcome> {
+        /// Pages compressed for the estimate: 64 MiB of 4 KiB pages, spread evenly.
+        const SAMPLE: u64 = 16 << 10;
+        let (zero, mut written) = self.zeros(classified)?;
+        let plan = match self.job.format {
+            Format::Kdump => None,
+            Format::Elf => Some(self.elf_plan(classified, &zero)?),
+        };
+        let mut stored = classified.kept.clone();
+        stored.subtract(&zero);
+        let pages = stored.count();
+        let (mut sampled, mut packed) = (0u64, 0u64);
+        self.progress.start("sample", pages.min(SAMPLE));
+        let step = (pages / SAMPLE + 1) as usize;
+        let commit = |batch: &mut PackedBatch| {
+            let count = batch.pages.iter().filter(|page| matches!(page.fate, Fate::Stored { .. })).count() as u64;
+            sampled += count;
+            packed += batch.data.len() as u64;
+            self.progress.add(count);
+            Ok(())
+        };
+        match &plan {
+            Some(plan) if self.in_frames() => self.pack_frames(plan, &[], &stored, step, commit)?,
+            // Plain ELF is as large as its plan.
+            Some(_) => {}
+            None => self.pack(&stored, step, commit)?,
+        }
+        self.check_interrupted("in a dry run: nothing was to be written")?;
+        let data = if sampled == 0 { 0 } else { (packed as f64 / sampled as f64 * pages as f64) as u64 };
+        let notes = self.source.notes().len() as u64;
+        written.stored = pages;
+        let mapped = plan.as_ref().and_then(|plan| plan.mapped);
+        let (bytes, gap_pages) = match plan {
+            None => {
+                use crate::format::diskdump::Areas;
+                let areas = Areas::place(1 << self.page_shift, notes, stored.len(), pages + written.zero);
+                // Each part has headers, notes and planes of its own.
+                let fronts = areas.map_or(0, |areas| areas.data + areas.descs * (self.job.parts as u64 - 1));
+                (fronts + data, 0)
+            }
+            Some(plan) if self.in_frames() => (plan.notes + notes + data, plan.gap_pages),
+            Some(plan) => (plan.size, plan.gap_pages),
+        };
+        Ok(Outcome { written, bytes, gap_pages, mapped, parts: Vec::new() })
+    }
+}

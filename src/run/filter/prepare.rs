@@ -1,0 +1,211 @@
+//! What is known and decided before the first byte is written: the kernel, the output, the plane of frames to keep.
+//!
+//! Knows which of these a level can do without. Must not write. The prepared [`Run`] goes to `write`.
+
+use std::time::Instant;
+
+use object::elf::{EM_386, EM_ARM};
+use rayon::ThreadPoolBuilder;
+use vdump_filters::{DumpLevel, PageClass};
+
+use super::{Classified, Run, budget, virtual_memory};
+use crate::{
+    bitmap::PageBitmap,
+    classify::{Classifier, Counts},
+    cli::{
+        Format,
+        resolve::{Destination, Job},
+    },
+    error::{Error, Kind, Result},
+    layout::{Fact, KernelLayout, VmcoreInfo},
+    memory::{MemMap, Problem, Protected, VirtReader},
+    report::Progress,
+    run::{Stop, facts, known},
+    sink::{Output, Pipe, Target},
+    source::Source,
+};
+
+/// What is known about the crashed kernel.
+pub(super) struct Kernel {
+    pub(super) layout: KernelLayout,
+    map: MemMap,
+    pub(super) protected: Protected,
+}
+
+impl Kernel {
+    fn read(source: &Source, info: &VmcoreInfo) -> Result<Self> {
+        let layout = KernelLayout::resolve(source, info)?;
+        let virt = VirtReader::new(source, layout.paging)
+            .ok_or_else(|| Error::input("the dump's architecture is not known"))?;
+        let map = MemMap::read(&virt, &layout, source.existing())?;
+        let protected = Protected::find(source, info, &layout, &virt);
+        Ok(Self { layout, map, protected })
+    }
+
+    pub(super) fn facts(&self) -> impl Iterator<Item = &Fact> {
+        self.layout.facts.iter().chain(self.protected.facts())
+    }
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn prepare(job: &'a Job, source: &'a Source, stop: &'a Stop) -> Result<Self> {
+        let started = Instant::now();
+        if job.copy && source.stored_pages().is_none() {
+            return Err(Error::new(Kind::Usage, format!("cannot merge {}", source.path().display()))
+                .because(format!("it is no part of a split dump: {}", source.describe()))
+                .next_step("use 'vdump convert' to write it as a kdump-compressed dump"));
+        }
+        let mut info = known::read(source, &job.knowing)?;
+        let page_shift = facts::page_shift(source, info.as_ref())?;
+        if job.strict {
+            check_whole(source, page_shift)?;
+        }
+        let budget = budget::fit(job, source, page_shift)?;
+        let mut warnings = [job.tried.as_slice(), source.remarks()].concat();
+        if let Some(info) = info.as_mut().filter(|_| !job.keep_all) {
+            known::complete(source, info);
+            warnings.extend(known::contradictions(info, job.strict)?);
+        }
+        let kernel = if job.keep_all { None } else { kernel(job.level, source, info.as_ref(), &mut warnings)? };
+        let paging = if job.map_virtual { Some(virtual_memory::paging(source, info.as_ref())?) } else { None };
+        let output = place(job, source)?;
+        let pool = ThreadPoolBuilder::new()
+            .num_threads(budget.threads)
+            .build()
+            .map_err(|_| Error::new(Kind::Memory, "cannot start threads").next_step("give -j 1"))?;
+        if budget.threads < job.threads {
+            let (used, wanted) = (budget.threads, job.threads);
+            warnings.push(format!("{wanted} threads do not fit the memory limit: {used} used"));
+        }
+        warnings.extend(facts::said_before(source, job.format));
+        warnings.extend(narrow_kdump(job, source));
+        let progress = Progress::new(job.progress, 1 << page_shift, stop.flag());
+        Ok(Self {
+            job,
+            source,
+            stop,
+            info,
+            kernel,
+            paging,
+            page_shift,
+            budget,
+            pool,
+            progress,
+            output,
+            warnings,
+            started,
+        })
+    }
+
+    /// The plane of frames to keep.
+    pub(super) fn classify(&mut self) -> Result<Classified> {
+        let begun = Instant::now();
+        let ram = self.source.ram();
+        let mut kept = PageBitmap::new(self.source.existing().max_pfn(self.page_shift));
+        for range in ram.pfn_ranges(self.page_shift) {
+            kept.fill(range, true);
+        }
+        let mut counts = Counts::default();
+        let mut problems = Vec::new();
+        match &self.kernel {
+            Some(Kernel { layout, map, protected, .. }) => {
+                problems = map.problems();
+                let classifier = Classifier { source: self.source, layout, map, protected, level: self.job.level };
+                self.progress.start("classify", kept.count());
+                counts = self.pool.install(|| classifier.run(kept.as_bytes_mut(), &self.progress));
+            }
+            None => counts.add(PageClass::Unmapped, kept.count()),
+        }
+        self.check_interrupted("before anything was written")?;
+        if self.job.strict {
+            self.check_classified(&counts, &problems)?;
+        }
+        Ok(Classified { kept, counts, problems, seconds: begun.elapsed().as_secs_f64() })
+    }
+
+    /// With `--strict` every frame must have a `struct page` that could be read.
+    fn check_classified(&self, counts: &Counts, problems: &[Problem]) -> Result<()> {
+        let next = "without --strict they are kept";
+        if let Some(Problem { range, cause }) = problems.first() {
+            let what = format!("cannot classify the page frames {:#x} to {:#x}", range.start, range.end);
+            return Err(Error::input(what).because(cause).next_step(next));
+        }
+        match counts.of(PageClass::Unmapped) {
+            pages @ 1.. if self.kernel.is_some() => {
+                Err(Error::input(format!("cannot read the struct pages of {pages} page frames")).next_step(next))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// With `--strict` nothing may be missing at the end of the file.
+fn check_whole(source: &Source, page_shift: u32) -> Result<()> {
+    match facts::cut_short(source, page_shift) {
+        Some(cause) => Err(Error::input(format!("cannot use {}", source.path().display()))
+            .because(cause)
+            .next_step("copy the dump again; without --strict the rest of it is used")),
+        None => Ok(()),
+    }
+}
+
+/// Who cannot read a kdump-compressed dump of a 32-bit machine: crash for such machines knows their own layout alone, and of
+/// ELF cores with 64-bit headers those of i386 (`is_netdump`).
+fn narrow_kdump(job: &Job, source: &Source) -> Option<String> {
+    let instead = match source.machine() {
+        EM_386 => " (it reads -f elf)",
+        EM_ARM => "",
+        _ => return None,
+    };
+    let cause =
+        "the output's header has the layout of 64-bit machines: libkdumpfile reads it, crash for 32-bit machines does";
+    (job.format == Format::Kdump).then(|| format!("{cause} not{instead}"))
+}
+
+/// Where the dump goes.
+#[derive(Default)]
+pub(super) enum Place {
+    /// Nowhere: a dry run.
+    #[default]
+    Nowhere,
+    /// One file, or a pipe.
+    One(Output),
+    /// The files of a split set.
+    Set(Vec<Target>),
+}
+
+fn place(job: &Job, source: &Source) -> Result<Place> {
+    let one = |target: Target| Place::One(Output::File(target.limited(job.limit)));
+    Ok(match &job.output {
+        None => Place::Nowhere,
+        Some(Destination::StandardOutput) => Place::One(Output::Pipe(Pipe::standard_output(job.limit)?)),
+        Some(Destination::File(name)) => one(Target::create(name, job.force, source.opened())?),
+        Some(Destination::Files(names)) => {
+            let targets = Target::create_all(names, job.force, source.opened())?;
+            Place::Set(targets.into_iter().map(|target| target.limited(job.limit)).collect())
+        }
+    })
+}
+
+/// Knowledge about the kernel: levels 0 and 1 do without, but then cannot skip poisoned and offline pages.
+fn kernel(
+    level: DumpLevel,
+    source: &Source,
+    info: Option<&VmcoreInfo>,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Kernel>> {
+    let found = match info {
+        Some(info) => Kernel::read(source, info),
+        None => Err(facts::no_vmcoreinfo(source)
+            .because("so the kernel's structures cannot be found")
+            .next_step("dump with -d 0 or -d 1, which need no knowledge of the kernel")),
+    };
+    match found {
+        Ok(kernel) => Ok(Some(kernel)),
+        Err(error) if level.needs_classes() => Err(error),
+        Err(error) => {
+            warnings.push(format!("poisoned and offline pages are not left out: {error}"));
+            Ok(None)
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! From the kept frames to a whole dump, or to one that ended early: batches through the pipeline into a sink.
+//!
+//! Knows which sink takes what, and what stays of a dump that cannot be completed. Must not ask what pages are. Gives an
+//! [`Outcome`] to the report.
+
+use std::path::PathBuf;
+
+use vdump_filters::DumpLevel;
+
+use super::{Classified, Outcome, Run, addresses};
+use crate::{
+    bitmap::PageBitmap,
+    cli::resolve::Destination,
+    error::{Error, Kind, Result},
+    pipeline::{Copier, PackedBatch, Packer, find_zeros, in_order},
+    plan::{Batch, Batches, ElfPlan},
+    run::facts,
+    sink::{ElfSink, KdumpFacts, KdumpSink, LostPage, Sink, Target, Written},
+    source::Recorded,
+};
+
+/// One thread's part of the work.
+enum Worker<'a> {
+    Packs(Packer<'a>),
+    Copies(Copier<'a>),
+}
+
+/// What stays of a dump that cannot be completed.
+pub(super) enum Left {
+    /// Nothing under any name.
+    Nothing,
+    /// What was written, if the flag is set or it lies under a name that the caller chose.
+    Written(bool),
+}
+
+impl Run<'_> {
+    pub(super) fn write_kdump(&self, target: Target, classified: &Classified) -> Result<Outcome> {
+        let facts = self.kdump_facts();
+        let ram = self.source.existing().pfn_ranges(self.page_shift);
+        let sink = KdumpSink::create(target, &facts, 1 << self.page_shift, ram, &classified.kept, None)?;
+        let pages = &classified.kept;
+        self.write(Box::new(sink), pages.count(), 0, |commit| self.pack(pages, 1, commit))
+    }
+
+    pub(super) fn write_elf(&self, target: Target, classified: &mut Classified) -> Result<Outcome> {
+        let (zero, before) = self.zeros(classified)?;
+        let notes = self.source.notes();
+        let plan = self.elf_plan(classified, &zero)?;
+        let (gap_pages, mapped) = (plan.gap_pages, plan.mapped);
+        let sink = ElfSink::create(target, plan, self.source.machine(), notes, self.page_shift)?;
+        classified.kept.subtract(&zero);
+        drop(zero);
+        let pages = &classified.kept;
+        let mut outcome = self.write(Box::new(sink), pages.count(), gap_pages, |commit| self.pack(pages, 1, commit))?;
+        outcome.written = before.and(outcome.written);
+        outcome.mapped = mapped;
+        Ok(outcome)
+    }
+
+    pub(super) fn elf_plan(&self, classified: &Classified, zero: &PageBitmap) -> Result<ElfPlan> {
+        let notes = self.source.notes().len() as u64;
+        let none = PageBitmap::new(if self.job.level.drops_zero() { 0 } else { zero.len() });
+        let tails = if self.job.level.drops_zero() { zero } else { &none };
+        let loads = addresses::loads(self.source, self.info.as_ref(), self.kernel.as_ref());
+        let mut plan = ElfPlan::make(&classified.kept, tails, &loads, notes, self.page_shift)?;
+        if let Some(paging) = self.paging {
+            self.map_virtual(paging, &loads, &classified.kept, &mut plan)?;
+        }
+        Ok(plan)
+    }
+
+    /// Finds zero pages beforehand, and pages that cannot be read: those leave the plane of kept ones, since an ELF segment
+    /// over them would show zeros. Below the level's zero bit the zeros count, but take room in the file, as holes.
+    pub(super) fn zeros(&self, classified: &mut Classified) -> Result<(PageBitmap, Written)> {
+        self.progress.start("zeros", classified.kept.count());
+        let (zero, lost) =
+            self.pool.install(|| find_zeros(self.source, &mut classified.kept, self.page_shift, &self.progress));
+        self.check_interrupted("before anything was written")?;
+        let lost_pages: Vec<_> = lost.pages.into_iter().map(|(pfn, cause)| LostPage { pfn, cause }).collect();
+        if let Some(page) = lost_pages.first() {
+            self.check_lost(page)?;
+        }
+        let written = Written { zero: zero.count(), stored: 0, lost: lost.count, lost_pages };
+        Ok((zero, written))
+    }
+
+    /// Runs a pipeline of `total` pages into `sink`.
+    pub(super) fn write(
+        &self,
+        mut sink: Box<dyn Sink>,
+        total: u64,
+        gap_pages: u64,
+        pipeline: impl FnOnce(&mut dyn FnMut(&mut PackedBatch) -> Result<()>) -> Result<()>,
+    ) -> Result<Outcome> {
+        self.progress.start("write", total);
+        let mut done = 0;
+        let result = pipeline(&mut |batch| {
+            sink.commit(batch)?;
+            if let Some(page) = sink.written().lost_pages.first() {
+                self.check_lost(page)?;
+            }
+            done += batch.pages.len() as u64;
+            self.progress.add(batch.pages.len() as u64);
+            Ok(())
+        });
+        let how_far = format!("after {done} of {total} pages");
+        let result = result.and_then(|()| {
+            // A signal that comes when all is done changes nothing.
+            let ended_early = done < total || !sink.is_whole();
+            if ended_early { self.check_interrupted(&how_far) } else { self.check_something(sink.written()) }
+        });
+        match result.and_then(|()| sink.finish()) {
+            Ok(bytes) => Ok(Outcome { written: sink.written().clone(), bytes, gap_pages, ..Outcome::default() }),
+            Err(error) => {
+                self.progress.finish();
+                Err(self.give_up(sink.as_mut(), error, &how_far))
+            }
+        }
+    }
+
+    /// Ends a dump that cannot be completed.
+    fn give_up(&self, sink: &mut dyn Sink, error: Error, how_far: &str) -> Error {
+        match self.left_by(&error) {
+            Left::Nothing => {
+                sink.discard();
+                error
+            }
+            Left::Written(keep) => self.explained(error, sink.abandon(keep).as_slice(), how_far),
+        }
+    }
+
+    /// What stays. What could be written is worth keeping, unless a person pressed Ctrl-C, asked for all or nothing, or got
+    /// nothing; or a higher level is tried next.
+    pub(super) fn left_by(&self, error: &Error) -> Left {
+        match error.kind() {
+            Kind::NoSpace if !self.job.next_levels.is_empty() => Left::Nothing,
+            Kind::Interrupted => Left::Written(self.stop.keeps_partial()),
+            Kind::Input => Left::Written(false),
+            _ => Left::Written(true),
+        }
+    }
+
+    /// Says where what stays is.
+    pub(super) fn explained(&self, error: Error, partial: &[PathBuf], how_far: &str) -> Error {
+        let names: Vec<_> = partial.iter().map(|path| path.display().to_string()).collect();
+        match names.as_slice() {
+            [name] => error.or_next_step(format!("{name} has what was written {how_far}")),
+            [_, ..] => error.or_next_step(format!("{} have what was written {how_far}", names.join(", "))),
+            [] if self.job.output == Some(Destination::StandardOutput) => {
+                error.or_next_step("what went to standard output so far is no whole dump")
+            }
+            [] => error.or_next_step("no dump was written"),
+        }
+    }
+
+    /// A dump without a single page is none.
+    pub(super) fn check_something(&self, written: &Written) -> Result<()> {
+        let Written { zero, stored, lost, lost_pages } = written;
+        match lost_pages.first() {
+            Some(page) if *stored == 0 && *zero == 0 => {
+                Err(Error::input(format!("cannot read any of {lost} pages of {}", self.source.path().display()))
+                    .because(&page.cause)
+                    .next_step("the device is failing: copy what can be read elsewhere first"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A worker that reads and compresses batches, or copies them.
+    pub(super) fn packer(&self) -> impl FnMut(Batch, &mut PackedBatch) {
+        let mut worker = match self.source.stored_pages().filter(|_| self.job.copy) {
+            Some(stored) => Worker::Copies(Copier::new(stored, self.source.ram(), self.page_shift, self.job.strict)),
+            None => {
+                let codec = self.job.compression.codec();
+                Worker::Packs(Packer::new(self.source.reader(), codec, self.page_shift))
+            }
+        };
+        move |batch, out| match &mut worker {
+            Worker::Packs(packer) => packer.pack(&batch, out),
+            Worker::Copies(copier) => copier.copy(&batch, out),
+        }
+    }
+
+    /// Packs every `step`-th batch of `pages` on all threads and hands the batches to `commit` in order.
+    pub(super) fn pack(
+        &self,
+        pages: &PageBitmap,
+        step: usize,
+        commit: impl FnMut(&mut PackedBatch) -> Result<()>,
+    ) -> Result<()> {
+        let batches = Batches::new(pages, self.budget.batch_pages).step_by(step);
+        let buffers = vec![PackedBatch::default(); self.budget.buffers()];
+        in_order(&self.pool, batches, buffers, || self.packer(), || self.progress.stopped(), commit)
+    }
+
+    pub(super) fn kdump_facts(&self) -> KdumpFacts {
+        let (info, recorded) = (self.info.as_ref(), self.source.recorded());
+        let phys_base = self.kernel.as_ref().map(|kernel| kernel.layout.paging.phys_base);
+        let saved = self.source.saved_cpus() as u32;
+        let copied = recorded.filter(|_| self.job.copy);
+        KdumpFacts {
+            // What is copied keeps its header.
+            utsname: copied.map_or_else(|| facts::utsname(self.source, info), |recorded| recorded.utsname),
+            crash_time: copied
+                .map_or_else(|| facts::crash_time(self.source, info).unwrap_or(0), |recorded| recorded.crash_time),
+            phys_base: phys_base.or_else(|| recorded?.phys_base).unwrap_or(0),
+            level: recorded.and_then(|recorded| left_out_before(recorded, self.job.level)).unwrap_or(self.job.level),
+            codec_flags: copied.map_or_else(|| self.job.compression.codec().flags(), |recorded| recorded.codec_flags),
+            cpus: if saved > 0 && copied.is_none() { saved } else { recorded.map_or(0, |recorded| recorded.cpus) },
+            notes: self.source.notes().to_vec(),
+            erased: recorded.map_or_else(Vec::new, |recorded| recorded.erase_info.clone()),
+            vmcoreinfo: self.source.vmcoreinfo().map(|(offset, text)| (offset, text.len())),
+        }
+    }
+}
+
+/// The level that says what is missing in the output: what was left out before is still missing.
+fn left_out_before(recorded: &Recorded, level: DumpLevel) -> Option<DumpLevel> {
+    let bits = u8::try_from(recorded.dump_level).ok()? & DumpLevel::MAX.bits();
+    DumpLevel::new(bits | level.bits()).ok()
+}

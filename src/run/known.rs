@@ -1,0 +1,112 @@
+//! Everything that is known about the crashed kernel: the dump's note, the files that were named, and, where something is
+//! still missing, the kernel's own memory.
+
+use super::facts;
+use crate::{
+    cli::Knowing,
+    error::{Error, Result},
+    layout::{
+        KernelLayout, VmcoreInfo, Witness, known,
+        types::{Btf, Wanted, describe},
+    },
+    memory::{VirtReader, witnesses},
+    source::Source,
+    sys::host,
+};
+
+/// The dump's note with what the named files say besides; `None` if the dump has no note.
+pub(super) fn read(source: &Source, knowing: &Knowing) -> Result<Option<VmcoreInfo>> {
+    let Some(mut info) = facts::vmcoreinfo(source) else {
+        return match [&knowing.vmlinux, &knowing.layout, &knowing.btf].into_iter().flatten().next() {
+            Some(path) => Err(facts::no_vmcoreinfo(source)
+                .because(format!(
+                    "so {} cannot be told to belong to the crashed kernel, nor where it ran",
+                    path.display()
+                ))
+                .next_step("give the vmcore that the dump was made from")),
+            None => Ok(None),
+        };
+    };
+    let note = info.clone();
+    if let Some(path) = &knowing.layout {
+        info.add(&known::fit(&note, known::of_layout_file(path)?, path)?);
+    }
+    if let Some(path) = &knowing.vmlinux {
+        info.add(&known::fit(&note, known::of_vmlinux(path, host::usable_cpus())?, path)?);
+    }
+    if let Some(path) = &knowing.btf {
+        info.add(&known::fit(&note, known::of_btf_file(path)?, path)?);
+    }
+    Ok(Some(info))
+}
+
+/// Asks the crashed kernel's memory where the rest leaves something out that filtering needs. What it cannot say stays open:
+/// the layout then says what follows.
+pub(super) fn complete(source: &Source, info: &mut VmcoreInfo) {
+    if !lacks(source, info) {
+        return;
+    }
+    let Some(virt) = virt(source, info) else { return };
+    if let Ok(bytes) = witnesses::own_btf(info, &virt)
+        && let Ok(btf) = Btf::parse(&bytes)
+    {
+        info.add(&describe(&btf.types(&Wanted::KERNEL), Witness::KernelBtf));
+    }
+    if info.number(BUDDY).is_none()
+        && let Some(word) = witnesses::buddy_word(info, &virt)
+    {
+        let mut free = VmcoreInfo::default();
+        let mut set = |name: &str, word: u32| {
+            free.set(format!("NUMBER({name})"), word.cast_signed().to_string(), Witness::FreePages);
+        };
+        set(BUDDY, word);
+        // PG_offline has been next to PG_buddy ever since both are bits that are cleared, from 4.18 (6e292b9be7f4, then named
+        // PG_balloon) to 6.10; later kernels name both in an enum.
+        if word == !PG_BUDDY {
+            set(OFFLINE, !PG_OFFLINE);
+        }
+        info.add(&free);
+    }
+}
+
+const BUDDY: &str = "PAGE_BUDDY_MAPCOUNT_VALUE";
+const OFFLINE: &str = "PAGE_OFFLINE_MAPCOUNT_VALUE";
+/// include/linux/page-flags.h, 4.18 to 6.10.
+const PG_BUDDY: u32 = 0x80;
+const PG_OFFLINE: u32 = 0x100;
+
+/// Whether something is missing without which pages that could be dropped would be kept.
+fn lacks(source: &Source, info: &VmcoreInfo) -> bool {
+    KernelLayout::resolve(source, info).map_or(true, |layout| !layout.limits.is_empty())
+}
+
+fn virt<'a>(source: &'a Source, info: &VmcoreInfo) -> Option<VirtReader<'a>> {
+    VirtReader::new(source, KernelLayout::paging(source, info).ok()?)
+}
+
+/// Who contradicted whom, as warnings.
+///
+/// # Errors
+/// With `strict`, the first contradiction.
+pub(super) fn contradictions(info: &VmcoreInfo, strict: bool) -> Result<Vec<String>> {
+    match info.disagreements().first() {
+        Some(first) if strict => Err(Error::input("cannot be sure of the kernel's layout")
+            .because(first)
+            .next_step("without --strict the first of the two is believed")),
+        _ => Ok(info.disagreements().iter().map(ToString::to_string).collect()),
+    }
+}
+
+/// All that a dump says about its kernel, to be used at another boot of it.
+pub(super) fn of_dump(source: &Source) -> Result<VmcoreInfo> {
+    let mut info = facts::vmcoreinfo(source)
+        .ok_or_else(|| facts::no_vmcoreinfo(source).next_step("give the kernel's vmlinux with --vmlinux"))?;
+    if let Some(virt) = virt(source, &info)
+        && let Ok(bytes) = witnesses::own_btf(&info, &virt)
+        && let Ok(btf) = Btf::parse(&bytes)
+    {
+        info.add(&describe(&btf.types(&Wanted::KERNEL), Witness::KernelBtf));
+    }
+    complete(source, &mut info);
+    Ok(known::at_link_time(&info))
+}

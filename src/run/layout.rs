@@ -1,0 +1,174 @@
+//! `vdump layout`.
+
+use std::{fmt::Write as _, path::Path};
+
+use serde::Serialize;
+
+use super::known;
+use crate::{
+    cli::Layout,
+    error::{Error, Kind, Result, printable},
+    layout::{VmcoreInfo, known as files},
+    sink::Target,
+    source::Source,
+    sys::host,
+};
+
+#[derive(Serialize)]
+struct Value<'a> {
+    key: &'a str,
+    value: String,
+    witness: String,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    kernel: Option<&'a str>,
+    build_id: Option<&'a str>,
+    values: Vec<Value<'a>>,
+    /// What witnesses say differently, in words.
+    disagreements: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Change<'a> {
+    key: &'a str,
+    before: Option<String>,
+    after: Option<String>,
+}
+
+pub(super) fn run(options: &Layout) -> Result<()> {
+    if let Some([before, after]) = options.diff.as_deref() {
+        return show_diff(&any(before)?, &any(after)?, options.json);
+    }
+    let info = of_options(options)?;
+    for disagreement in info.disagreements() {
+        super::complain(&Error::input(disagreement.to_string()));
+    }
+    let text = if options.json { json(&report(&info))? } else { lines(&info) };
+    match &options.output {
+        Some(path) => {
+            let mut target = Target::create(path, options.force, &[])?;
+            target.write(text.as_bytes(), 0)?;
+            target.finish()
+        }
+        None => super::print(|out| out.write_all(text.as_bytes())),
+    }
+}
+
+/// The dump is believed first, then DWARF, then BTF.
+fn of_options(options: &Layout) -> Result<VmcoreInfo> {
+    let mut info = None;
+    let mut join = |other: VmcoreInfo, path: &Path| -> Result<()> {
+        match &mut info {
+            None => info = Some(other),
+            Some(info) => {
+                let fitting = files::fit(info, other, path)?;
+                info.add(&fitting);
+            }
+        }
+        Ok(())
+    };
+    if let Some(path) = &options.from {
+        let mut of_dump = known::of_dump(&Source::open(path)?)?;
+        // Addresses are link addresses from here on.
+        of_dump.set("KERNELOFFSET", "0", crate::layout::Witness::Note);
+        join(of_dump, path)?;
+    }
+    if let Some(path) = &options.vmlinux {
+        join(files::of_vmlinux(path, host::usable_cpus())?, path)?;
+    }
+    if let Some(path) = &options.btf {
+        join(files::of_btf_file(path)?, path)?;
+    }
+    let mut info = info.ok_or_else(|| {
+        Error::new(Kind::Usage, "no kernel was named")
+            .next_step("give --vmlinux FILE, --btf FILE or --from DUMP, or --diff A B; see --help")
+    })?;
+    info.retain(|key| key != "KERNELOFFSET");
+    Ok(info)
+}
+
+/// A dump, or any file that describes a kernel.
+fn any(path: &Path) -> Result<VmcoreInfo> {
+    match Source::open(path) {
+        Ok(source) => known::of_dump(&source),
+        Err(_) => files::of_any_file(path, host::usable_cpus()),
+    }
+}
+
+fn lines(info: &VmcoreInfo) -> String {
+    let mut text = String::new();
+    // These two first: makedumpfile looks for them before anything else.
+    let first = ["OSRELEASE", "PAGESIZE"];
+    for (key, value, _) in info.lines().filter(|(key, ..)| first.contains(key)) {
+        let _ = writeln!(text, "{key}={value}");
+    }
+    for (key, value, _) in info.lines().filter(|(key, ..)| !first.contains(key)) {
+        let _ = writeln!(text, "{key}={value}");
+    }
+    text
+}
+
+fn report(info: &VmcoreInfo) -> Report<'_> {
+    Report {
+        kernel: info.text("OSRELEASE"),
+        build_id: info.text("BUILD-ID"),
+        values: info
+            .lines()
+            .map(|(key, value, witness)| Value { key, value: value.to_owned(), witness: witness.to_string() })
+            .collect(),
+        disagreements: info.disagreements().iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<String> {
+    let text = serde_json::to_string_pretty(value);
+    text.map(|text| text + "\n").map_err(|error| Error::new(Kind::Output, "cannot write JSON").because(error))
+}
+
+fn show_diff(before: &VmcoreInfo, after: &VmcoreInfo, as_json: bool) -> Result<()> {
+    let changes = diff(before, after);
+    let text = if as_json {
+        json(&changes)?
+    } else {
+        let mut text = String::new();
+        for Change { key, before, after } in changes {
+            for (sign, value) in [('-', before), ('+', after)] {
+                if let Some(value) = value {
+                    let _ = writeln!(text, "{sign}{}={}", printable(key), printable(&value));
+                }
+            }
+        }
+        text
+    };
+    super::print(|out| out.write_all(text.as_bytes()))
+}
+
+fn diff<'a>(before: &'a VmcoreInfo, after: &'a VmcoreInfo) -> Vec<Change<'a>> {
+    let mut keys: Vec<&str> = before.lines().chain(after.lines()).map(|(key, ..)| key).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let same = |key: &str| {
+        before.text(key) == after.text(key) || (before.value(key).is_some() && before.value(key) == after.value(key))
+    };
+    let text = |info: &VmcoreInfo, key: &str| info.text(key).map(str::to_owned);
+    keys.into_iter()
+        // Addresses differ with every build and say nothing about layouts.
+        .filter(|key| !key.starts_with("SYMBOL(") && !same(key))
+        .map(|key| Change { key, before: text(before, key), after: text(after, key) })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_diff_names_what_changed_and_no_addresses() {
+        let before = VmcoreInfo::parse(b"OFFSET(page.lru)=8\nNUMBER(PG_lru)=4\nSYMBOL(a)=1\nNUMBER(x)=0x10\n");
+        let after = VmcoreInfo::parse(b"OFFSET(page.lru)=8\nNUMBER(PG_lru)=5\nSYMBOL(a)=2\nNUMBER(x)=16\nSIZE(y)=1\n");
+        let changes: Vec<_> = diff(&before, &after).into_iter().map(|change| change.key).collect();
+        assert_eq!(changes, ["NUMBER(PG_lru)", "SIZE(y)"]);
+    }
+}

@@ -1,0 +1,233 @@
+//! `vdump merge`: the parts of a split dump in one file, or a flattened stream put in order.
+//!
+//! Knows which of the two is asked for. Parts go the way of `vdump convert`, but for the pages, which are copied as they
+//! are stored; a stream goes by itself, record by record as it comes.
+
+use std::{
+    fs::File,
+    io::{self, IsTerminal as _, Read},
+    os::fd::AsFd as _,
+};
+
+use serde::Serialize;
+
+use super::{Stop, filter};
+use crate::{
+    cli::{Merge, ProgressStyle},
+    error::{Error, Kind, Result, plain_io, printable},
+    format::flattened::{HEADER, RECORD, Record, is_header},
+    report::human_bytes,
+    sink::Target,
+};
+
+pub(super) fn run(merge: &Merge) -> Result<()> {
+    let standard_input = |name: &std::path::PathBuf| name.as_os_str() == "-";
+    match merge.files.as_slice() {
+        [input, output] if standard_input(input) => {
+            if standard_input(output) {
+                return Err(to_a_pipe());
+            }
+            rearrange(merge)
+        }
+        [inputs @ .., _] if inputs.iter().any(standard_input) => {
+            Err(Error::new(Kind::Usage, "cannot read a part of a split dump from standard input")
+                .because("pages must be read in any order")
+                .next_step("save it to a file, or give '-' alone for a flattened dump"))
+        }
+        [.., output] if standard_input(output) => Err(to_a_pipe()),
+        _ => filter::run(&merge.as_filter()),
+    }
+}
+
+fn to_a_pipe() -> Error {
+    Error::new(Kind::Usage, "cannot merge to standard output")
+        .because("the dump is not written from its start to its end")
+        .next_step("name an output file, or use 'vdump convert PART... -'")
+}
+
+/// What came of a stream.
+#[derive(Debug, Default, Serialize)]
+struct Rearranged {
+    output: String,
+    records: u64,
+    bytes_read: u64,
+    bytes_written: u64,
+    warnings: Vec<String>,
+}
+
+/// Read at a time, and held.
+const BLOCK: usize = 1 << 20;
+/// How long a stalled stream may keep us from seeing that somebody wants to stop, milliseconds.
+const PATIENCE: i64 = 200;
+
+/// Writes each record where it belongs, as it comes: what a later one has again is overwritten, as `makedumpfile -R` does it.
+fn rearrange(merge: &Merge) -> Result<()> {
+    let [_, output] = merge.files.as_slice() else {
+        return Ok(());
+    };
+    let stop = Stop::on_signals()?;
+    let mut stream = Stream::open(&stop)?;
+    stream.header()?;
+    let mut target = Target::create(output, merge.force, std::slice::from_ref(&stream.file))?.limited(merge.limit);
+    let mut found = Rearranged { output: output.display().to_string(), ..Rearranged::default() };
+    let done = copy(&mut stream, &mut target, &mut found).and_then(|()| target.finish());
+    if let Err(error) = done {
+        let keep = if error.kind() == Kind::Interrupted { stop.keeps_partial() } else { found.records > 0 };
+        return Err(match target.abandon(keep) {
+            Some(partial) => error.or_next_step(format!("{} has what came until then", partial.display())),
+            None => error.or_next_step("no dump was written"),
+        });
+    }
+    found.bytes_read = stream.at;
+    say(merge, &found)
+}
+
+fn say(merge: &Merge, found: &Rearranged) -> Result<()> {
+    for warning in &found.warnings {
+        super::note(warning);
+    }
+    if merge.json {
+        return super::print(|out| {
+            serde_json::to_writer_pretty(&mut *out, &found)?;
+            writeln!(out)
+        });
+    }
+    if merge.progress != ProgressStyle::None {
+        let Rearranged { output, records, bytes_written, .. } = found;
+        let _ = io::Write::write_fmt(
+            &mut io::stderr(),
+            format_args!("{} has {} from {records} records\n", printable(output), human_bytes(*bytes_written)),
+        );
+    }
+    Ok(())
+}
+
+fn copy(stream: &mut Stream<'_>, target: &mut Target, found: &mut Rearranged) -> Result<()> {
+    let mut block = vec![0; BLOCK];
+    let mut start = Vec::new();
+    loop {
+        let at = stream.at;
+        let mut header = [0; RECORD as usize];
+        let got = stream.fill(&mut header)?;
+        if got < header.len() {
+            return Err(stream.ends_early(at));
+        }
+        let (offset, len) = match Record::parse(&header) {
+            Some(Record::End) => break,
+            Some(Record::Data { offset, len }) => (offset, len),
+            None => {
+                return Err(broken(format!("its record at byte {at} has an impossible offset or size")));
+            }
+        };
+        let mut done = 0;
+        while done < len {
+            let part = (len - done).min(BLOCK as u64) as usize;
+            let got = stream.fill(&mut block[..part])?;
+            target.write(&block[..got], offset + done)?;
+            if offset + done == 0 {
+                start = block[..got.min(16)].to_vec();
+            }
+            done += got as u64;
+            if got < part {
+                return Err(stream.ends_early(at));
+            }
+        }
+        target.settle();
+        found.records += 1;
+        found.bytes_written = found.bytes_written.max(offset + len);
+    }
+    if found.records == 0 {
+        return Err(broken("it has no records".to_owned()));
+    }
+    if !start.starts_with(b"\x7fELF") && !start.starts_with(b"KDUMP   ") && !start.starts_with(b"DISKDUMP") {
+        found.warnings.push("what came is neither an ELF core nor a kdump-compressed dump".to_owned());
+    }
+    if stream.fill(&mut [0])? > 0 {
+        found.warnings.push("something follows the end of the dump on standard input: it was not read".to_owned());
+    }
+    Ok(())
+}
+
+fn broken(cause: String) -> Error {
+    Error::input("cannot put the flattened dump on standard input in order")
+        .because(cause)
+        .next_step("the stream was cut short or damaged on its way: send it again")
+}
+
+/// Standard input, read once from its start to its end.
+struct Stream<'a> {
+    file: File,
+    stop: &'a Stop,
+    at: u64,
+}
+
+impl<'a> Stream<'a> {
+    fn open(stop: &'a Stop) -> Result<Self> {
+        let stdin = io::stdin();
+        if stdin.is_terminal() {
+            return Err(Error::new(Kind::Usage, "cannot read a dump from a terminal")
+                .next_step("pipe it in, for example: vdump merge - vmcore < stream"));
+        }
+        let file = stdin.as_fd().try_clone_to_owned().map_err(|error| unreadable(&error))?;
+        Ok(Self { file: file.into(), stop, at: 0 })
+    }
+
+    fn header(&mut self) -> Result<()> {
+        let mut block = vec![0; HEADER as usize];
+        let got = self.fill(&mut block)?;
+        if is_header(&block[..got]) && got == block.len() {
+            return Ok(());
+        }
+        let next = match &block[..got.min(8)] {
+            [] => "nothing came: see what the program that writes the dump says",
+            b"KDUMP   " | [0x7f, b'E', b'L', b'F', ..] => "it is a dump already: save it as it is ('cat > vmcore')",
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x04, 0x22, 0x4d, 0x18, ..] => {
+                "decompress it first: zstd -dc or lz4 -dc stream | vdump merge - vmcore"
+            }
+            _ => "give what 'makedumpfile -F' or 'vdump filter INPUT -' writes",
+        };
+        Err(broken("it does not begin like one".to_owned()).next_step(next))
+    }
+
+    /// Reads until `buf` is full or the stream ends; returns how many bytes there were.
+    fn fill(&mut self, buf: &mut [u8]) -> Result<usize> {
+        let mut got = 0;
+        while got < buf.len() {
+            self.wait()?;
+            match self.file.read(&mut buf[got..]) {
+                Ok(0) => break,
+                Ok(more) => got += more,
+                Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
+                Err(error) => return Err(unreadable(&error)),
+            }
+        }
+        self.at += got as u64;
+        Ok(got)
+    }
+
+    /// Until there is something to read, or nothing will come any more.
+    fn wait(&self) -> Result<()> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        loop {
+            if let Some(signal) = self.stop.signal() {
+                let how_far = format!("stopped by {signal} after {}", human_bytes(self.at));
+                return Err(Error::new(Kind::Interrupted, how_far));
+            }
+            let timeout = Timespec { tv_sec: 0, tv_nsec: PATIENCE * 1_000_000 };
+            match poll(&mut [PollFd::new(&self.file, PollFlags::IN)], Some(&timeout)) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                // Where it cannot be waited for, reading waits.
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    fn ends_early(&self, record: u64) -> Error {
+        let whole = if self.at == record { "without the end mark" } else { "in the middle of a record" };
+        broken(format!("it ends at byte {} {whole}", self.at))
+    }
+}
+
+fn unreadable(error: &io::Error) -> Error {
+    Error::input("cannot read standard input").because(plain_io(error))
+}

@@ -1,0 +1,142 @@
+//! A saved /proc/iomem.
+//!
+//! Knows its lines, and which of them are RAM of the machine that is to be dumped. Must not know what is in the RAM. The
+//! ranges go to `raw`.
+
+use std::{fs::File, io::Read as _, ops::Range, path::Path};
+
+use crate::error::{Error, Result};
+
+/// More than any machine's; bounds what is read of a wrong file.
+const MOST_BYTES: u64 = 16 << 20;
+
+/// What the capture kernel owns, and what must not be read: the kernel and kexec-tools leave both out of core headers.
+const NOT_DUMPED: [&str; 2] = ["Crash kernel", "GART"];
+
+/// The RAM that `file` describes, in order.
+pub(super) fn read(file: &Path) -> Result<(File, Vec<Range<u64>>)> {
+    let reading = |error: &std::io::Error| Error::io(file, "read", error).next_step("save /proc/iomem as root");
+    let opened = File::open(file).map_err(|error| reading(&error))?;
+    let mut text = Vec::new();
+    (&opened).take(MOST_BYTES).read_to_end(&mut text).map_err(|error| reading(&error))?;
+    let ranges = parse(&text).map_err(|cause| {
+        Error::input(format!("cannot use {} as a saved /proc/iomem", file.display()))
+            .because(cause)
+            .next_step("as root: cat /proc/iomem > FILE, on the machine whose memory it is")
+    })?;
+    Ok((opened, ranges))
+}
+
+fn parse(text: &[u8]) -> Result<Vec<Range<u64>>, String> {
+    let text = str::from_utf8(text).map_err(|_| "it is no text".to_owned())?;
+    let (mut ram, mut others) = (Vec::new(), Vec::new());
+    for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
+        let (range, name) = entry(line).ok_or_else(|| format!("line {number} has no 'START-END : NAME': '{line}'"))?;
+        if is_ram(name) {
+            if range == (0..1) {
+                return Err(format!("all its addresses are zero (line {number}): it was not saved by root"));
+            }
+            ram.push(range);
+        } else if NOT_DUMPED.contains(&name) {
+            others.push(range);
+        }
+    }
+    let ram = without(merged(ram), &merged(others));
+    if ram.is_empty() { Err("it has no 'System RAM'".to_owned()) } else { Ok(ram) }
+}
+
+/// Memory added later has its driver in the name: "System RAM (kmem)", "System RAM (virtio_mem)". An alias is the same RAM
+/// once more.
+fn is_ram(name: &str) -> bool {
+    name.strip_prefix("System RAM")
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(" (") && !rest.contains("alias"))
+}
+
+fn entry(line: &str) -> Option<(Range<u64>, &str)> {
+    let (range, name) = line.split_once(" : ")?;
+    let (start, end) = range.trim_start().split_once('-')?;
+    let number = |text: &str| {
+        let plain = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        u64::from_str_radix(text, 16).ok().filter(|_| plain)
+    };
+    let (start, last) = (number(start)?, number(end)?);
+    // The last byte is named, not the one past it.
+    let end = last.checked_add(1).filter(|_| start <= last)?;
+    Some((start..end, name.trim_end()))
+}
+
+/// Sorted, without overlaps: a range may be listed inside another one.
+fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    ranges.sort_unstable_by_key(|range| range.start);
+    let mut merged: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match merged.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => merged.push(range),
+        }
+    }
+    merged
+}
+
+fn without(ranges: Vec<Range<u64>>, holes: &[Range<u64>]) -> Vec<Range<u64>> {
+    let mut left = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        let mut start = range.start;
+        let first = holes.partition_point(|hole| hole.end <= range.start);
+        for hole in holes[first..].iter().take_while(|hole| hole.start < range.end) {
+            if hole.start > start {
+                left.push(start..hole.start);
+            }
+            start = hole.end;
+        }
+        if start < range.end {
+            left.push(start..range.end);
+        }
+    }
+    left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ram_is_taken_from_every_depth_and_the_crash_kernel_out_of_it() {
+        let text = "00000000-00000fff : Reserved\n\
+                    00001000-0009fbff : System RAM\n\
+                    000c0000-000dffff : PCI Bus 0000:00\n  000c0000-000c7fff : System ROM\n\
+                    00100000-3ffdffff : System RAM\n  01000000-01ffffff : Kernel code\n  \
+                    20000000-2fffffff : Crash kernel\n  3f000000-3fffffff : Reserved\n\
+                    100000000-13fffffff : Persistent Memory\n  110000000-11fffffff : dax0.0\n    \
+                    110000000-11fffffff : System RAM (kmem)\n\
+                    140000000-14fffffff : System RAM (boot alias)\n";
+        assert_eq!(
+            parse(text.as_bytes()).unwrap(),
+            [0x1000..0x9_fc00, 0x10_0000..0x2000_0000, 0x3000_0000..0x3ffe_0000, 0x1_1000_0000..0x1_2000_0000]
+        );
+    }
+
+    #[test]
+    fn what_is_no_iomem_says_why() {
+        let says = |text: &[u8]| parse(text).unwrap_err();
+        assert!(
+            says(b"00000000-00000000 : System RAM\n  00000000-00000000 : Kernel code\n").contains("not saved by root")
+        );
+        assert!(says(b"").contains("no 'System RAM'"));
+        assert!(says(b"0-fff : Reserved\n").contains("no 'System RAM'"));
+        assert!(says(b"MemTotal: 5 kB\n").contains("line 1"));
+        assert!(says(b"1000-1fff : System RAM\nfff-0 : System RAM\n").contains("line 2"));
+        assert!(says(b"0-ffffffffffffffff : System RAM\n").contains("line 1"));
+        assert!(says(b"+1000-1fff : System RAM\n").contains("line 1"));
+        assert!(says(b"\xff\xfe").contains("no text"));
+        assert!(says(b"1000-1fff : System RAM\n1000-1fff : Crash kernel\n").contains("no 'System RAM'"));
+    }
+
+    #[test]
+    fn holes_may_lie_anywhere() {
+        let ranges = || vec![10..20, 30..40];
+        assert_eq!(without(ranges(), &[0..5, 20..30, 40..50]), ranges());
+        assert_eq!(without(ranges(), &[0..12, 15..16, 18..35]), [12..15, 16..18, 35..40]);
+        assert!(without(ranges(), &[5..20, 30..50]).is_empty());
+    }
+}

@@ -1,0 +1,152 @@
+//! Raw memory, where a byte's offset is its physical address: old memory behind a device, or what QEMU's pmemsave wrote.
+//!
+//! Knows who can say what of it is RAM: ELF core headers, or a saved /proc/iomem. Must not guess that. Makes a `Source`.
+
+mod headers;
+mod iomem;
+mod search;
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+use object::elf::{self, Machine};
+
+use super::{Load, Piece, RamMap, kdump, store::Store};
+use crate::{
+    error::{Error, Kind, Result},
+    format::note,
+};
+
+/// What is to be opened, as the user named it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Opening {
+    /// One file, or all parts of a split dump.
+    pub paths: Vec<PathBuf>,
+    /// Who says what is RAM, if the file is raw memory.
+    pub ram: Option<RamGiven>,
+}
+
+impl Opening {
+    /// A dump that says itself what it holds.
+    #[must_use]
+    pub fn of_dump(path: &Path) -> Self {
+        Self { paths: vec![path.to_owned()], ram: None }
+    }
+}
+
+/// Who says what of raw memory is RAM.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RamGiven {
+    /// ELF core headers, as they are made ready for a capture kernel.
+    CoreHeaders(CoreHeaders),
+    /// A saved /proc/iomem.
+    Iomem {
+        /// The file.
+        file: PathBuf,
+        /// Physical address of the VMCOREINFO note; searched for if it is not given.
+        vmcoreinfo: Option<u64>,
+    },
+}
+
+/// Where ELF core headers are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CoreHeaders {
+    /// In the raw memory itself.
+    At {
+        /// Physical address.
+        address: u64,
+        /// Bytes they have at most.
+        size: Option<u64>,
+    },
+    /// In a file.
+    File(PathBuf),
+}
+
+/// What is known of raw memory beyond its bytes.
+#[derive(Debug)]
+pub(super) struct Raw {
+    pub(super) machine: Machine,
+    /// Segments, where core headers say any.
+    pub(super) loads: Vec<Load>,
+    pub(super) ram: RamMap,
+    pub(super) notes: Vec<u8>,
+    pub(super) given: Given,
+    /// What was opened to find out.
+    pub(super) files: Vec<File>,
+}
+
+/// What was decided about raw memory, for reports.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Given {
+    /// Who said what is RAM.
+    pub(super) by: String,
+    /// What the user should know.
+    pub(super) remarks: Vec<String>,
+}
+
+/// Finds out what of `store`, the raw memory at `path`, is RAM, and which notes the kernel left in it.
+pub(super) fn read(path: &Path, store: &dyn Store, ram: &RamGiven) -> Result<Raw> {
+    match ram {
+        RamGiven::CoreHeaders(CoreHeaders::At { address, size }) => headers::at(path, store, *address, *size),
+        RamGiven::CoreHeaders(CoreHeaders::File(file)) => headers::in_file(path, store, file),
+        RamGiven::Iomem { file, vmcoreinfo } => by_iomem(path, store, file, *vmcoreinfo),
+    }
+}
+
+/// Refuses what says itself where its memory is: taken as raw, all of it would be in the wrong place. Memory at address 0
+/// is an interrupt table, or zeros; only more than a few magic bytes make something else of it.
+pub(super) fn check_raw(path: &Path, start: &[u8]) -> Result<()> {
+    let found = match start {
+        [0x7f, b'E', b'L', b'F', 1 | 2, 1 | 2, 1, ..] => "an ELF file",
+        start if kdump::is_kdump(start) => "a kdump-compressed dump",
+        _ => return Ok(()),
+    };
+    Err(Error::new(Kind::Usage, format!("cannot take {} for raw memory", path.display()))
+        .because(format!("it is {found}, which says itself where memory is"))
+        .next_step("leave out --elfcorehdr and --iomem"))
+}
+
+fn by_iomem(path: &Path, store: &dyn Store, file: &Path, vmcoreinfo: Option<u64>) -> Result<Raw> {
+    let (opened, ranges) = iomem::read(file)?;
+    let piece = |range: std::ops::Range<u64>| Piece {
+        paddr: range.start,
+        len: range.end - range.start,
+        offset: Some(range.start),
+    };
+    let ram = RamMap::from_pieces(ranges.into_iter().map(piece).collect());
+    let end = ram.pieces().last().map_or(0, Piece::end);
+    check_end(path, store, Some(end), "System RAM")?;
+    let found = match vmcoreinfo {
+        Some(address) => Some(search::at(path, store, address)?),
+        None => search::find(path, store, &ram)?,
+    };
+    let mut given = Given { by: format!("RAM as {} says", file.display()), remarks: Vec::new() };
+    let mut notes = Vec::new();
+    let machine = match found {
+        Some(found) => {
+            given.remarks.extend(found.remark(vmcoreinfo.is_some()));
+            note::push(&mut notes, note::VMCOREINFO, 0, &found.text);
+            search::machine(&found.text)
+        }
+        None => {
+            let none = "no VMCOREINFO note was found in memory, and an x86_64 machine is assumed; --vmcoreinfo ADDR \
+                        tells where the note is (/sys/kernel/vmcoreinfo)";
+            given.remarks.push(none.to_owned());
+            elf::EM_X86_64
+        }
+    };
+    Ok(Raw { machine, loads: Vec::new(), ram, notes, given, files: vec![opened] })
+}
+
+/// Raw memory that ends before its RAM does was cut short, or is not that machine's.
+fn check_end(path: &Path, store: &dyn Store, end: Option<u64>, what: &str) -> Result<()> {
+    if end.is_some_and(|end| end <= store.size()) {
+        return Ok(());
+    }
+    let end = end.map_or_else(|| "the last address".to_owned(), |end| format!("{end:#x}"));
+    Err(Error::input(format!("cannot use {}", path.display()))
+        .because(format!("{what} ends at {end}, but the raw memory has only {:#x} bytes", store.size()))
+        .next_step("save all memory from address 0 on, and give what describes that very machine"))
+}
