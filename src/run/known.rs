@@ -47,10 +47,8 @@ pub(super) fn complete(source: &Source, info: &mut VmcoreInfo) {
         return;
     }
     let Some(virt) = virt(source, info) else { return };
-    if let Ok(bytes) = witnesses::own_btf(info, &virt)
-        && let Ok(btf) = Btf::parse(&bytes)
-    {
-        info.add(&describe(&btf.types(&Wanted::KERNEL), Witness::KernelBtf));
+    if let Some(said) = own_types(info, &virt) {
+        hear(info, said);
     }
     if info.number(BUDDY).is_none()
         && let Some(word) = witnesses::buddy_word(info, &virt)
@@ -67,6 +65,23 @@ pub(super) fn complete(source: &Source, info: &mut VmcoreInfo) {
         }
         info.add(&free);
     }
+}
+
+fn own_types(info: &VmcoreInfo, virt: &VirtReader<'_>) -> Option<VmcoreInfo> {
+    let bytes = witnesses::own_btf(info, virt).ok()?;
+    let types = Btf::parse(&bytes).and_then(|btf| btf.types(&Wanted::KERNEL)).ok()?;
+    Some(describe(&types, Witness::KernelBtf))
+}
+
+/// Adds what the kernel's memory says. The crash may have damaged it: what is wrong in one thing is believed in none, and the
+/// contradiction is all that is left of it.
+fn hear(info: &mut VmcoreInfo, mut said: VmcoreInfo) {
+    let mut both = info.clone();
+    both.add(&said);
+    if both.disagreements().len() > info.disagreements().len() {
+        said.retain(|key| info.text(key).is_some());
+    }
+    info.add(&said);
 }
 
 const BUDDY: &str = "PAGE_BUDDY_MAPCOUNT_VALUE";
@@ -102,11 +117,27 @@ pub(super) fn of_dump(source: &Source) -> Result<VmcoreInfo> {
     let mut info = facts::vmcoreinfo(source)
         .ok_or_else(|| facts::no_vmcoreinfo(source).next_step("give the kernel's vmlinux with --vmlinux"))?;
     if let Some(virt) = virt(source, &info)
-        && let Ok(bytes) = witnesses::own_btf(&info, &virt)
-        && let Ok(btf) = Btf::parse(&bytes)
+        && let Some(said) = own_types(&info, &virt)
     {
-        info.add(&describe(&btf.types(&Wanted::KERNEL), Witness::KernelBtf));
+        hear(&mut info, said);
     }
     complete(source, &mut info);
     Ok(known::at_link_time(&info))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damaged_memory_is_heard_and_not_believed() {
+        let note = || VmcoreInfo::parse(b"SIZE(page)=64\nOFFSET(page.lru)=8\n");
+        let said = |text: &str| VmcoreInfo::parse_of(text.as_bytes(), Witness::KernelBtf);
+        let mut info = note();
+        hear(&mut info, said("SIZE(page)=64\nNUMBER(PG_lru)=5\n"));
+        assert_eq!((info.number("PG_lru"), info.disagreements().len()), (Some(5), 0));
+        let mut info = note();
+        hear(&mut info, said("SIZE(page)=64\nOFFSET(page.lru)=12\nNUMBER(PG_lru)=5\n"));
+        assert_eq!((info.number("PG_lru"), info.disagreements().len()), (None, 1));
+    }
 }

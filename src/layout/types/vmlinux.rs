@@ -358,5 +358,5 @@ pub fn read_btf(path: &Path, wanted: &Wanted) -> Result<Types> {
     let file = File::open(path).map_err(|error| Error::io(path, "open", &error).next_step("check the path"))?;
     let mut bytes = Vec::new();
     file.take(super::btf::MAX_BTF).read_to_end(&mut bytes).map_err(|error| bad(crate::error::plain_io(&error)))?;
-    Btf::parse(&bytes).map(|btf| btf.types(wanted)).map_err(|error| bad(error.to_string()))
+    Btf::parse(&bytes).and_then(|btf| btf.types(wanted)).map_err(|error| bad(error.to_string()))
 }
