@@ -250,3 +250,32 @@ fn a_file_of_another_kernel_is_refused() {
     assert_eq!(refused.code(), Some(1));
     assert!(refused.stderr.contains("9.9.9-test"), "{}", refused.stderr);
 }
+
+#[test]
+fn a_name_that_several_files_have_gives_no_address_unless_one_is_the_kernels() {
+    let dir = temp_dir();
+    let own = "static int prb __attribute__((used)) = 1; static int log_buf __attribute__((used)) = 2;";
+    let (one, other) = (dir.path().join("one.c"), dir.path().join("other.c"));
+    fs::write(&one, format!("{own} int node_data[4]; struct page {{ int x; }} page; int main(void) {{ return 0; }}"))
+        .unwrap();
+    fs::write(&other, "static int prb __attribute__((used)) = 3; static int node_data __attribute__((used)) = 4;")
+        .unwrap();
+    let path = dir.path().join("vmlinux");
+    let sources = [one.to_str().unwrap(), other.to_str().unwrap(), "-o", path.to_str().unwrap()];
+    assert!(command("gcc", &["-g", "-no-pie", "-fno-common"]).args(sources).status().unwrap().success());
+    let nm = command("nm", &[path.to_str().unwrap()]).output().unwrap();
+    let symbols = String::from_utf8(nm.stdout).unwrap();
+    let addresses = |kinds: &str, name: &str| {
+        let of = |line: &str| {
+            let [address, kind, symbol] = line.split(' ').collect::<Vec<_>>()[..] else { return None };
+            (symbol == name && kinds.contains(kind)).then(|| u64::from_str_radix(address, 16).unwrap())
+        };
+        symbols.lines().filter_map(of).collect::<Vec<_>>()
+    };
+    assert_eq!((addresses("d", "prb").len(), addresses("d", "node_data").len()), (2, 1));
+    let said = lines(&vdump_with(["layout", "--vmlinux", path.to_str().unwrap()]).ok().stdout);
+    let address = |name: &str| said.get(&format!("SYMBOL({name})")).map(|text| u64::from_str_radix(text, 16).unwrap());
+    assert_eq!(address("prb"), None);
+    assert_eq!(address("log_buf"), Some(addresses("d", "log_buf")[0]));
+    assert_eq!(address("node_data"), Some(addresses("BD", "node_data")[0]));
+}

@@ -15,7 +15,10 @@ use std::{
 
 use object::{
     Object as _, ObjectSection as _, ReadCache,
-    elf::{ELFCOMPRESS_ZLIB, ELFCOMPRESS_ZSTD, EM_X86_64, FileHeader64, SHF_COMPRESSED, Sym64},
+    elf::{
+        ELFCOMPRESS_ZLIB, ELFCOMPRESS_ZSTD, EM_X86_64, FileHeader64, SHF_COMPRESSED, SHN_UNDEF, STB_LOCAL, STT_FUNC,
+        STT_NOTYPE, STT_OBJECT, Sym64,
+    },
     endian::LittleEndian,
     read::elf::ElfFile,
 };
@@ -155,22 +158,31 @@ impl Vmlinux {
         if self.sections.contains_key(".BTF") { self.held(".BTF").map(Some) } else { Ok(None) }
     }
 
-    /// The link addresses of `names`; what is not there is left out.
+    /// The link addresses of `names`; what is not there is left out, and so is what several files of the kernel have a variable
+    /// of their own for, unless one of them is the kernel's.
     ///
     /// # Errors
     /// The symbol table cannot be read.
     pub fn symbols(&self, names: &[&str]) -> Result<BTreeMap<String, u64>> {
         let (table, strings) = (self.held(".symtab")?, self.held(".strtab")?);
-        let mut found = BTreeMap::new();
+        let mut found: BTreeMap<String, (bool, Option<u64>)> = BTreeMap::new();
         let (symbols, _) = object::pod::slice_from_bytes::<Sym64<LittleEndian>>(&table, table.len() / SYMBOL)
             .map_err(|()| not_a_vmlinux(&self.path, "its symbol table cannot be read"))?;
         for symbol in symbols {
             let name = strings.get(symbol.st_name.get(LittleEndian) as usize..).unwrap_or_default();
-            if let Some(name) = names.iter().find(|wanted| super::is_string(name, wanted)) {
-                found.insert((*name).to_owned(), symbol.st_value.get(LittleEndian));
+            let Some(name) = names.iter().find(|wanted| super::is_string(name, wanted)) else { continue };
+            let is_place = matches!(symbol.st_type(), STT_NOTYPE | STT_OBJECT | STT_FUNC);
+            if !is_place || symbol.st_shndx.get(LittleEndian) == SHN_UNDEF {
+                continue;
+            }
+            let (is_global, address) = (symbol.st_bind() != STB_LOCAL, symbol.st_value.get(LittleEndian));
+            match found.get_mut(*name) {
+                Some(known) if known.0 == is_global && known.1 != Some(address) => known.1 = None,
+                Some(known) if known.0 >= is_global => {}
+                _ => _ = found.insert((*name).to_owned(), (is_global, Some(address))),
             }
         }
-        Ok(found)
+        Ok(found.into_iter().filter_map(|(name, (_, address))| Some((name, address?))).collect())
     }
 
     /// What its DWARF says of `wanted`, read by `threads` threads.
