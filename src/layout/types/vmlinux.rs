@@ -25,7 +25,7 @@ use object::{
 
 use super::{
     Btf, Types, Wanted,
-    dwarf::{Sections, unit_types},
+    dwarf::{DwarfError, Sections, unit_types},
 };
 use crate::error::{Error, Result};
 
@@ -35,6 +35,8 @@ const MAX_UNIT: u64 = 1 << 30;
 const MAX_HELD: u64 = 256 << 20;
 /// `Elf64_Sym`
 const SYMBOL: usize = size_of::<Sym64<LittleEndian>>();
+/// Larger units are not handed on: then at most one is in memory, besides so many small ones.
+const LARGE_UNIT: usize = 16 << 20;
 /// Units on their way to a worker.
 const WAITING: usize = 4;
 
@@ -205,23 +207,17 @@ impl Vmlinux {
                 scope.spawn(move || {
                     let mut own = Ok(Types::default());
                     for unit in receive {
-                        match (unit_types(&unit, sections, wanted), &mut own) {
-                            (Ok(types), Ok(own)) => own.join(types),
-                            (Err(error), Ok(_)) => own = Err(error),
-                            (_, Err(_)) => {}
-                        }
+                        join(&mut own, unit_types(&unit, sections, wanted));
                     }
-                    let mut found = found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    match (own, &mut *found) {
-                        (Ok(types), Ok(all)) => all.join(types),
-                        (Err(error), Ok(_)) => *found = Err(error),
-                        (_, Err(_)) => {}
-                    }
+                    join(&mut found.lock().unwrap_or_else(std::sync::PoisonError::into_inner), own);
                 });
             }
             drop(receive);
             while let Some(unit) = units.next(&self.path)? {
-                if send.send(unit).is_err() {
+                if unit.len() > LARGE_UNIT {
+                    let types = unit_types(&unit, &sections, wanted);
+                    join(&mut found.lock().unwrap_or_else(std::sync::PoisonError::into_inner), types);
+                } else if send.send(unit).is_err() {
                     break;
                 }
             }
@@ -292,6 +288,15 @@ impl Vmlinux {
         Error::input(format!("cannot read the section {name} of {}", self.path.display()))
             .because(crate::error::plain_io(error))
             .next_step("the file is damaged: copy or install it again")
+    }
+}
+
+/// Adds what other units say. The first error counts.
+fn join(all: &mut std::result::Result<Types, DwarfError>, more: std::result::Result<Types, DwarfError>) {
+    match (more, &mut *all) {
+        (Ok(more), Ok(all)) => all.join(more),
+        (Err(error), Ok(_)) => *all = Err(error),
+        (_, Err(_)) => {}
     }
 }
 
