@@ -9,17 +9,17 @@ use crate::layout::{VmcoreInfo, types::MAX_BTF};
 /// The bounds of the BTF in the kernel's image (include/asm-generic/vmlinux.lds.h, 5.2: 341dfcf8d78e).
 const BTF_BOUNDS: [&str; 2] = ["__start_BTF", "__stop_BTF"];
 
-/// The BTF that the kernel carried, read from its memory.
+/// The BTF that the kernel carried, read from its memory, if it has at most `most` bytes.
 ///
 /// # Errors
-/// Why there is none, in words: the kernel has no BTF, or its symbol table cannot be used.
-pub fn own_btf(info: &VmcoreInfo, virt: &dyn ReadVirt) -> Result<Vec<u8>, String> {
+/// Why there is none, in words: the kernel has no BTF, or too much of it, or its symbol table cannot be used.
+pub fn own_btf(info: &VmcoreInfo, virt: &dyn ReadVirt, most: u64) -> Result<Vec<u8>, String> {
     let kallsyms = Kallsyms::load(info, virt).map_err(|error| error.to_string())?;
     let bounds = kallsyms.lookup(&BTF_BOUNDS).map_err(|error| error.to_string())?;
     let [Some(start), Some(stop)] = bounds[..] else {
         return Err("the kernel was built without BTF".to_owned());
     };
-    let len = stop.checked_sub(start).filter(|len| (1..=MAX_BTF).contains(len));
+    let len = stop.checked_sub(start).filter(|len| (1..=MAX_BTF.min(most)).contains(len));
     let len = len.ok_or_else(|| format!("its BTF would lie from {start:#x} to {stop:#x}"))?;
     let mut bytes = vec![0; len as usize];
     virt.read_virt(start, &mut bytes).map_err(|error| error.to_string())?;
@@ -252,6 +252,6 @@ mod tests {
 
     #[test]
     fn without_its_symbol_table_a_kernel_shows_no_btf() {
-        assert!(own_btf(&info(), &Words::default()).unwrap_err().contains("vmlinux"));
+        assert!(own_btf(&info(), &Words::default(), MAX_BTF).unwrap_err().contains("vmlinux"));
     }
 }

@@ -41,13 +41,13 @@ pub(super) fn read(source: &Source, knowing: &Knowing) -> Result<Option<VmcoreIn
 }
 
 /// Asks the crashed kernel's memory where the rest leaves something out that filtering needs. What it cannot say stays open:
-/// the layout then says what follows.
-pub(super) fn complete(source: &Source, info: &mut VmcoreInfo) {
+/// the layout then says what follows. BTF beyond half of `limit` bytes of memory is left alone: a list of its types comes to it.
+pub(super) fn complete(source: &Source, info: &mut VmcoreInfo, limit: u64) {
     if !lacks(source, info) {
         return;
     }
     let Some(virt) = virt(source, info) else { return };
-    if let Some(said) = own_types(info, &virt) {
+    if let Some(said) = own_types(info, &virt, limit / 2) {
         hear(info, said);
     }
     if info.number(BUDDY).is_none()
@@ -67,8 +67,8 @@ pub(super) fn complete(source: &Source, info: &mut VmcoreInfo) {
     }
 }
 
-fn own_types(info: &VmcoreInfo, virt: &VirtReader<'_>) -> Option<VmcoreInfo> {
-    let bytes = witnesses::own_btf(info, virt).ok()?;
+fn own_types(info: &VmcoreInfo, virt: &VirtReader<'_>, most: u64) -> Option<VmcoreInfo> {
+    let bytes = witnesses::own_btf(info, virt, most).ok()?;
     let types = Btf::parse(&bytes).and_then(|btf| btf.types(&Wanted::KERNEL)).ok()?;
     Some(describe(&types, Witness::KernelBtf))
 }
@@ -117,11 +117,11 @@ pub(super) fn of_dump(source: &Source) -> Result<VmcoreInfo> {
     let mut info = facts::vmcoreinfo(source)
         .ok_or_else(|| facts::no_vmcoreinfo(source).next_step("give the kernel's vmlinux with --vmlinux"))?;
     if let Some(virt) = virt(source, &info)
-        && let Some(said) = own_types(&info, &virt)
+        && let Some(said) = own_types(&info, &virt, u64::MAX)
     {
         hear(&mut info, said);
     }
-    complete(source, &mut info);
+    complete(source, &mut info, u64::MAX);
     Ok(known::at_link_time(&info))
 }
 
