@@ -228,7 +228,10 @@ fn a_layout_file_makes_up_for_what_the_note_lacks() {
     assert_eq!(refused.code(), Some(1));
     assert!(refused.stderr.contains("SIZE(page)") && !out("refused").exists(), "{}", refused.stderr);
     let options = ["-d", "31", "-f", "elf", "-i", layout.to_str().unwrap()];
-    filter(&options, &path, &out("mended")).ok();
+    let mended = filter(&options, &path, &out("mended")).ok();
+    assert!(mended.stderr.contains("nothing shows that"), "{}", mended.stderr);
+    let strict = filter(&[&options[..], &["--strict"]].concat(), &path, &out("strict"));
+    assert!(strict.code() == Some(1) && strict.stderr.contains("nothing shows that"), "{}", strict.stderr);
     let faults = crate::check::elf(&fixture, 31, &out("mended"));
     // The note itself is another: it says less.
     let faults: Vec<_> = faults.into_iter().filter(|fault| !fault.contains("note")).collect();

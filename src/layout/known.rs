@@ -154,6 +154,13 @@ pub fn fit(note: &VmcoreInfo, mut other: VmcoreInfo, path: &Path) -> Result<Vmco
     Ok(other)
 }
 
+/// Whether the note confirms anything that `fitting` says. What is the same in every kernel confirms nothing: the page size,
+/// and where the kernel's text begins once it was moved there.
+#[must_use]
+pub fn is_confirmed(note: &VmcoreInfo, fitting: &VmcoreInfo) -> bool {
+    fitting.lines().any(|(key, ..)| !["PAGESIZE", "SYMBOL(_stext)"].contains(&key) && note.text(key).is_some())
+}
+
 /// Moves link addresses to where the kernel ran (KASLR). Without a way to tell how far, they are left out.
 fn relocate(note: &VmcoreInfo, other: &mut VmcoreInfo) {
     let stext = || Some(note.symbol("_stext")?.wrapping_sub(other.symbol("_stext")?).cast_signed());
@@ -249,6 +256,9 @@ mod tests {
         let error = fit(&info(NOTE), info("SIZE(page)=56\n"), Path::new("f")).unwrap_err().to_string();
         assert!(error.contains("SIZE(page)"), "{error}");
         assert!(fit(&info(NOTE), info("SIZE(page)=64\nSIZE(zone)=9\n"), Path::new("f")).is_ok());
+        // Without a word in common nothing speaks against it, and nothing for it.
+        assert!(is_confirmed(&info(NOTE), &info("SIZE(page)=64\n")));
+        assert!(!is_confirmed(&info(NOTE), &info("PAGESIZE=4096\nSYMBOL(_stext)=ffffffff82000000\nSIZE(zone)=9\n")));
         // With the build ID proven, a contradiction is reported and not fatal.
         assert!(fit(&info(NOTE), info("BUILD-ID=aa\nSIZE(page)=56\n"), Path::new("f")).is_ok());
     }

@@ -1,6 +1,8 @@
 //! Everything that is known about the crashed kernel: the dump's note, the files that were named, and, where something is
 //! still missing, the kernel's own memory.
 
+use std::path::Path;
+
 use super::facts;
 use crate::{
     cli::Knowing,
@@ -14,8 +16,9 @@ use crate::{
     sys::host,
 };
 
-/// The dump's note with what the named files say besides; `None` if the dump has no note.
-pub(super) fn read(source: &Source, knowing: &Knowing) -> Result<Option<VmcoreInfo>> {
+/// The dump's note with what the named files say besides; `None` if the dump has no note. Files of which nothing shows that
+/// they belong to it go to `warnings`.
+pub(super) fn read(source: &Source, knowing: &Knowing, warnings: &mut Vec<String>) -> Result<Option<VmcoreInfo>> {
     let Some(mut info) = facts::vmcoreinfo(source) else {
         return match [&knowing.vmlinux, &knowing.layout, &knowing.btf].into_iter().flatten().next() {
             Some(path) => Err(facts::no_vmcoreinfo(source)
@@ -28,14 +31,25 @@ pub(super) fn read(source: &Source, knowing: &Knowing) -> Result<Option<VmcoreIn
         };
     };
     let note = info.clone();
+    let mut add = |other: VmcoreInfo, path: &Path| -> Result<()> {
+        let fitting = known::fit(&note, other, path)?;
+        if !known::is_confirmed(&note, &fitting) {
+            warnings.push(format!(
+                "nothing shows that {} belongs to the crashed kernel: the dump's VMCOREINFO says nothing that it says too",
+                path.display()
+            ));
+        }
+        info.add(&fitting);
+        Ok(())
+    };
     if let Some(path) = &knowing.layout {
-        info.add(&known::fit(&note, known::of_layout_file(path)?, path)?);
+        add(known::of_layout_file(path)?, path)?;
     }
     if let Some(path) = &knowing.vmlinux {
-        info.add(&known::fit(&note, known::of_vmlinux(path, host::usable_cpus())?, path)?);
+        add(known::of_vmlinux(path, host::usable_cpus())?, path)?;
     }
     if let Some(path) = &knowing.btf {
-        info.add(&known::fit(&note, known::of_btf_file(path)?, path)?);
+        add(known::of_btf_file(path)?, path)?;
     }
     Ok(Some(info))
 }
