@@ -228,7 +228,10 @@ fn a_layout_file_makes_up_for_what_the_note_lacks() {
     assert_eq!(refused.code(), Some(1));
     assert!(refused.stderr.contains("SIZE(page)") && !out("refused").exists(), "{}", refused.stderr);
     let options = ["-d", "31", "-f", "elf", "-i", layout.to_str().unwrap()];
-    filter(&options, &path, &out("mended")).ok();
+    let mended = filter(&options, &path, &out("mended")).ok();
+    assert!(mended.stderr.contains("nothing shows that"), "{}", mended.stderr);
+    let strict = filter(&[&options[..], &["--strict"]].concat(), &path, &out("strict"));
+    assert!(strict.code() == Some(1) && strict.stderr.contains("nothing shows that"), "{}", strict.stderr);
     let faults = crate::check::elf(&fixture, 31, &out("mended"));
     // The note itself is another: it says less.
     let faults: Vec<_> = faults.into_iter().filter(|fault| !fault.contains("note")).collect();
@@ -249,4 +252,33 @@ fn a_file_of_another_kernel_is_refused() {
     let refused = filter(&["-x", vmlinux.to_str().unwrap()], &path, &dir.path().join("out"));
     assert_eq!(refused.code(), Some(1));
     assert!(refused.stderr.contains("9.9.9-test"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_name_that_several_files_have_gives_no_address_unless_one_is_the_kernels() {
+    let dir = temp_dir();
+    let own = "static int prb __attribute__((used)) = 1; static int log_buf __attribute__((used)) = 2;";
+    let (one, other) = (dir.path().join("one.c"), dir.path().join("other.c"));
+    fs::write(&one, format!("{own} int node_data[4]; struct page {{ int x; }} page; int main(void) {{ return 0; }}"))
+        .unwrap();
+    fs::write(&other, "static int prb __attribute__((used)) = 3; static int node_data __attribute__((used)) = 4;")
+        .unwrap();
+    let path = dir.path().join("vmlinux");
+    let sources = [one.to_str().unwrap(), other.to_str().unwrap(), "-o", path.to_str().unwrap()];
+    assert!(command("gcc", &["-g", "-no-pie", "-fno-common"]).args(sources).status().unwrap().success());
+    let nm = command("nm", &[path.to_str().unwrap()]).output().unwrap();
+    let symbols = String::from_utf8(nm.stdout).unwrap();
+    let addresses = |kinds: &str, name: &str| {
+        let of = |line: &str| {
+            let [address, kind, symbol] = line.split(' ').collect::<Vec<_>>()[..] else { return None };
+            (symbol == name && kinds.contains(kind)).then(|| u64::from_str_radix(address, 16).unwrap())
+        };
+        symbols.lines().filter_map(of).collect::<Vec<_>>()
+    };
+    assert_eq!((addresses("d", "prb").len(), addresses("d", "node_data").len()), (2, 1));
+    let said = lines(&vdump_with(["layout", "--vmlinux", path.to_str().unwrap()]).ok().stdout);
+    let address = |name: &str| said.get(&format!("SYMBOL({name})")).map(|text| u64::from_str_radix(text, 16).unwrap());
+    assert_eq!(address("prb"), None);
+    assert_eq!(address("log_buf"), Some(addresses("d", "log_buf")[0]));
+    assert_eq!(address("node_data"), Some(addresses("BD", "node_data")[0]));
 }

@@ -75,7 +75,7 @@ pub fn of_vmlinux(path: &Path, threads: usize) -> Result<VmcoreInfo> {
     }
     match vmlinux.btf()? {
         Some(btf) => {
-            let types = super::types::Btf::parse(&btf).map(|btf| btf.types(&Wanted::KERNEL)).map_err(|error| {
+            let types = super::types::Btf::parse(&btf).and_then(|btf| btf.types(&Wanted::KERNEL)).map_err(|error| {
                 Error::input(format!("cannot use the BTF of {}", path.display()))
                     .because(error)
                     .next_step("the file is damaged: copy or install it again")
@@ -92,7 +92,8 @@ pub fn of_vmlinux(path: &Path, threads: usize) -> Result<VmcoreInfo> {
     Ok(info)
 }
 
-/// What a layout file says: lines as VMCOREINFO's, as `vdump layout` and `makedumpfile -g` write them.
+/// What a layout file says: lines as VMCOREINFO's, as `vdump layout` and `makedumpfile -g` write them. A note saved at another
+/// boot of the kernel is one too, without what was true of that boot only.
 ///
 /// # Errors
 /// It cannot be read, or has no such line.
@@ -108,7 +109,7 @@ pub fn of_layout_file(path: &Path) -> Result<VmcoreInfo> {
             .because("it has no line like SIZE(page)=64")
             .next_step("make one with 'vdump layout --vmlinux VMLINUX -o FILE'"));
     }
-    Ok(info)
+    Ok(at_link_time(&info))
 }
 
 /// What a file of BTF says.
@@ -151,6 +152,13 @@ pub fn fit(note: &VmcoreInfo, mut other: VmcoreInfo, path: &Path) -> Result<Vmco
         }
     }
     Ok(other)
+}
+
+/// Whether the note confirms anything that `fitting` says. What is the same in every kernel confirms nothing: the page size,
+/// and where the kernel's text begins once it was moved there.
+#[must_use]
+pub fn is_confirmed(note: &VmcoreInfo, fitting: &VmcoreInfo) -> bool {
+    fitting.lines().any(|(key, ..)| !["PAGESIZE", "SYMBOL(_stext)"].contains(&key) && note.text(key).is_some())
 }
 
 /// Moves link addresses to where the kernel ran (KASLR). Without a way to tell how far, they are left out.
@@ -248,7 +256,21 @@ mod tests {
         let error = fit(&info(NOTE), info("SIZE(page)=56\n"), Path::new("f")).unwrap_err().to_string();
         assert!(error.contains("SIZE(page)"), "{error}");
         assert!(fit(&info(NOTE), info("SIZE(page)=64\nSIZE(zone)=9\n"), Path::new("f")).is_ok());
+        // Without a word in common nothing speaks against it, and nothing for it.
+        assert!(is_confirmed(&info(NOTE), &info("SIZE(page)=64\n")));
+        assert!(!is_confirmed(&info(NOTE), &info("PAGESIZE=4096\nSYMBOL(_stext)=ffffffff82000000\nSIZE(zone)=9\n")));
         // With the build ID proven, a contradiction is reported and not fatal.
         assert!(fit(&info(NOTE), info("BUILD-ID=aa\nSIZE(page)=56\n"), Path::new("f")).is_ok());
+    }
+    #[test]
+    fn a_note_of_another_boot_is_moved_to_this_one() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let other = "KERNELOFFSET=5000000\nCRASHTIME=7\nNUMBER(phys_base)=1\nSYMBOL(_stext)=ffffffff86000000\n\
+                     SYMBOL(prb)=ffffffff86234000\nSYMBOL(mem_section)=ffff88813fff0000\nSIZE(page)=64\n";
+        std::fs::write(file.path(), other).unwrap();
+        let note = "KERNELOFFSET=1000000\nCRASHTIME=9\nSYMBOL(_stext)=ffffffff82000000\nSIZE(page)=64\n";
+        let fitted = fit(&info(note), of_layout_file(file.path()).unwrap(), file.path()).unwrap();
+        assert_eq!(fitted.symbol("prb"), Some(0xffff_ffff_8223_4000));
+        assert_eq!((fitted.number("phys_base"), fitted.symbol("mem_section")), (None, None));
     }
 }

@@ -3,23 +3,23 @@
 //! Knows where the kernel keeps both. Must not know what the types are good for. The answers are joined with VMCOREINFO, for
 //! kernels whose note leaves something out.
 
-use super::{Kallsyms, ReadVirt as _, ReadVirtError, VirtReader};
+use super::{Kallsyms, ReadVirt, ReadVirtError};
 use crate::layout::{VmcoreInfo, types::MAX_BTF};
 
 /// The bounds of the BTF in the kernel's image (include/asm-generic/vmlinux.lds.h, 5.2: 341dfcf8d78e).
 const BTF_BOUNDS: [&str; 2] = ["__start_BTF", "__stop_BTF"];
 
-/// The BTF that the kernel carried, read from its memory.
+/// The BTF that the kernel carried, read from its memory, if it has at most `most` bytes.
 ///
 /// # Errors
-/// Why there is none, in words: the kernel has no BTF, or its symbol table cannot be used.
-pub fn own_btf(info: &VmcoreInfo, virt: &VirtReader<'_>) -> Result<Vec<u8>, String> {
+/// Why there is none, in words: the kernel has no BTF, or too much of it, or its symbol table cannot be used.
+pub fn own_btf(info: &VmcoreInfo, virt: &dyn ReadVirt, most: u64) -> Result<Vec<u8>, String> {
     let kallsyms = Kallsyms::load(info, virt).map_err(|error| error.to_string())?;
     let bounds = kallsyms.lookup(&BTF_BOUNDS).map_err(|error| error.to_string())?;
     let [Some(start), Some(stop)] = bounds[..] else {
         return Err("the kernel was built without BTF".to_owned());
     };
-    let len = stop.checked_sub(start).filter(|len| (1..=MAX_BTF).contains(len));
+    let len = stop.checked_sub(start).filter(|len| (1..=MAX_BTF.min(most)).contains(len));
     let len = len.ok_or_else(|| format!("its BTF would lie from {start:#x} to {stop:#x}"))?;
     let mut bytes = vec![0; len as usize];
     virt.read_virt(start, &mut bytes).map_err(|error| error.to_string())?;
@@ -35,12 +35,15 @@ const MAX_ZONES: u64 = 8;
 const MAX_LISTS: u64 = 16;
 const MAX_NODES: u64 = 1024;
 const MAX_ORDERS: u64 = 20;
+/// What free blocks are marked with: before 4.18, up to 6.10, in 6.11, and since. Any other word was read at the wrong place:
+/// -1 would be every page that is not mapped, and all of them would be dropped as free.
+const BUDDY_WORDS: [u32; 4] = [0xffff_ff80, 0xffff_ff7f, 0xbfff_ffff, 0xf000_0000];
 
 /// The word in `_mapcount` that this kernel marks free blocks with, found by following its lists of free blocks: from 4.18 to
 /// 6.10 it is a macro, of which neither DWARF nor BTF know. `None` if the lists cannot be followed, are too short to be
-/// sure, or do not agree.
+/// sure, do not agree, or have what no kernel writes there.
 #[must_use]
-pub fn buddy_word(info: &VmcoreInfo, virt: &VirtReader<'_>) -> Option<u32> {
+pub fn buddy_word(info: &VmcoreInfo, virt: &dyn ReadVirt) -> Option<u32> {
     let lists = FreeLists::of(info)?;
     let mut found = Found::default();
     for node in lists.nodes(info, virt) {
@@ -53,7 +56,7 @@ pub fn buddy_word(info: &VmcoreInfo, virt: &VirtReader<'_>) -> Option<u32> {
             }
         }
     }
-    found.word.filter(|_| found.blocks >= FEWEST_BLOCKS)
+    found.word.filter(|word| found.blocks >= FEWEST_BLOCKS && BUDDY_WORDS.contains(word))
 }
 
 #[derive(Default)]
@@ -95,29 +98,29 @@ impl FreeLists {
         })
     }
 
-    fn nodes(&self, info: &VmcoreInfo, virt: &VirtReader<'_>) -> Vec<u64> {
+    fn nodes(&self, info: &VmcoreInfo, virt: &dyn ReadVirt) -> Vec<u64> {
         if let Some(table) = info.symbol("node_data") {
             let nodes = info.length("node_data").unwrap_or(1).min(MAX_NODES);
-            let read = |node: u64| virt.read_u64(table.wrapping_add(node * 8)).ok().filter(|at| *at != 0);
+            let read = |node: u64| word_at(virt, table.wrapping_add(node * 8)).ok().filter(|at| *at != 0);
             return (0..nodes).filter_map(read).collect();
         }
         info.symbol("contig_page_data").into_iter().collect()
     }
 
     /// Looks at the first free block of each list of a zone.
-    fn look(&self, zone: u64, virt: &VirtReader<'_>, found: &mut Found) -> Result<(), ReadVirtError> {
+    fn look(&self, zone: u64, virt: &dyn ReadVirt, found: &mut Found) -> Result<(), ReadVirtError> {
         for order in 0..self.orders {
             for list in 0..self.lists {
                 let area = zone.wrapping_add(self.areas).wrapping_add(order.wrapping_mul(self.area_size));
                 let head = area.wrapping_add(self.list).wrapping_add(list.wrapping_mul(self.head_size));
-                let next = virt.read_u64(head)?;
+                let next = word_at(virt, head)?;
                 if next == head || found.blocks >= MOST_BLOCKS {
                     continue;
                 }
                 let page = next.wrapping_sub(self.page_lru);
                 // A free block knows its order, and is linked from where it was found: else this is no list.
-                let back = virt.read_u64(next.wrapping_add(8))?;
-                if virt.read_u64(page.wrapping_add(self.page_private))? != order || back != head {
+                let back = word_at(virt, next.wrapping_add(8))?;
+                if word_at(virt, page.wrapping_add(self.page_private))? != order || back != head {
                     return Ok(());
                 }
                 let mut word = [0; 4];
@@ -128,5 +131,127 @@ impl FreeLists {
             }
         }
         Ok(())
+    }
+}
+
+fn word_at(virt: &dyn ReadVirt, vaddr: u64) -> Result<u64, ReadVirtError> {
+    let mut word = [0; 8];
+    virt.read_virt(vaddr, &mut word)?;
+    Ok(u64::from_le_bytes(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// Words by address; everything else is unreadable.
+    #[derive(Default)]
+    struct Words(BTreeMap<u64, u32>);
+
+    impl Words {
+        fn put(&mut self, at: u64, value: u64) {
+            self.0.insert(at, value as u32);
+            self.0.insert(at + 4, (value >> 32) as u32);
+        }
+    }
+
+    impl ReadVirt for Words {
+        fn read_virt(&self, vaddr: u64, buf: &mut [u8]) -> Result<(), ReadVirtError> {
+            for (at, bytes) in (vaddr..).step_by(4).zip(buf.chunks_mut(4)) {
+                let word = self.0.get(&at).ok_or(ReadVirtError::Unreadable { vaddr: at, cause: "a hole".into() })?;
+                bytes.copy_from_slice(&word.to_le_bytes());
+            }
+            Ok(())
+        }
+    }
+
+    const TABLE: u64 = 0xffff_ffff_8200_0000;
+    const NODE: u64 = 0xffff_8880_0100_0000;
+    const PAGES: u64 = 0xffff_ea00_0000_0000;
+    const LISTS: u64 = 2;
+    const ORDERS: u64 = 11;
+    const AREA: u64 = LISTS * 16 + 8;
+
+    fn info() -> VmcoreInfo {
+        VmcoreInfo::parse(
+            format!(
+                "SYMBOL(node_data)={TABLE:x}\nLENGTH(node_data)=1\nOFFSET(pglist_data.node_zones)=0\nSIZE(zone)=1024\n\
+                 OFFSET(zone.free_area)=64\nSIZE(free_area)={AREA}\nLENGTH(zone.free_area)={ORDERS}\n\
+                 OFFSET(free_area.free_list)=0\nLENGTH(free_area.free_list)={LISTS}\nSIZE(list_head)=16\n\
+                 OFFSET(page.lru)=8\nOFFSET(page.private)=40\nOFFSET(page._mapcount)=48\n"
+            )
+            .as_bytes(),
+        )
+    }
+
+    /// One node with one zone, whose first list of each of the first `filled` orders has one block.
+    fn lists(filled: u64, word: u32) -> Words {
+        let mut memory = Words::default();
+        memory.put(TABLE, NODE);
+        for order in 0..ORDERS {
+            for list in 0..LISTS {
+                let head = NODE + 64 + order * AREA + list * 16;
+                let page = PAGES + (64 << order);
+                let next = if list == 0 && order < filled { page + 8 } else { head };
+                memory.put(head, next);
+                if next != head {
+                    memory.put(page + 8, head);
+                    memory.put(page + 16, head);
+                    memory.put(page + 40, order);
+                    memory.put(page + 48, word.into());
+                }
+            }
+        }
+        memory
+    }
+
+    #[test]
+    fn free_blocks_show_their_mark() {
+        for word in BUDDY_WORDS {
+            assert_eq!(buddy_word(&info(), &lists(ORDERS, word)), Some(word));
+        }
+        assert_eq!(buddy_word(&info(), &lists(u64::from(FEWEST_BLOCKS), BUDDY_WORDS[1])), Some(BUDDY_WORDS[1]));
+    }
+
+    #[test]
+    fn what_is_not_sure_is_not_said() {
+        let word = BUDDY_WORDS[1];
+        assert_eq!(buddy_word(&info(), &lists(u64::from(FEWEST_BLOCKS) - 1, word)), None, "too few");
+        let mut other = lists(ORDERS, word);
+        other.put(PAGES + (64 << 3) + 48, BUDDY_WORDS[0].into());
+        assert_eq!(buddy_word(&info(), &other), None, "they differ");
+        let mut loose = lists(ORDERS, word);
+        loose.put(PAGES + 64 + 16, 5);
+        assert_eq!(buddy_word(&info(), &loose), None, "linked from elsewhere");
+        let mut wrong = lists(ORDERS, word);
+        wrong.put(PAGES + 64 + 40, 1);
+        assert_eq!(buddy_word(&info(), &wrong), None, "of another order");
+        assert_eq!(buddy_word(&info(), &Words::default()), None, "nothing can be read");
+        assert_eq!(buddy_word(&VmcoreInfo::default(), &lists(ORDERS, word)), None, "nothing is known");
+    }
+
+    #[test]
+    fn what_pages_in_use_have_too_is_no_mark() {
+        // An offset that is wrong leads to other fields: a map count, a reference count, a pointer's half.
+        for word in [u32::MAX, 0, 1, 0xffff_8880, 0xffff_fffe, 0x0100_0000] {
+            assert_eq!(buddy_word(&info(), &lists(ORDERS, word)), None, "{word:#x}");
+        }
+    }
+
+    #[test]
+    fn lists_that_lead_anywhere_end() {
+        let mut info = info();
+        info.set("LENGTH(node_data)", u64::MAX.to_string(), crate::layout::Witness::Note);
+        info.set("SIZE(zone)", i64::MAX.to_string(), crate::layout::Witness::Note);
+        info.set("OFFSET(page.lru)", i64::MAX.to_string(), crate::layout::Witness::Note);
+        info.set("SYMBOL(node_data)", "fffffffffffffff8", crate::layout::Witness::Note);
+        assert_eq!(buddy_word(&info, &lists(ORDERS, BUDDY_WORDS[0])), None);
+    }
+
+    #[test]
+    fn without_its_symbol_table_a_kernel_shows_no_btf() {
+        assert!(own_btf(&info(), &Words::default(), MAX_BTF).unwrap_err().contains("vmlinux"));
     }
 }

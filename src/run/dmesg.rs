@@ -18,8 +18,12 @@ use crate::{
 pub(super) fn run(options: &Dmesg) -> Result<()> {
     let source = Source::open_all(&options.reading.opening(&options.inputs))?;
     let what = || format!("cannot find the kernel log in {}", source.path().display());
-    let info = super::known::read(&source, &options.knowing)?
+    let mut unsure = Vec::new();
+    let info = super::known::read(&source, &options.knowing, &mut unsure)?
         .ok_or_else(|| super::facts::no_vmcoreinfo(&source).next_step("the log cannot be found without it"))?;
+    for warning in &unsure {
+        super::complain(&Error::input(warning));
+    }
     let paging = KernelLayout::paging(&source, &info)
         .map_err(|error| Error::input(what()).because(error).next_step("the dump may be damaged: copy it again"))?;
     let virt = VirtReader::new(&source, paging).ok_or_else(|| Error::input(what()))?;

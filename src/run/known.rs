@@ -1,6 +1,8 @@
 //! Everything that is known about the crashed kernel: the dump's note, the files that were named, and, where something is
 //! still missing, the kernel's own memory.
 
+use std::path::Path;
+
 use super::facts;
 use crate::{
     cli::Knowing,
@@ -14,8 +16,9 @@ use crate::{
     sys::host,
 };
 
-/// The dump's note with what the named files say besides; `None` if the dump has no note.
-pub(super) fn read(source: &Source, knowing: &Knowing) -> Result<Option<VmcoreInfo>> {
+/// The dump's note with what the named files say besides; `None` if the dump has no note. Files of which nothing shows that
+/// they belong to it go to `warnings`.
+pub(super) fn read(source: &Source, knowing: &Knowing, warnings: &mut Vec<String>) -> Result<Option<VmcoreInfo>> {
     let Some(mut info) = facts::vmcoreinfo(source) else {
         return match [&knowing.vmlinux, &knowing.layout, &knowing.btf].into_iter().flatten().next() {
             Some(path) => Err(facts::no_vmcoreinfo(source)
@@ -28,29 +31,38 @@ pub(super) fn read(source: &Source, knowing: &Knowing) -> Result<Option<VmcoreIn
         };
     };
     let note = info.clone();
+    let mut add = |other: VmcoreInfo, path: &Path| -> Result<()> {
+        let fitting = known::fit(&note, other, path)?;
+        if !known::is_confirmed(&note, &fitting) {
+            warnings.push(format!(
+                "nothing shows that {} belongs to the crashed kernel: the dump's VMCOREINFO says nothing that it says too",
+                path.display()
+            ));
+        }
+        info.add(&fitting);
+        Ok(())
+    };
     if let Some(path) = &knowing.layout {
-        info.add(&known::fit(&note, known::of_layout_file(path)?, path)?);
+        add(known::of_layout_file(path)?, path)?;
     }
     if let Some(path) = &knowing.vmlinux {
-        info.add(&known::fit(&note, known::of_vmlinux(path, host::usable_cpus())?, path)?);
+        add(known::of_vmlinux(path, host::usable_cpus())?, path)?;
     }
     if let Some(path) = &knowing.btf {
-        info.add(&known::fit(&note, known::of_btf_file(path)?, path)?);
+        add(known::of_btf_file(path)?, path)?;
     }
     Ok(Some(info))
 }
 
 /// Asks the crashed kernel's memory where the rest leaves something out that filtering needs. What it cannot say stays open:
-/// the layout then says what follows.
-pub(super) fn complete(source: &Source, info: &mut VmcoreInfo) {
+/// the layout then says what follows. BTF beyond half of `limit` bytes of memory is left alone: a list of its types comes to it.
+pub(super) fn complete(source: &Source, info: &mut VmcoreInfo, limit: u64) {
     if !lacks(source, info) {
         return;
     }
     let Some(virt) = virt(source, info) else { return };
-    if let Ok(bytes) = witnesses::own_btf(info, &virt)
-        && let Ok(btf) = Btf::parse(&bytes)
-    {
-        info.add(&describe(&btf.types(&Wanted::KERNEL), Witness::KernelBtf));
+    if let Some(said) = own_types(info, &virt, limit / 2) {
+        hear(info, said);
     }
     if info.number(BUDDY).is_none()
         && let Some(word) = witnesses::buddy_word(info, &virt)
@@ -67,6 +79,23 @@ pub(super) fn complete(source: &Source, info: &mut VmcoreInfo) {
         }
         info.add(&free);
     }
+}
+
+fn own_types(info: &VmcoreInfo, virt: &VirtReader<'_>, most: u64) -> Option<VmcoreInfo> {
+    let bytes = witnesses::own_btf(info, virt, most).ok()?;
+    let types = Btf::parse(&bytes).and_then(|btf| btf.types(&Wanted::KERNEL)).ok()?;
+    Some(describe(&types, Witness::KernelBtf))
+}
+
+/// Adds what the kernel's memory says. The crash may have damaged it: what is wrong in one thing is believed in none, and the
+/// contradiction is all that is left of it.
+fn hear(info: &mut VmcoreInfo, mut said: VmcoreInfo) {
+    let mut both = info.clone();
+    both.add(&said);
+    if both.disagreements().len() > info.disagreements().len() {
+        said.retain(|key| info.text(key).is_some());
+    }
+    info.add(&said);
 }
 
 const BUDDY: &str = "PAGE_BUDDY_MAPCOUNT_VALUE";
@@ -102,11 +131,27 @@ pub(super) fn of_dump(source: &Source) -> Result<VmcoreInfo> {
     let mut info = facts::vmcoreinfo(source)
         .ok_or_else(|| facts::no_vmcoreinfo(source).next_step("give the kernel's vmlinux with --vmlinux"))?;
     if let Some(virt) = virt(source, &info)
-        && let Ok(bytes) = witnesses::own_btf(&info, &virt)
-        && let Ok(btf) = Btf::parse(&bytes)
+        && let Some(said) = own_types(&info, &virt, u64::MAX)
     {
-        info.add(&describe(&btf.types(&Wanted::KERNEL), Witness::KernelBtf));
+        hear(&mut info, said);
     }
-    complete(source, &mut info);
+    complete(source, &mut info, u64::MAX);
     Ok(known::at_link_time(&info))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damaged_memory_is_heard_and_not_believed() {
+        let note = || VmcoreInfo::parse(b"SIZE(page)=64\nOFFSET(page.lru)=8\n");
+        let said = |text: &str| VmcoreInfo::parse_of(text.as_bytes(), Witness::KernelBtf);
+        let mut info = note();
+        hear(&mut info, said("SIZE(page)=64\nNUMBER(PG_lru)=5\n"));
+        assert_eq!((info.number("PG_lru"), info.disagreements().len()), (Some(5), 0));
+        let mut info = note();
+        hear(&mut info, said("SIZE(page)=64\nOFFSET(page.lru)=12\nNUMBER(PG_lru)=5\n"));
+        assert_eq!((info.number("PG_lru"), info.disagreements().len()), (None, 1));
+    }
 }

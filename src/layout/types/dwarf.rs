@@ -3,7 +3,7 @@
 //! Knows how units describe types (DWARF 4 and 5). Must not know where the bytes lie (`vmlinux`) nor what a type is good
 //! for. Gives the [`Types`] of the unit that were asked for.
 
-use std::collections::BTreeMap;
+use std::{cell::Cell, collections::BTreeMap};
 
 use gimli::{
     Abbreviations, AttributeValue, DebugAbbrev, DebugInfo, DebugStrOffsetsBase, DebuggingInformationEntry, DwAt,
@@ -14,6 +14,26 @@ use super::{MAX_DEPTH, MAX_MEMBERS, Member, Structure, Types, Wanted, is_string}
 
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
 type Entry<'a> = DebuggingInformationEntry<Slice<'a>>;
+
+/// Why a unit cannot be used.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum DwarfError {
+    /// It is damaged.
+    #[error(transparent)]
+    Damaged(#[from] gimli::Error),
+    /// More to go through than any unit has.
+    #[error("a unit defines the kernel's structures over and over")]
+    Endless,
+}
+
+/// Entries that are looked at in one unit to describe what is asked for, each definition anew; no unit of
+/// Debian's 6.12 needs more than 3400.
+const MAX_STEPS: usize = 4 * MAX_MEMBERS;
+
+/// Bytes of a unit's abbreviations that are believed. Parsed they take thirty times as many, for each thread.
+const MAX_ABBREVIATIONS: usize = 1 << 20;
+/// The longest name of a member that is believed, bytes; BTF's longest too.
+const MAX_NAME: usize = 512;
 
 /// The sections that all units share.
 #[derive(Debug, Default)]
@@ -32,13 +52,16 @@ pub struct Sections {
 ///
 /// # Errors
 /// The unit is damaged.
-pub fn unit_types(bytes: &[u8], sections: &Sections, wanted: &Wanted) -> Result<Types, gimli::Error> {
+pub fn unit_types(bytes: &[u8], sections: &Sections, wanted: &Wanted) -> Result<Types, DwarfError> {
     let mut types = Types::default();
     let Some(header) = DebugInfo::new(bytes, LittleEndian).units().next()? else {
         return Ok(types);
     };
-    let abbreviations = header.abbreviations(&DebugAbbrev::new(&sections.abbrev, LittleEndian))?;
-    let mut unit = Unit { header, abbreviations: &abbreviations, sections, strings_at: DebugStrOffsetsBase(0) };
+    let abbreviations = header.debug_abbrev_offset().0.saturating_add(MAX_ABBREVIATIONS).min(sections.abbrev.len());
+    let abbreviations = DebugAbbrev::new(&sections.abbrev[..abbreviations], LittleEndian);
+    let abbreviations = header.abbreviations(&abbreviations)?;
+    let (strings_at, steps) = (DebugStrOffsetsBase(0), Cell::new(MAX_STEPS));
+    let mut unit = Unit { header, abbreviations: &abbreviations, sections, strings_at, steps };
     let mut entries = unit.entries(None)?;
     let mut entry = Entry::null();
     entries.read_entry(&mut entry)?;
@@ -75,20 +98,29 @@ struct Unit<'a> {
     abbreviations: &'a Abbreviations,
     sections: &'a Sections,
     strings_at: DebugStrOffsetsBase<usize>,
+    /// How many entries may still be looked at.
+    steps: Cell<usize>,
 }
 
 impl<'a> Unit<'a> {
-    fn entries(&self, at: Option<UnitOffset>) -> Result<EntriesRaw<'a, Slice<'a>>, gimli::Error> {
-        self.header.entries_raw(self.abbreviations, at)
+    fn entries(&self, at: Option<UnitOffset>) -> Result<EntriesRaw<'a, Slice<'a>>, DwarfError> {
+        Ok(self.header.entries_raw(self.abbreviations, at)?)
     }
 
-    fn entry(&self, at: UnitOffset) -> Result<Entry<'a>, gimli::Error> {
+    /// Counts an entry: hostile types may lead to the same ones from everywhere.
+    fn step(&self) -> Result<(), DwarfError> {
+        self.steps.set(self.steps.get().checked_sub(1).ok_or(DwarfError::Endless)?);
+        Ok(())
+    }
+
+    fn entry(&self, at: UnitOffset) -> Result<Entry<'a>, DwarfError> {
+        self.step()?;
         let mut entry = Entry::null();
         self.entries(Some(at))?.read_entry(&mut entry)?;
         Ok(entry)
     }
 
-    fn consider(&self, entry: &Entry<'a>, wanted: &Wanted, types: &mut Types) -> Result<(), gimli::Error> {
+    fn consider(&self, entry: &Entry<'a>, wanted: &Wanted, types: &mut Types) -> Result<(), DwarfError> {
         match entry.tag() {
             dw::DW_TAG_structure_type | dw::DW_TAG_union_type => {
                 if let Some(name) = self.wanted_name(entry, wanted.structures)
@@ -153,12 +185,17 @@ impl<'a> Unit<'a> {
 
     fn text(&self, entry: &Entry<'a>) -> Option<String> {
         let bytes = self.string(&entry.attr_value(dw::DW_AT_name)?)?;
-        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+        // Where the entry itself has the name, its NUL is taken off.
+        let end = bytes
+            .iter()
+            .take(MAX_NAME)
+            .position(|byte| *byte == 0)
+            .or((bytes.len() < MAX_NAME).then_some(bytes.len()))?;
         Some(String::from_utf8_lossy(&bytes[..end]).into_owned())
     }
 
     /// The type of `entry` behind typedefs and qualifiers; `None` where it lies in another unit.
-    fn plain_type(&self, entry: &Entry<'a>) -> Result<Option<Entry<'a>>, gimli::Error> {
+    fn plain_type(&self, entry: &Entry<'a>) -> Result<Option<Entry<'a>>, DwarfError> {
         let mut at = reference(entry, dw::DW_AT_type);
         for _ in 0..MAX_DEPTH {
             let Some(here) = at else { return Ok(None) };
@@ -175,18 +212,17 @@ impl<'a> Unit<'a> {
         Ok(None)
     }
 
-    fn composite(&self, entry: &Entry<'a>) -> Result<Option<Entry<'a>>, gimli::Error> {
+    fn composite(&self, entry: &Entry<'a>) -> Result<Option<Entry<'a>>, DwarfError> {
         let is_one = |found: &Entry<'a>| matches!(found.tag(), dw::DW_TAG_structure_type | dw::DW_TAG_union_type);
         Ok(self.plain_type(entry)?.filter(is_one))
     }
 
-    /// The children of `entry`, up to `room` of them.
+    /// The children of `entry`.
     fn children(
         &self,
         entry: &Entry<'a>,
-        room: &mut usize,
-        mut each: impl FnMut(&Entry<'a>, &mut usize) -> Result<(), gimli::Error>,
-    ) -> Result<(), gimli::Error> {
+        mut each: impl FnMut(&Entry<'a>) -> Result<(), DwarfError>,
+    ) -> Result<(), DwarfError> {
         if !entry.has_children() {
             return Ok(());
         }
@@ -195,20 +231,18 @@ impl<'a> Unit<'a> {
         entries.read_entry(&mut child)?;
         while entries.next_depth() > 0 && !entries.is_empty() {
             let depth = entries.next_depth();
-            let Some(left) = room.checked_sub(1) else { break };
-            *room = left;
+            self.step()?;
             if entries.read_entry(&mut child)? && depth == 1 {
-                each(&child, room)?;
+                each(&child)?;
             }
         }
         Ok(())
     }
 
-    fn structure(&self, entry: &Entry<'a>) -> Result<Structure, gimli::Error> {
+    fn structure(&self, entry: &Entry<'a>) -> Result<Structure, DwarfError> {
         let size = number(entry, dw::DW_AT_byte_size).unwrap_or(0);
         let mut members = BTreeMap::new();
-        let mut room = MAX_MEMBERS;
-        self.add_members(entry, (0, MAX_DEPTH), &mut room, &mut members)?;
+        self.add_members(entry, (0, MAX_DEPTH), &mut members)?;
         Ok(Structure { size, members })
     }
 
@@ -216,10 +250,9 @@ impl<'a> Unit<'a> {
         &self,
         of: &Entry<'a>,
         (base, depth): (u64, u32),
-        room: &mut usize,
         members: &mut BTreeMap<String, Member>,
-    ) -> Result<(), gimli::Error> {
-        self.children(of, room, |child, room| {
+    ) -> Result<(), DwarfError> {
+        self.children(of, |child| {
             if child.tag() != dw::DW_TAG_member {
                 return Ok(());
             }
@@ -233,7 +266,7 @@ impl<'a> Unit<'a> {
                 }
                 None => {
                     if let Some(inner) = self.composite(child)?.filter(|_| depth > 0) {
-                        self.add_members(&inner, (bit_offset, depth - 1), room, members)?;
+                        self.add_members(&inner, (bit_offset, depth - 1), members)?;
                     }
                 }
             }
@@ -242,13 +275,13 @@ impl<'a> Unit<'a> {
     }
 
     /// How many elements the array has that is the type of `entry`.
-    fn elements(&self, entry: &Entry<'a>) -> Result<Option<u64>, gimli::Error> {
+    fn elements(&self, entry: &Entry<'a>) -> Result<Option<u64>, DwarfError> {
         let Some(array) = self.plain_type(entry)?.filter(|found| found.tag() == dw::DW_TAG_array_type) else {
             return Ok(None);
         };
         let mut elements = None;
         let mut first = true;
-        self.children(&array, &mut MAX_MEMBERS.clone(), |child, _| {
+        self.children(&array, |child| {
             if child.tag() == dw::DW_TAG_subrange_type && std::mem::take(&mut first) {
                 let counted = || number(child, dw::DW_AT_upper_bound)?.checked_add(1);
                 elements = number(child, dw::DW_AT_count).or_else(counted);
@@ -258,9 +291,9 @@ impl<'a> Unit<'a> {
         Ok(elements)
     }
 
-    fn enumerators(&self, entry: &Entry<'a>) -> Result<BTreeMap<String, i64>, gimli::Error> {
+    fn enumerators(&self, entry: &Entry<'a>) -> Result<BTreeMap<String, i64>, DwarfError> {
         let mut all = BTreeMap::new();
-        self.children(entry, &mut MAX_MEMBERS.clone(), |child, _| {
+        self.children(entry, |child| {
             if child.tag() == dw::DW_TAG_enumerator
                 && let Some(name) = self.text(child)
                 && let Some(value) = child.attr_value(dw::DW_AT_const_value).as_ref().and_then(enumerator_value)
@@ -309,5 +342,65 @@ fn bit_offset(member: &Entry<'_>) -> Option<u64> {
             bits.checked_add(storage.checked_sub(from_top.checked_add(size)?)?)
         }
         _ => Some(bits),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A unit of DWARF 4 and its abbreviations: a unit, a structure, and a member without a name of a type by reference.
+    fn sections() -> Sections {
+        let abbrev = [
+            &[1, 0x11, 1, 0, 0][..],
+            // DW_TAG_structure_type: DW_AT_name (string), DW_AT_byte_size (data1)
+            &[2, 0x13, 1, 0x03, 0x08, 0x0b, 0x0b, 0, 0],
+            // DW_TAG_member: DW_AT_type (ref4), DW_AT_data_member_location (data1)
+            &[3, 0x0d, 0, 0x49, 0x13, 0x38, 0x0b, 0, 0],
+            // The same with a name.
+            &[4, 0x0d, 0, 0x03, 0x08, 0x49, 0x13, 0x38, 0x0b, 0, 0],
+            &[0],
+        ];
+        Sections { abbrev: abbrev.concat(), ..Sections::default() }
+    }
+
+    fn unit(entries: &[u8]) -> Vec<u8> {
+        let body = [&[4, 0, 0, 0, 0, 0, 8, 1][..], entries, &[0]].concat();
+        [&(body.len() as u32).to_le_bytes()[..], &body].concat()
+    }
+
+    fn types(unit: &[u8]) -> Result<Types, DwarfError> {
+        unit_types(unit, &sections(), &Wanted::KERNEL).map(Types::settled)
+    }
+
+    /// Where the first entry of a unit lies that is not the unit's own.
+    const FIRST: u8 = 12;
+
+    #[test]
+    fn names_in_entries_and_in_tables_are_read() {
+        let entries = [&[2][..], b"page\0", &[64, 4], b"lru\0", &[FIRST, 0, 0, 0, 8, 0]].concat();
+        let types = types(&unit(&entries)).unwrap();
+        assert_eq!((types.size("page"), types.offset("page", "lru")), (Some(64), Some(8)));
+    }
+
+    #[test]
+    fn structures_inside_themselves_end() {
+        let member = [3, FIRST, 0, 0, 0, 8];
+        let entries = [&[2][..], b"page\0", &[64], &member, &member, &member, &[0]].concat();
+        assert_eq!(types(&unit(&entries)).unwrap_err(), DwarfError::Endless);
+    }
+
+    #[test]
+    fn every_unit_that_is_cut_short_is_refused_or_says_less() {
+        let entries = [&[2][..], b"page\0", &[64, 4], b"lru\0", &[FIRST, 0, 0, 0, 8, 0]].concat();
+        let whole = unit(&entries);
+        for len in 0..whole.len() {
+            let _ = types(&whole[..len]);
+            let mut bytes = whole.clone();
+            for value in [0, 0x7f, 0x80, 0xff] {
+                bytes[len] = value;
+                let _ = types(&bytes);
+            }
+        }
     }
 }

@@ -15,14 +15,17 @@ use std::{
 
 use object::{
     Object as _, ObjectSection as _, ReadCache,
-    elf::{ELFCOMPRESS_ZLIB, ELFCOMPRESS_ZSTD, EM_X86_64, FileHeader64, SHF_COMPRESSED, Sym64},
+    elf::{
+        ELFCOMPRESS_ZLIB, ELFCOMPRESS_ZSTD, EM_X86_64, FileHeader64, SHF_COMPRESSED, SHN_UNDEF, STB_LOCAL, STT_FUNC,
+        STT_NOTYPE, STT_OBJECT, Sym64,
+    },
     endian::LittleEndian,
     read::elf::ElfFile,
 };
 
 use super::{
     Btf, Types, Wanted,
-    dwarf::{Sections, unit_types},
+    dwarf::{DwarfError, Sections, unit_types},
 };
 use crate::error::{Error, Result};
 
@@ -32,6 +35,8 @@ const MAX_UNIT: u64 = 1 << 30;
 const MAX_HELD: u64 = 256 << 20;
 /// `Elf64_Sym`
 const SYMBOL: usize = size_of::<Sym64<LittleEndian>>();
+/// Larger units are not handed on: then at most one is in memory, besides so many small ones.
+const LARGE_UNIT: usize = 16 << 20;
 /// Units on their way to a worker.
 const WAITING: usize = 4;
 
@@ -155,22 +160,31 @@ impl Vmlinux {
         if self.sections.contains_key(".BTF") { self.held(".BTF").map(Some) } else { Ok(None) }
     }
 
-    /// The link addresses of `names`; what is not there is left out.
+    /// The link addresses of `names`; what is not there is left out, and so is what several files of the kernel have a variable
+    /// of their own for, unless one of them is the kernel's.
     ///
     /// # Errors
     /// The symbol table cannot be read.
     pub fn symbols(&self, names: &[&str]) -> Result<BTreeMap<String, u64>> {
         let (table, strings) = (self.held(".symtab")?, self.held(".strtab")?);
-        let mut found = BTreeMap::new();
+        let mut found: BTreeMap<String, (bool, Option<u64>)> = BTreeMap::new();
         let (symbols, _) = object::pod::slice_from_bytes::<Sym64<LittleEndian>>(&table, table.len() / SYMBOL)
             .map_err(|()| not_a_vmlinux(&self.path, "its symbol table cannot be read"))?;
         for symbol in symbols {
             let name = strings.get(symbol.st_name.get(LittleEndian) as usize..).unwrap_or_default();
-            if let Some(name) = names.iter().find(|wanted| super::is_string(name, wanted)) {
-                found.insert((*name).to_owned(), symbol.st_value.get(LittleEndian));
+            let Some(name) = names.iter().find(|wanted| super::is_string(name, wanted)) else { continue };
+            let is_place = matches!(symbol.st_type(), STT_NOTYPE | STT_OBJECT | STT_FUNC);
+            if !is_place || symbol.st_shndx.get(LittleEndian) == SHN_UNDEF {
+                continue;
+            }
+            let (is_global, address) = (symbol.st_bind() != STB_LOCAL, symbol.st_value.get(LittleEndian));
+            match found.get_mut(*name) {
+                Some(known) if known.0 == is_global && known.1 != Some(address) => known.1 = None,
+                Some(known) if known.0 >= is_global => {}
+                _ => _ = found.insert((*name).to_owned(), (is_global, Some(address))),
             }
         }
-        Ok(found)
+        Ok(found.into_iter().filter_map(|(name, (_, address))| Some((name, address?))).collect())
     }
 
     /// What its DWARF says of `wanted`, read by `threads` threads.
@@ -193,23 +207,17 @@ impl Vmlinux {
                 scope.spawn(move || {
                     let mut own = Ok(Types::default());
                     for unit in receive {
-                        match (unit_types(&unit, sections, wanted), &mut own) {
-                            (Ok(types), Ok(own)) => own.join(types),
-                            (Err(error), Ok(_)) => own = Err(error),
-                            (_, Err(_)) => {}
-                        }
+                        join(&mut own, unit_types(&unit, sections, wanted));
                     }
-                    let mut found = found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    match (own, &mut *found) {
-                        (Ok(types), Ok(all)) => all.join(types),
-                        (Err(error), Ok(_)) => *found = Err(error),
-                        (_, Err(_)) => {}
-                    }
+                    join(&mut found.lock().unwrap_or_else(std::sync::PoisonError::into_inner), own);
                 });
             }
             drop(receive);
             while let Some(unit) = units.next(&self.path)? {
-                if send.send(unit).is_err() {
+                if unit.len() > LARGE_UNIT {
+                    let types = unit_types(&unit, &sections, wanted);
+                    join(&mut found.lock().unwrap_or_else(std::sync::PoisonError::into_inner), types);
+                } else if send.send(unit).is_err() {
                     break;
                 }
             }
@@ -280,6 +288,15 @@ impl Vmlinux {
         Error::input(format!("cannot read the section {name} of {}", self.path.display()))
             .because(crate::error::plain_io(error))
             .next_step("the file is damaged: copy or install it again")
+    }
+}
+
+/// Adds what other units say. The first error counts.
+fn join(all: &mut std::result::Result<Types, DwarfError>, more: std::result::Result<Types, DwarfError>) {
+    match (more, &mut *all) {
+        (Ok(more), Ok(all)) => all.join(more),
+        (Err(error), Ok(_)) => *all = Err(error),
+        (_, Err(_)) => {}
     }
 }
 
@@ -358,5 +375,5 @@ pub fn read_btf(path: &Path, wanted: &Wanted) -> Result<Types> {
     let file = File::open(path).map_err(|error| Error::io(path, "open", &error).next_step("check the path"))?;
     let mut bytes = Vec::new();
     file.take(super::btf::MAX_BTF).read_to_end(&mut bytes).map_err(|error| bad(crate::error::plain_io(&error)))?;
-    Btf::parse(&bytes).map(|btf| btf.types(wanted)).map_err(|error| bad(error.to_string()))
+    Btf::parse(&bytes).and_then(|btf| btf.types(wanted)).map_err(|error| bad(error.to_string()))
 }

@@ -55,15 +55,21 @@ impl<'a> Run<'a> {
                 .because(format!("it is no part of a split dump: {}", source.describe()))
                 .next_step("use 'vdump convert' to write it as a kdump-compressed dump"));
         }
-        let mut info = known::read(source, &job.knowing)?;
+        let mut unsure = Vec::new();
+        let mut info = known::read(source, &job.knowing, &mut unsure)?;
+        if let Some(first) = unsure.first().filter(|_| job.strict) {
+            return Err(Error::input("cannot be sure of the kernel's layout").because(first).next_step(
+                "give a vmlinux or a layout file with its BUILD-ID; without --strict the file is believed",
+            ));
+        }
         let page_shift = facts::page_shift(source, info.as_ref())?;
         if job.strict {
             check_whole(source, page_shift)?;
         }
         let budget = budget::fit(job, source, page_shift)?;
-        let mut warnings = [job.tried.as_slice(), source.remarks()].concat();
+        let mut warnings = [job.tried.as_slice(), source.remarks(), unsure.as_slice()].concat();
         if let Some(info) = info.as_mut().filter(|_| !job.keep_all) {
-            known::complete(source, info);
+            known::complete(source, info, budget.limit);
             warnings.extend(known::contradictions(info, job.strict)?);
         }
         let kernel = if job.keep_all { None } else { kernel(job.level, source, info.as_ref(), &mut warnings)? };

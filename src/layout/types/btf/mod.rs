@@ -25,6 +25,9 @@ pub enum BtfError {
     /// More types than any kernel has.
     #[error("it has more than {MAX_TYPES} types")]
     TooLarge,
+    /// More to go through than any kernel has.
+    #[error("it defines the kernel's structures over and over")]
+    Endless,
 }
 
 /// Debian's 6.12 has 130 000.
@@ -32,6 +35,10 @@ const MAX_TYPES: usize = 4 << 20;
 /// The largest BTF believed, bytes; Debian's 6.12 has 4.7 million.
 pub const MAX_BTF: u64 = 64 << 20;
 const MAGIC: u16 = 0xeb9f;
+/// Members and enumerators of all that is asked for, each definition anew; Debian's 6.12 has 2000.
+const MAX_STEPS: usize = 4 * MAX_MEMBERS;
+/// The longest name believed, bytes: `KSYM_NAME_LEN`.
+const MAX_NAME: usize = 512;
 /// `struct btf_header` up to `str_len`.
 const HEADER: usize = 24;
 /// `struct btf_type`.
@@ -122,23 +129,27 @@ impl<'a> Btf<'a> {
     }
 
     /// What there is of `wanted`.
-    #[must_use]
-    pub fn types(&self, wanted: &Wanted) -> Types {
+    ///
+    /// # Errors
+    /// [`BtfError::Endless`]
+    pub fn types(&self, wanted: &Wanted) -> Result<Types, BtfError> {
         let mut types = Types::default();
+        let mut steps = MAX_STEPS;
         for at in &self.starts {
             let Some(found) = self.next(*at as usize) else { continue };
             let Some(name) = self.name(found.name).filter(|name| !name.is_empty()) else { continue };
             match found.kind {
                 kind::STRUCT | kind::UNION if wanted.structures.contains(&name) => {
-                    types.add_structure(name, self.structure(found));
+                    types.add_structure(name, self.structure(found, &mut steps)?);
                 }
                 // Some are known by a typedef only: atomic_long_t, nodemask_t.
                 kind::TYPEDEF if wanted.structures.contains(&name) => {
                     if let Some(inner) = self.composite(found.size).filter(|inner| self.is_anonymous(*inner)) {
-                        types.add_structure(name, self.structure(inner));
+                        types.add_structure(name, self.structure(inner, &mut steps)?);
                     }
                 }
                 kind::ENUM | kind::ENUM64 if wanted.enums.contains(&name) => {
+                    take(&mut steps, found.count)?;
                     types.add_enum(name, self.enumerators(found));
                 }
                 kind::VAR if wanted.arrays.contains(&name) => {
@@ -149,7 +160,7 @@ impl<'a> Btf<'a> {
                 _ => {}
             }
         }
-        types.settled()
+        Ok(types.settled())
     }
 
     fn next(&self, at: usize) -> Option<Type> {
@@ -171,7 +182,7 @@ impl<'a> Btf<'a> {
 
     fn name(&self, offset: u32) -> Option<&'a str> {
         let rest = self.strings.get(offset as usize..)?;
-        let end = rest.iter().position(|byte| *byte == 0)?;
+        let end = rest.iter().take(MAX_NAME).position(|byte| *byte == 0)?;
         std::str::from_utf8(&rest[..end]).ok()
     }
 
@@ -201,31 +212,31 @@ impl<'a> Btf<'a> {
         u32_at(self.types, found.at + TYPE + 8).map(u64::from)
     }
 
-    fn structure(&self, found: Type) -> Structure {
+    fn structure(&self, found: Type, steps: &mut usize) -> Result<Structure, BtfError> {
         let mut members = BTreeMap::new();
-        let mut room = MAX_MEMBERS;
-        self.add_members(found, (0, MAX_DEPTH), &mut room, &mut members);
-        Structure { size: found.size.into(), members }
+        self.add_members(found, (0, MAX_DEPTH), steps, &mut members)?;
+        // One more, so that empty ones end too.
+        take(steps, 1)?;
+        Ok(Structure { size: found.size.into(), members })
     }
 
     fn add_members(
         &self,
         of: Type,
         (base, depth): (u64, u32),
-        room: &mut usize,
+        steps: &mut usize,
         members: &mut BTreeMap<String, Member>,
-    ) {
+    ) -> Result<(), BtfError> {
         for index in 0..of.count {
-            let Some(left) = room.checked_sub(1) else { return };
-            *room = left;
+            take(steps, 1)?;
             let at = of.at + TYPE + index * 12;
             let word = |index: usize| u32_at(self.types, at + index * 4);
-            let (Some(name), Some(id), Some(offset)) = (word(0), word(1), word(2)) else { return };
+            let (Some(name), Some(id), Some(offset)) = (word(0), word(1), word(2)) else { break };
             let bit_offset = base + u64::from(if of.flag { offset & 0x00ff_ffff } else { offset });
             match self.name(name) {
                 Some("") => {
                     if let Some(inner) = self.composite(id).filter(|_| depth > 0) {
-                        self.add_members(inner, (bit_offset, depth - 1), room, members);
+                        self.add_members(inner, (bit_offset, depth - 1), steps, members)?;
                     }
                 }
                 Some(name) => {
@@ -236,6 +247,7 @@ impl<'a> Btf<'a> {
                 None => {}
             }
         }
+        Ok(())
     }
 
     fn enumerators(&self, of: Type) -> BTreeMap<String, i64> {
@@ -278,6 +290,15 @@ impl Type {
     }
 }
 
+/// Counts what is gone through: hostile types may lead to the same members from everywhere.
+fn take(steps: &mut usize, count: usize) -> Result<(), BtfError> {
+    *steps = steps.checked_sub(count).ok_or(BtfError::Endless)?;
+    Ok(())
+}
+
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..at.checked_add(4)?)?.try_into().ok().map(u32::from_le_bytes)
 }
+
+#[cfg(test)]
+mod tests;
