@@ -236,11 +236,15 @@ impl Target {
         self.temporary = true;
     }
 
+    /// Whether the file stays when it is given up: one under a name that the caller chose does, wanted or not.
+    #[must_use]
+    pub fn stays(&self, keep: bool) -> bool {
+        keep || !self.temporary
+    }
+
     /// Gives up; returns the working name if the file stays.
     pub fn abandon(&mut self, keep: bool) -> Option<PathBuf> {
-        if keep {
-            self.temporary = false;
-        }
+        self.temporary = !self.stays(keep);
         if self.temporary {
             return None;
         }
