@@ -217,13 +217,16 @@ fn time(input: usize, bytes: &[u8], layout: &Layout, findings: &mut Findings) {
     });
 }
 
+/// Takes a sub header out of its bytes.
+type Parse = fn(&[u8]) -> Option<SubHeader>;
+
 /// Takes what the version has of the sub header. Gives its number of page frames.
 fn sub_header(opened: &Opened, head: &mut Head, findings: &mut Findings) -> Option<u64> {
     if head.version == 0 || head.diskdump {
         return None;
     }
     let (input, store) = (opened.input, opened.store.as_ref());
-    let (size, parse): (_, fn(&[u8]) -> Option<SubHeader>) = match head.machine.as_str() {
+    let (size, parse): (usize, Parse) = match head.machine.as_str() {
         _ if !head.narrow => (size_of::<SubHeader>(), |bytes| SubHeader::read_from_bytes(bytes).ok()),
         machine if machine.starts_with('i') && machine.ends_with("86") => {
             (size_of::<PackedSubHeader>(), |bytes| Some(PackedSubHeader::read_from_bytes(bytes).ok()?.widen()))
