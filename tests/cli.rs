@@ -219,7 +219,7 @@ fn scripts_may_call_it_makedumpfile() {
         fs::remove_file(out).unwrap();
         fs::remove_file(own).unwrap();
     }
-    for refused in ["--split -d 31", "--no-such-option"] {
+    for refused in ["-X -d 31", "--split -d 31", "--no-such-option"] {
         let (run, out) = called(refused, "refused");
         assert_eq!(run.code(), Some(2), "{refused}: {}", run.stderr);
         assert!(!out.exists());

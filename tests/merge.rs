@@ -157,6 +157,8 @@ fn what_cannot_be_merged_is_named() {
     }
     let to_pipe = merge(&[], &parts, Path::new("-"));
     assert_eq!((to_pipe.code(), to_pipe.stdout.as_str()), (Some(2), ""), "{}", to_pipe.stderr);
+    let unseen = merge(&["--strict"], &["-".into()], &out);
+    assert!(unseen.code() == Some(2) && unseen.stderr.contains("--strict"), "{unseen:?}");
     let own = merge(&[], &parts, &parts[1]);
     assert!(own.code() == Some(2) && own.stderr.contains("is the input"), "{own:?}");
 }
@@ -250,6 +252,7 @@ fn broken_streams_leave_what_came() {
         assert_eq!(run.code(), Some(1), "{what}: {run:?}");
         assert!(run.stderr.lines().count() == 1 && run.stderr.contains(says), "{what}: {}", run.stderr);
         assert!(!out.exists() && left.exists() == stays, "{what}");
+        assert!(run.stderr.contains("out-incomplete") == stays, "{what}: {}", run.stderr);
         let _ = fs::remove_file(&left);
     }
     fs::write(&out, "precious").unwrap();

@@ -31,13 +31,14 @@ fn folders_that_take_no_file() {
         assert!(run.stderr.contains("Read-only file system"), "{}", run.stderr);
     }
     fs::write(dir.path().join("a-file"), "").unwrap();
-    for out in ["no-such-folder/out", "a-file/out", "mounted"] {
+    for out in ["no-such-folder/out", "a-file/out", "mounted", "mounted/", "new/", "new/."] {
         fs::create_dir_all(dir.path().join("mounted")).unwrap();
         let run = filter(&[], &fixture.path, &dir.path().join(out));
         one_line(&run, 1);
         assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
         assert!(run.stderr.contains(out), "does not name {out}: {}", run.stderr);
     }
+    assert!(!names(dir.path()).iter().any(|name| name.starts_with("new")));
     assert_eq!(names(&dir.path().join("mounted")), [""; 0]);
 }
 

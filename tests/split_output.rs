@@ -313,6 +313,32 @@ fn levels_are_tried_one_after_the_other() {
 }
 
 #[test]
+fn a_dry_run_knows_the_limit() {
+    let dir = temp_dir();
+    let fixture = full_of_kernel(dir.path());
+    let dry = |words: &[&str]| {
+        let run =
+            run(vdump().args(["filter", "--dry-run", "--json", "-c", "none"]).args(words).arg(&fixture.path)).ok();
+        let report: Value = serde_json::from_str(&run.stdout).unwrap();
+        (
+            report["dump_level"].as_u64().unwrap(),
+            report["warnings"].to_string(),
+            report["bytes_written"].as_u64().unwrap(),
+        )
+    };
+    let (all, kernel) = (dry(&["-d", "0"]).2, dry(&["-d", "31"]).2);
+    assert!(kernel < all);
+    let between = ((all + kernel) / 2).to_string();
+    let (level, warnings, _) = dry(&["-d", "0,31", "--limit", &between]);
+    assert!(level == 31 && warnings.contains("trying level 31") && !warnings.contains("would end"), "{warnings}");
+    let half = (kernel / 2).to_string();
+    let (level, warnings, _) = dry(&["-d", "0,31", "--limit", &half]);
+    assert!(level == 31 && warnings.contains("would end there, incomplete"), "{warnings}");
+    assert!(!dry(&["-d", "31", "--split", "3", "--limit", &half]).1.contains("would end"));
+    assert!(dry(&["-d", "0,31"]).1.contains("without --limit"));
+}
+
+#[test]
 fn a_dry_run_counts_every_parts_headers() {
     let dir = temp_dir();
     let fixture = Machine::small(era("6.12")).build(dir.path());

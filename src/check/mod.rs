@@ -87,3 +87,41 @@ impl Check<'_> {
         Err(Error::new(crate::error::Kind::Interrupted, "stopped before the whole dump was checked"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, atomic::AtomicBool};
+
+    use zerocopy::{FromZeros as _, IntoBytes as _};
+
+    use super::*;
+    use crate::{
+        format::{
+            diskdump::{Header, SIGNATURE, SubHeader, VERSION},
+            flattened::{Record, header},
+        },
+        report::Mode,
+    };
+
+    /// A few KiB of a stream stand for the bitmaps of 2^47 page frames.
+    #[test]
+    fn bitmaps_of_any_size_take_no_memory() {
+        let mut head = Header::new_zeroed();
+        (head.signature, head.header_version) = (SIGNATURE, VERSION.into());
+        (head.block_size, head.sub_hdr_size) = ((64 << 10).into(), 1.into());
+        (head.bitmap_blocks, head.max_mapnr) = (u32::MAX.into(), u32::MAX.into());
+        let sub = SubHeader { max_mapnr_64: (1 << 47).into(), ..SubHeader::default() };
+        let mut front = head.as_bytes().to_vec();
+        front.resize(64 << 10, 0);
+        front.extend(sub.as_bytes());
+        let record =
+            |offset, bytes: &[u8]| [&Record::Data { offset, len: bytes.len() as u64 }.encode()[..], bytes].concat();
+        let stream = [header(), record(0, &front), record(1 << 60, b"end"), Record::End.encode().to_vec()].concat();
+        let room = tempfile::tempdir().unwrap();
+        let path = room.path().join("stream");
+        std::fs::write(&path, stream).unwrap();
+        let progress = Progress::new(Mode::None, 4096, Arc::new(AtomicBool::new(false)));
+        let error = check(&[path], 1, 64 << 20, &progress).unwrap_err();
+        assert_eq!(error.kind(), crate::error::Kind::Memory, "{error}");
+    }
+}

@@ -251,6 +251,10 @@ impl Line {
         if let Some(special) = self.special {
             return Ok(special);
         }
+        if self.dry_run && (self.write_layout.is_some() || self.dmesg || self.reassemble || self.rearrange) {
+            return Err(Error::new(Kind::Usage, "--dry-run and --check-params cannot be honoured here")
+                .because("-g, -R, --dump-dmesg and --reassemble always write"));
+        }
         if let Some(output) = self.write_layout {
             let vmlinux = self.knowing.vmlinux.ok_or_else(|| usage("-g needs the VMLINUX to read (-x)"))?;
             let (output, force) = (Some(output), self.force);
@@ -453,6 +457,10 @@ mod tests {
             "-F --split in",
             "-d 32 in out",
             "-q in out",
+            "--dry-run --reassemble a b out",
+            "--check-params -R out",
+            "--dump-dmesg --dry-run in log",
+            "--dry-run -g out -x vmlinux",
             "--no in out",
             "--nonsense in out",
             "--help=1",

@@ -222,7 +222,8 @@ pub struct Merge {
     #[arg(long)]
     pub force: bool,
 
-    /// Decompress every page to see whether it is whole, and fail where one is not; otherwise pages are copied unseen
+    /// Decompress every page to see whether it is whole, and fail where one is not; otherwise pages are copied unseen.
+    /// Not with '-'
     #[arg(long)]
     pub strict: bool,
 }

@@ -27,6 +27,11 @@ pub(super) fn run(merge: &Merge) -> Result<()> {
             if standard_input(output) {
                 return Err(to_a_pipe());
             }
+            if merge.strict {
+                return Err(Error::new(Kind::Usage, "cannot look into the pages of a stream")
+                    .because("they are written as they come")
+                    .next_step("leave out --strict, and ask 'vdump check' when the dump is there"));
+            }
             rearrange(merge)
         }
         [inputs @ .., _] if inputs.iter().any(standard_input) => {
@@ -59,6 +64,7 @@ struct Rearranged {
 const BLOCK: usize = 1 << 20;
 /// How long a stalled stream may keep us from seeing that somebody wants to stop, milliseconds.
 const PATIENCE: i64 = 200;
+const DAMAGED: &str = "the stream was cut short or damaged on its way: send it again";
 
 /// Writes each record where it belongs, as it comes: what a later one has again is overwritten, as `makedumpfile -R` does it.
 fn rearrange(merge: &Merge) -> Result<()> {
@@ -73,9 +79,13 @@ fn rearrange(merge: &Merge) -> Result<()> {
     let done = copy(&mut stream, &mut target, &mut found).and_then(|()| target.finish());
     if let Err(error) = done {
         let keep = if error.kind() == Kind::Interrupted { stop.keeps_partial() } else { found.records > 0 };
-        return Err(match target.abandon(keep) {
-            Some(partial) => error.or_next_step(format!("{} has what came until then", partial.display())),
-            None => error.or_next_step("no dump was written"),
+        let left = match target.abandon(keep) {
+            Some(partial) => format!("{} has what came until then", partial.display()),
+            None => "no dump was written".to_owned(),
+        };
+        return Err(match error.kind() {
+            Kind::Input => error.next_step(format!("{DAMAGED}; {left}")),
+            _ => error.or_next_step(left),
         });
     }
     found.bytes_read = stream.at;
@@ -149,9 +159,7 @@ fn copy(stream: &mut Stream<'_>, target: &mut Target, found: &mut Rearranged) ->
 }
 
 fn broken(cause: String) -> Error {
-    Error::input("cannot put the flattened dump on standard input in order")
-        .because(cause)
-        .next_step("the stream was cut short or damaged on its way: send it again")
+    Error::input("cannot put the flattened dump on standard input in order").because(cause)
 }
 
 /// Standard input, read once from its start to its end.
@@ -184,6 +192,7 @@ impl<'a> Stream<'a> {
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x04, 0x22, 0x4d, 0x18, ..] => {
                 "decompress it first: zstd -dc or lz4 -dc stream | vdump merge - vmcore"
             }
+            [b'm', ..] => DAMAGED,
             _ => "give what 'makedumpfile -F' or 'vdump filter INPUT -' writes",
         };
         Err(broken("it does not begin like one".to_owned()).next_step(next))

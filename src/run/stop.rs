@@ -39,8 +39,9 @@ impl Stop {
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             // In this order: the shutdown acts only on a signal that finds the flag set already.
             flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&self.wanted))?;
-            flag::register(signal, Arc::clone(&self.wanted))?;
+            // Whoever sees the flag sees which signal set it.
             flag::register_usize(signal, Arc::clone(&self.signal), signal as usize)?;
+            flag::register(signal, Arc::clone(&self.wanted))?;
         }
         flag::register(SIGXFSZ, Arc::default())?;
         Ok(())

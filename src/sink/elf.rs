@@ -108,7 +108,7 @@ impl Sink for ElfSink {
 
     /// What stays shows the pages that were written, and no others: headers that promised more would show zeros for them.
     fn abandon(&mut self, keep: bool) -> Option<std::path::PathBuf> {
-        if keep {
+        if self.target.stays(keep) {
             let end = self.plan.cut(self.next_pfn, self.page_shift);
             let _ = self.write_headers(FLAG_INCOMPLETE);
             let _ = self.target.set_len(end);
@@ -118,5 +118,34 @@ impl Sink for ElfSink {
 
     fn discard(&mut self) {
         self.target.discard();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vdump_filters::PfnRange;
+
+    use super::*;
+    use crate::{bitmap::PageBitmap, pipeline::PackedPage, source::Load};
+
+    /// Ctrl-C keeps nothing, but a file under a name that the caller chose stays: then it must not promise what is not there.
+    #[test]
+    fn what_stays_unasked_promises_nothing_either() {
+        let room = tempfile::tempdir().unwrap();
+        let mut kept = PageBitmap::new(100);
+        kept.fill(PfnRange::new(0, 100), true);
+        for (name, stays) in [("core-incomplete", true), ("other", false)] {
+            let memory = Load { offset: 0x1000, vaddr: 0, paddr: 0, filesz: 100 << 12, memsz: 100 << 12 };
+            let plan = ElfPlan::make(&kept, &PageBitmap::new(100), &[memory], 8, 12).unwrap();
+            let end = plan.offset_of(2, 12).unwrap();
+            let target = Target::create(&room.path().join(name), false, &[]).unwrap();
+            let mut sink = ElfSink::create(target, plan, object::elf::EM_X86_64, &[0; 8], 12).unwrap();
+            let page = |pfn| PackedPage { pfn, fate: Fate::Stored { len: 4096, flags: 0 } };
+            let batch = PackedBatch { pages: vec![page(0), page(1)], data: vec![7; 8192], ..PackedBatch::default() };
+            sink.commit(&batch).unwrap();
+            let left = sink.abandon(false);
+            assert_eq!(left.is_some(), stays, "{name}");
+            assert!(left.is_none_or(|path| std::fs::metadata(path).unwrap().len() == end));
+        }
     }
 }

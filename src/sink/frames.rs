@@ -88,7 +88,7 @@ impl Sink for FrameSink {
     /// What stays is a prefix of the core, with the table of the frames that it has.
     fn abandon(&mut self, keep: bool) -> Option<std::path::PathBuf> {
         let keep = keep && self.table.as_ref().is_none_or(|table| !table.is_empty());
-        if keep {
+        if self.stream.stays(keep) {
             self.end_early();
         }
         self.stream.abandon(keep)

@@ -131,6 +131,12 @@ impl Stream {
         }
     }
 
+    /// Whether the file stays when it is given up.
+    #[must_use]
+    pub fn stays(&self, keep: bool) -> bool {
+        matches!(&self.output, Output::File(target) if target.stays(keep))
+    }
+
     /// Gives up; returns the file's name if it stays.
     pub fn abandon(&mut self, keep: bool) -> Option<PathBuf> {
         match &mut self.output {

@@ -5,7 +5,10 @@
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io,
-    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+    },
     path::{Path, PathBuf},
 };
 
@@ -233,11 +236,15 @@ impl Target {
         self.temporary = true;
     }
 
+    /// Whether the file stays when it is given up: one under a name that the caller chose does, wanted or not.
+    #[must_use]
+    pub fn stays(&self, keep: bool) -> bool {
+        keep || !self.temporary
+    }
+
     /// Gives up; returns the working name if the file stays.
     pub fn abandon(&mut self, keep: bool) -> Option<PathBuf> {
-        if keep {
-            self.temporary = false;
-        }
+        self.temporary = !self.stays(keep);
         if self.temporary {
             return None;
         }
@@ -334,6 +341,12 @@ fn work_name(name: &Path) -> Result<PathBuf> {
             .because("it names no file")
             .next_step("name a file that does not exist yet"));
     };
+    // "vmcore/" has this file name for us, but rename(2) would refuse it when all is written.
+    if !name.as_os_str().as_bytes().ends_with(file_name.as_bytes()) {
+        return Err(Error::new(Kind::Output, format!("cannot create {}", name.display()))
+            .because("it is the name of a directory")
+            .next_step("name a file in it, for example vmcore"));
+    }
     let mut work = file_name.to_owned();
     if !work.to_string_lossy().ends_with(SUFFIX) {
         work.push(SUFFIX);
@@ -420,7 +433,7 @@ mod tests {
 
     #[test]
     fn names_without_a_file_are_refused() {
-        for name in ["/", "..", ""] {
+        for name in ["/", "..", "", "new/", "new/."] {
             assert!(Target::create(Path::new(name), false, &[]).is_err(), "{name}");
         }
     }

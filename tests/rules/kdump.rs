@@ -220,6 +220,9 @@ pub fn sets() -> Vec<Broken> {
     let elsewhere = elsewhere.split(&[64, 128, 5000]).swap_remove(1);
     let mut backwards = ours();
     backwards[1][4096 + 80..4096 + 88].copy_from_slice(&900u64.to_le_bytes());
+    // Dumped frames lie between its end and its start.
+    let mut far = ours();
+    far[0][4096 + 80..4096 + 88].copy_from_slice(&100u64.to_le_bytes());
     let mut moved = ours();
     let notes = u64::from_le_bytes(moved[2][4096 + 48..4096 + 56].try_into().unwrap());
     let size = u64::from_le_bytes(moved[2][4096 + 56..4096 + 64].try_into().unwrap()) as usize;
@@ -245,6 +248,7 @@ pub fn sets() -> Vec<Broken> {
         broken("another bitmap", &["split-bitmaps"], swap(1, elsewhere)),
         broken("one that overlaps", &["split-overlap"], swap(1, parts(&[64, 192, 5000]).swap_remove(1))),
         broken("one that runs backwards", &["kdump-range", "split-covers", "split-overlap"], backwards),
+        broken("pages backwards", &["kdump-range", "split-covers", "split-overlap"], far),
         broken("a whole dump among parts", &["split-part"], [ours(), vec![plain().build().0]].concat()),
         broken("other notes", &["split-notes"], moved),
         broken("an odd start", &["split-start"], unaligned),

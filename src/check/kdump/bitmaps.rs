@@ -7,7 +7,8 @@ use super::{
     Part,
 };
 use crate::{
-    error::Result,
+    error::{Error, Kind, Result},
+    report::human_bytes,
     source::store::{StoreError, StoreReader},
 };
 
@@ -28,6 +29,7 @@ pub(super) fn check(check: &Check<'_>, part: &Part<'_>, findings: &mut Findings)
     }) {
         return Ok(Vec::new());
     }
+    room(check, part)?;
     let (mut first, mut second) = (store.reader(), store.reader());
     let (mut ranks, mut count, mut at) = (Vec::new(), 0u64, 0);
     while at < len {
@@ -56,6 +58,18 @@ pub(super) fn check(check: &Check<'_>, part: &Part<'_>, findings: &mut Findings)
     findings.must(Rule::KdumpPages, count > 0, || part.place("no bit is set").at(head.bitmap2));
     tail(part, first.as_mut(), findings);
     Ok(ranks)
+}
+
+/// Whether the counts fit in memory: a sparse file may claim bitmaps of any size.
+fn room(check: &Check<'_>, part: &Part<'_>) -> Result<()> {
+    let needed = (part.head.frames / GROUP + 2) * size_of::<u64>() as u64;
+    if needed <= check.memory {
+        return Ok(());
+    }
+    let cause = format!("{:#x} page frames take {}", part.head.frames, human_bytes(needed));
+    Err(Error::new(Kind::Memory, format!("cannot check {}", part.opened.path.display()))
+        .because(format!("{cause}, and {} may be used", human_bytes(check.memory)))
+        .next_step("if a machine can be that large, check its dump on one with more memory"))
 }
 
 /// The bits past the last frame, up to the end of the block.

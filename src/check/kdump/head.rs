@@ -2,10 +2,15 @@
 //!
 //! Knows where each field lies, and what cannot be true. Must not read bitmaps or pages. The [`Head`] leads to those.
 
+use zerocopy::{FromBytes as _, little_endian::U64};
+
 use super::super::{Findings, layers::Opened, rule::Place, rules::Rule};
 use crate::{
     error::{Error, Result},
-    format::diskdump::{SIGNATURE_DISKDUMP, UTS_LEN, VERSION},
+    format::{
+        diskdump::{SIGNATURE_DISKDUMP, SubHeader, UTS_LEN, VERSION},
+        diskdump32::{PackedSubHeader, PaddedSubHeader},
+    },
     source::store::read_all,
 };
 
@@ -13,8 +18,6 @@ use crate::{
 const BLOCK_SIZES: std::ops::RangeInclusive<u32> = 4096..=256 << 10;
 /// Bytes of the larger header.
 const HEADER: u64 = 464;
-/// Of the 64-bit sub header; the 32-bit ones are shorter.
-const SUB_HEADER: u64 = 104;
 /// `utsname` in both layouts.
 const UTSNAME: usize = 12;
 /// Machines that kdump knows, as the kernel calls them.
@@ -46,45 +49,6 @@ struct Layout {
 
 const WIDE: Layout = Layout { tv_usec: Some(416), status: 424 };
 const NARROW: Layout = Layout { tv_usec: None, status: 412 };
-
-/// Where the sub header's fields lie: offset and size of VMCOREINFO, notes and erased symbols; first, last and number of
-/// page frames.
-struct SubLayout {
-    len: u64,
-    phys_base: usize,
-    ranges: [(usize, usize); 3],
-    wide_sizes: bool,
-    frames: [usize; 3],
-    /// First and last page frame of versions 2 to 5.
-    old_frames: [usize; 2],
-}
-
-const SUB_64: SubLayout = SubLayout {
-    len: SUB_HEADER,
-    phys_base: 8,
-    ranges: [(32, 40), (48, 56), (64, 72)],
-    wide_sizes: true,
-    frames: [80, 88, 96],
-    old_frames: [16, 24],
-};
-/// i386 packs 64-bit fields.
-const SUB_I386: SubLayout = SubLayout {
-    len: 80,
-    phys_base: 4,
-    ranges: [(20, 28), (32, 40), (44, 52)],
-    wide_sizes: false,
-    frames: [56, 64, 72],
-    old_frames: [12, 16],
-};
-/// ARM and others align them to 8 bytes.
-const SUB_32: SubLayout = SubLayout {
-    len: 96,
-    phys_base: 4,
-    ranges: [(24, 32), (40, 48), (56, 64)],
-    wide_sizes: false,
-    frames: [72, 80, 88],
-    old_frames: [12, 16],
-};
 
 /// What the headers say.
 #[derive(Clone, Debug, Default)]
@@ -125,10 +89,6 @@ impl Head {
 fn word(bytes: &[u8], at: usize) -> u32 {
     let word = bytes.get(at..at + 4).and_then(|word| word.try_into().ok());
     word.map_or(0, u32::from_le_bytes)
-}
-
-fn long(bytes: &[u8], at: usize) -> u64 {
-    u64::from(word(bytes, at)) | u64::from(word(bytes, at + 4)) << 32
 }
 
 fn is_block(size: u32) -> bool {
@@ -257,39 +217,41 @@ fn time(input: usize, bytes: &[u8], layout: &Layout, findings: &mut Findings) {
     });
 }
 
+/// Takes a sub header out of its bytes.
+type Parse = fn(&[u8]) -> Option<SubHeader>;
+
 /// Takes what the version has of the sub header. Gives its number of page frames.
 fn sub_header(opened: &Opened, head: &mut Head, findings: &mut Findings) -> Option<u64> {
     if head.version == 0 || head.diskdump {
         return None;
     }
     let (input, store) = (opened.input, opened.store.as_ref());
-    let layout = match head.machine.as_str() {
-        _ if !head.narrow => SUB_64,
-        machine if machine.starts_with('i') && machine.ends_with("86") => SUB_I386,
-        _ => SUB_32,
+    let (size, parse): (usize, Parse) = match head.machine.as_str() {
+        _ if !head.narrow => (size_of::<SubHeader>(), |bytes| SubHeader::read_from_bytes(bytes).ok()),
+        machine if machine.starts_with('i') && machine.ends_with("86") => {
+            (size_of::<PackedSubHeader>(), |bytes| Some(PackedSubHeader::read_from_bytes(bytes).ok()?.widen()))
+        }
+        _ => (size_of::<PaddedSubHeader>(), |bytes| Some(PaddedSubHeader::read_from_bytes(bytes).ok()?.widen())),
     };
-    let size = layout.len;
-    let Ok(bytes) = read_all(store, head.block, size) else {
+    let size = size as u64;
+    let Some(sub) = read_all(store, head.block, size).ok().and_then(|bytes| parse(&bytes)) else {
         let found =
             format!("the file ends after {} of {size} bytes", store.size().saturating_sub(head.block).min(size));
         findings.broken(Rule::KdumpSubHeader, Place::of(input, found).at(head.block));
         return None;
     };
     findings.looked(Rule::KdumpSubHeader);
-    let range = |since: u32, index: usize| {
-        let (offset, size) = layout.ranges[index];
-        let size = if layout.wide_sizes { long(&bytes, size) } else { word(&bytes, size).into() };
-        if head.version >= since { (long(&bytes, offset), size) } else { (0, 0) }
+    let range = |since: u32, offset: U64, size: U64| {
+        if head.version >= since { (offset.get(), size.get()) } else { (0, 0) }
     };
-    let (vmcoreinfo, notes, erased) = (range(3, 0), range(4, 1), range(5, 2));
-    let old = |at: usize| if layout.wide_sizes { long(&bytes, at) } else { word(&bytes, at).into() };
+    let vmcoreinfo = range(3, sub.offset_vmcoreinfo, sub.size_vmcoreinfo);
+    let notes = range(4, sub.offset_note, sub.size_note);
+    let erased = range(5, sub.offset_eraseinfo, sub.size_eraseinfo);
     if head.version >= 2 {
-        head.split = word(&bytes, layout.phys_base + 4) != 0;
-        (head.start, head.end) = if head.version >= 6 && long(&bytes, layout.frames[1]) != 0 {
-            (long(&bytes, layout.frames[0]), long(&bytes, layout.frames[1]))
-        } else {
-            (old(layout.old_frames[0]), old(layout.old_frames[1]))
-        };
+        head.split = sub.split.get() != 0;
+        let wide = head.version >= 6 && sub.end_pfn_64.get() != 0;
+        let (start, end) = if wide { (sub.start_pfn_64, sub.end_pfn_64) } else { (sub.start_pfn, sub.end_pfn) };
+        (head.start, head.end) = (start.get(), end.get());
     }
     (head.vmcoreinfo, head.notes) = (vmcoreinfo, notes);
     if erased.1 > 0 {
@@ -298,5 +260,5 @@ fn sub_header(opened: &Opened, head: &mut Head, findings: &mut Findings) -> Opti
             Place::of(input, format!("{} bytes at byte {}, and the file has {}", erased.1, erased.0, store.size()))
         });
     }
-    Some(if head.version >= 6 { long(&bytes, layout.frames[2]) } else { 0 })
+    Some(if head.version >= 6 { sub.max_mapnr_64.get() } else { 0 })
 }

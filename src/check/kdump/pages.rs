@@ -27,6 +27,8 @@ struct Share<'a> {
     part: &'a Part<'a>,
     /// Dumped frames of the whole dump in front of the part's first one.
     before: u64,
+    /// Dumped frames of the part.
+    own: u64,
     /// End of headers, bitmaps and descriptors.
     front: u64,
     /// First group, and how many.
@@ -44,8 +46,7 @@ struct Counts {
 pub(super) fn check(check: &Check<'_>, parts: &[Part<'_>], findings: &mut Findings) -> Result<(u64, u32)> {
     let counts = Counts::default();
     let shares: Vec<Share<'_>> = parts.iter().filter(|part| !part.ranks.is_empty()).map(Share::of).collect();
-    let total = shares.iter().map(|share| bitmaps::rank(share.part, share.part.frames().end) - share.before).sum();
-    check.progress.start("pages", total);
+    check.progress.start("pages", shares.iter().map(|share| share.own).sum());
     for share in &shares {
         let store = share.part.opened.store.as_ref();
         let each = WORKER + store.memory().1 * 2;
@@ -67,7 +68,7 @@ impl<'a> Share<'a> {
         let front = part.head.descs().saturating_add(own * DESC_SIZE);
         let first = frames.start / GROUP;
         let count = if frames.is_empty() { 0 } else { frames.end.div_ceil(GROUP) - first };
-        Self { part, before, front, groups: (first, count) }
+        Self { part, before, own, front, groups: (first, count) }
     }
 }
 

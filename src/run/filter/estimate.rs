@@ -5,8 +5,9 @@
 use super::{Classified, Outcome, Run};
 use crate::{
     cli::Format,
-    error::Result,
+    error::{Error, Kind, Result},
     pipeline::{Fate, PackedBatch},
+    report::human_bytes,
 };
 
 impl Run<'_> {
@@ -54,6 +55,24 @@ impl Run<'_> {
             Some(plan) if self.in_frames() => (plan.notes + notes + data, plan.gap_pages),
             Some(plan) => (plan.size, plan.gap_pages),
         };
+        self.check_fits(bytes)?;
         Ok(Outcome { written, bytes, gap_pages, mapped, parts: Vec::new() })
+    }
+
+    /// A dump that would be too large, where there is a level to try instead.
+    fn check_fits(&self, bytes: u64) -> Result<()> {
+        match self.too_large(bytes) {
+            Some(cause) if !self.job.next_levels.is_empty() => {
+                Err(Error::new(Kind::NoSpace, "the dump would not fit").because(cause))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Why a dump of about so many bytes would end early.
+    pub(super) fn too_large(&self, bytes: u64) -> Option<String> {
+        let each = bytes.div_ceil(self.job.parts.max(1) as u64);
+        let limit = self.job.limit.filter(|limit| each > *limit)?;
+        Some(format!("a file would have about {}, and the limit is {limit} bytes", human_bytes(each)))
     }
 }

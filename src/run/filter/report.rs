@@ -111,6 +111,14 @@ impl Run<'_> {
             }
             warnings.extend(kernel.layout.limits.iter().chain(kernel.protected.limits()).cloned());
         }
+        if self.job.output.is_none() {
+            let ends = |cause| format!("{cause}: the dump would end there, incomplete");
+            warnings.extend(self.too_large(outcome.bytes).map(ends));
+            if self.job.limit.is_none() && !self.job.next_levels.is_empty() {
+                warnings
+                    .push("a dry run without --limit tries no other level: nothing is written that must fit".into());
+            }
+        }
         warnings.extend(outcome.mapped.iter().flat_map(virtual_memory::gaps));
         if let gap_pages @ 1.. = outcome.gap_pages {
             warnings.push(format!("{gap_pages} dropped pages lie in small gaps inside ELF segments and read as zeros"));
