@@ -67,7 +67,7 @@ pub fn as_makedumpfile(words: impl Iterator<Item = OsString>) -> Result<()> {
 
 /// Runs what a line in kexec-tools' spelling asks for; gives the exit code, as kexec does.
 pub fn as_kexec(words: impl Iterator<Item = OsString>) -> u8 {
-    load::as_kexec(words.map(|word| word.to_string_lossy().into_owned()))
+    load::as_kexec(words)
 }
 
 /// Says something that is no error.

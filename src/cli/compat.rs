@@ -4,15 +4,16 @@
 //! parsed line that our own spelling gives.
 
 use std::{
-    ffi::{OsStr, OsString},
-    os::unix::ffi::OsStrExt as _,
+    ffi::OsString,
     path::{Path, PathBuf},
 };
 
 use vdump_filters::DumpLevel;
 
 use super::{
-    Cli, Command, Dmesg, Filter, Format, Knowing, Layout, Merge, ProgressStyle, Reading, Writing, resolve::parse_size,
+    Cli, Command, Dmesg, Filter, Format, Knowing, Layout, Merge, ProgressStyle, Reading, Writing,
+    getopt::{Row, Table, Word},
+    resolve::parse_size,
 };
 use crate::{
     codec::Compression,
@@ -57,7 +58,7 @@ const NO_XEN: &str = "Xen dumps are not read";
 const NO_SADUMP: &str = "sadump dumps are not read";
 
 /// Every option: short name, long name, what it does.
-const OPTIONS: &[(Option<char>, Option<&str>, Does)] = &[
+const OPTIONS: &[Row<Does>] = &[
     (Some('c'), None, Does::Compress(Compression::Zlib(1))),
     (Some('l'), None, Does::Compress(Compression::Lzo)),
     (Some('p'), None, Does::Compress(Compression::Snappy)),
@@ -143,19 +144,10 @@ pub enum Request {
 /// An unknown option, or one that cannot be honoured; says why.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Request> {
     let mut line = Line::default();
-    let mut words = words.into_iter();
-    while let Some(word) = words.next() {
-        // File names may have any bytes, and so may the values of options.
-        let bytes = word.as_bytes();
-        if let Some(long) = bytes.strip_prefix(b"--").filter(|long| !long.is_empty()) {
-            let end = long.iter().position(|byte| *byte == b'=');
-            let name = String::from_utf8_lossy(&long[..end.unwrap_or(long.len())]);
-            let value = end.map(|end| OsStr::from_bytes(&long[end + 1..]).to_owned());
-            line.take(&format!("--{name}"), find_long(&name)?, value, &mut words)?;
-        } else if let Some(shorts) = bytes.strip_prefix(b"-").filter(|shorts| !shorts.is_empty()) {
-            line.take_shorts(shorts, &mut words)?;
-        } else {
-            line.files.push(word.into());
+    for word in TABLE.parse(words)? {
+        match word {
+            Word::Plain(file) => line.files.push(file.into()),
+            Word::Option(name, does, value) => line.take(&name, does, value)?,
         }
     }
     line.request()
@@ -185,34 +177,7 @@ struct Line {
 }
 
 impl Line {
-    /// `-cd31`: letters may share a dash, and a value may follow its letter.
-    fn take_shorts(&mut self, shorts: &[u8], words: &mut impl Iterator<Item = OsString>) -> Result<()> {
-        for (at, letter) in shorts.iter().map(|byte| char::from(*byte)).enumerate() {
-            let does = find_short(letter)?;
-            let rest = OsStr::from_bytes(&shorts[at + 1..]);
-            let attached = (takes_value(does) && !rest.is_empty()).then(|| rest.to_owned());
-            let ends = attached.is_some();
-            self.take(&format!("-{letter}"), does, attached, words)?;
-            if ends {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn take(
-        &mut self,
-        name: &str,
-        does: Does,
-        attached: Option<OsString>,
-        words: &mut impl Iterator<Item = OsString>,
-    ) -> Result<()> {
-        let typed = match (takes_value(does), attached) {
-            (true, None) => words.next().ok_or_else(|| usage(format!("{name} needs a value")))?,
-            (true, Some(value)) => value,
-            (false, None) => OsString::new(),
-            (false, Some(_)) => return Err(usage(format!("{name} takes no value"))),
-        };
+    fn take(&mut self, name: &str, does: Does, typed: OsString) -> Result<()> {
         let value = typed.to_string_lossy();
         let bad = |what: &str| usage(format!("'{value}' is not {what} for {name}"));
         match does {
@@ -358,6 +323,8 @@ impl Line {
     }
 }
 
+const TABLE: Table<Does> = Table { rows: OPTIONS, takes_value, usage };
+
 fn usage(what: impl Into<String>) -> Error {
     Error::new(Kind::Usage, what).next_step("see makedumpfile(8), or 'vdump help' for our own spelling")
 }
@@ -375,23 +342,6 @@ fn takes_value(does: Does) -> bool {
             | Does::IgnoredValue(_)
             | Does::RefusedValue(_)
     )
-}
-
-fn find_short(letter: char) -> Result<Does> {
-    let found = OPTIONS.iter().find(|(short, ..)| *short == Some(letter));
-    found.map(|(.., does)| *does).ok_or_else(|| usage(format!("unknown option -{letter}")))
-}
-
-/// By its whole name, or by a beginning that only one option has, as getopt_long allows.
-fn find_long(name: &str) -> Result<Does> {
-    let long = |option: &&(Option<char>, Option<&str>, Does)| option.1.is_some_and(|long| long.starts_with(name));
-    let whole = OPTIONS.iter().find(|option| option.1 == Some(name));
-    let mut beginnings = OPTIONS.iter().filter(long);
-    match (whole, beginnings.next(), beginnings.next()) {
-        (Some(option), ..) | (None, Some(option), None) => Ok(option.2),
-        (None, Some(_), Some(_)) => Err(usage(format!("--{name} is ambiguous"))),
-        (None, None, _) => Err(usage(format!("unknown option --{name}"))),
-    }
 }
 
 #[cfg(test)]

@@ -3,13 +3,17 @@
 //! Knows its options (kexec(8), 2.0.32) as a table, and what each means here. Must not look at files. Gives the same parsed
 //! lines that our own spelling gives, and what to do after a load.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use vdump_loader::{
     cmdline,
     plan::{SerialPort, serial_port},
 };
 
+use super::getopt::{Row, Table, Word};
 use super::load::{CoreHeaders, Exec, Load, MemoryMap, Method, Unload};
 use crate::error::{Error, Kind, Result};
 
@@ -63,7 +67,7 @@ const ONLY_LINUX: &str = "only Linux kernels are loaded, at their 64-bit entry";
 const PLACED: &str = "segments are placed where the reserved memory is; 'vdump load --dry-run' shows where";
 
 /// Every option: short name, long name, what it does.
-const OPTIONS: &[(Option<char>, Option<&str>, Does)] = &[
+const OPTIONS: &[Row<Does>] = &[
     (Some('l'), Some("load"), Does::Act(Action::Load)),
     (Some('p'), Some("load-panic"), Does::Panic),
     (Some('e'), Some("exec"), Does::Act(Action::Exec)),
@@ -178,22 +182,12 @@ pub enum Then {
 ///
 /// # Errors
 /// An unknown option, or one that cannot be honoured; says why.
-pub fn parse(words: impl IntoIterator<Item = String>) -> Result<(Request, Vec<String>)> {
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<(Request, Vec<String>)> {
     let mut line = Line::default();
-    let mut words = words.into_iter();
-    while let Some(word) = words.next() {
-        if word == "--" {
-            line.files.extend(words.by_ref().map(PathBuf::from));
-        } else if let Some(long) = word.strip_prefix("--") {
-            let (name, value) = match long.split_once('=') {
-                Some((name, value)) => (name, Some(value.to_owned())),
-                None => (long, None),
-            };
-            line.take(&format!("--{name}"), find_long(name)?, value, &mut words)?;
-        } else if let Some(shorts) = word.strip_prefix('-').filter(|shorts| !shorts.is_empty()) {
-            line.take_shorts(shorts, &mut words)?;
-        } else {
-            line.files.push(word.into());
+    for word in TABLE.parse(words)? {
+        match word {
+            Word::Plain(file) => line.files.push(file.into()),
+            Word::Option(name, does, value) => line.take(&name, does, value)?,
         }
     }
     let notes = std::mem::take(&mut line.notes);
@@ -221,43 +215,16 @@ struct Line {
 }
 
 impl Line {
-    /// `-dp`: letters may share a dash, and a value may follow its letter.
-    fn take_shorts(&mut self, shorts: &str, words: &mut impl Iterator<Item = String>) -> Result<()> {
-        for (at, letter) in shorts.char_indices() {
-            let found = OPTIONS.iter().find(|(short, ..)| *short == Some(letter));
-            let does = found.map(|(.., does)| *does).ok_or_else(|| usage(format!("unknown option -{letter}")))?;
-            let rest = &shorts[at + letter.len_utf8()..];
-            let attached = (takes_value(does) && !rest.is_empty()).then(|| rest.to_owned());
-            let ends = attached.is_some();
-            self.take(&format!("-{letter}"), does, attached, words)?;
-            if ends {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn take(
-        &mut self,
-        name: &str,
-        does: Does,
-        attached: Option<String>,
-        words: &mut impl Iterator<Item = String>,
-    ) -> Result<()> {
-        let value = match (takes_value(does), attached) {
-            (true, None) => words.next().ok_or_else(|| usage(format!("{name} needs a value")))?,
-            (true, Some(value)) => value,
-            (false, None) => String::new(),
-            (false, Some(_)) => return Err(usage(format!("{name} takes no value"))),
-        };
+    fn take(&mut self, name: &str, does: Does, typed: OsString) -> Result<()> {
+        let value = typed.to_string_lossy();
         let bad = |what: &str| usage(format!("'{value}' is not {what} for {name}"));
         match does {
             Does::Act(action) => self.actions.push(action),
             Does::Panic => self.panic = true,
             Does::Method(method) => self.method = Some(method),
-            Does::Append => self.append = value,
+            Does::Append => self.append = value.into_owned(),
             Does::ReuseCommandLine => self.reuse = true,
-            Does::Initrd => self.initrd = Some(value.into()),
+            Does::Initrd => self.initrd = Some(typed.into()),
             Does::Debug => self.debug = true,
             Does::CoreHeaders(class) => self.core_headers = Some(class),
             Does::MemoryMap => self.exact_map = true,
@@ -347,20 +314,11 @@ fn usage(what: impl Into<String>) -> Error {
     Error::new(Kind::Usage, what).next_step("see kexec(8), or 'vdump help load' for our own spelling")
 }
 
+const TABLE: Table<Does> = Table { rows: OPTIONS, takes_value, usage };
+
 fn takes_value(does: Does) -> bool {
     use Does::{Append, Initrd, RefusedValue, SameValue, Serial, SerialBaud};
     matches!(does, Append | Initrd | RefusedValue(_) | SameValue | Serial | SerialBaud)
-}
-
-/// By its whole name, or by a beginning that only one option has, as getopt_long allows.
-fn find_long(name: &str) -> Result<Does> {
-    let whole = OPTIONS.iter().find(|option| option.1 == Some(name));
-    let mut beginnings = OPTIONS.iter().filter(|option| option.1.is_some_and(|long| long.starts_with(name)));
-    match (whole, beginnings.next(), beginnings.next()) {
-        (Some(option), ..) | (None, Some(option), None) => Ok(option.2),
-        (None, Some(_), Some(_)) => Err(usage(format!("--{name} is ambiguous"))),
-        (None, None, _) => Err(usage(format!("unknown option --{name}"))),
-    }
 }
 
 #[cfg(test)]
@@ -368,7 +326,7 @@ mod tests {
     use super::*;
 
     fn parsed(line: &str) -> Result<(Request, Vec<String>)> {
-        parse(line.split_whitespace().map(str::to_owned))
+        parse(line.split_whitespace().map(OsString::from))
     }
 
     #[track_caller]

@@ -4,6 +4,7 @@
 //! `run`.
 
 pub mod compat;
+mod getopt;
 pub mod kexec;
 pub mod load;
 pub mod resolve;

@@ -4,7 +4,7 @@
 
 mod show;
 
-use std::{path::Path, process};
+use std::{ffi::OsString, path::Path, process};
 
 use vdump_loader::{
     self as loader, arm, cmdline,
@@ -159,7 +159,7 @@ pub(super) fn status(options: &Status) -> Result<()> {
 const KEXEC_FAILED: u8 = 255;
 const KEXEC_USAGE: u8 = 1;
 
-pub(super) fn as_kexec(words: impl Iterator<Item = String>) -> u8 {
+pub(super) fn as_kexec(words: impl Iterator<Item = OsString>) -> u8 {
     match kexec::parse(words).and_then(|(request, notes)| {
         say_notes(&notes);
         kexec_request(&request)
