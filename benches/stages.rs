@@ -56,7 +56,7 @@ impl Sample {
     fn classified(&self) -> PageBitmap {
         let Self { source, layout, map, protected } = self;
         let mut kept = self.ram();
-        let _ = Classifier { source, layout, map, protected, level: DumpLevel::MAX }
+        let _ = Classifier { source, layout, map, protected, drop: DumpLevel::MAX.into() }
             .run(kept.as_bytes_mut(), &Progress::silent());
         kept
     }

@@ -7,6 +7,7 @@ mod dmesg;
 mod facts;
 mod filter;
 mod info;
+mod kernel;
 mod known;
 mod layout;
 mod load;

@@ -15,6 +15,7 @@ mod encoding;
 mod facts;
 mod level;
 mod pfn;
+mod selection;
 
 pub use class::{Doubt, PageClass};
 pub use decide::decide;
@@ -22,3 +23,4 @@ pub use encoding::{Encodings, FlagBits, HugetlbEncoding, OrderEncoding, SlabEnco
 pub use facts::{PageFacts, RawPage};
 pub use level::{DumpLevel, InvalidDumpLevel};
 pub use pfn::{Pfn, PfnRange};
+pub use selection::{NoChoice, Selection};

@@ -3,7 +3,7 @@
 //! Knows free blocks and compound pages: a head speaks for many frames, also for those in later blocks. Must not know
 //! the dump's format. Writes the block's part of the plane of kept frames.
 
-use vdump_filters::{Doubt, DumpLevel, Encodings, PageClass, PageFacts, PfnRange, decide};
+use vdump_filters::{Doubt, DumpLevel, Encodings, PageClass, PageFacts, PfnRange, Selection, decide};
 
 use super::{Counts, parse::Pages};
 use crate::{
@@ -46,8 +46,8 @@ impl<'a> Block<'a> {
         Self { pages, layout, protected, classes: Vec::new(), present: Vec::new() }
     }
 
-    /// Classifies the frames of `range` whose bits are set, counts them, and clears the bits of those that `level` drops.
-    pub(super) fn classify(&mut self, range: PfnRange, bits: &mut [u8], level: DumpLevel, counts: &mut Counts) {
+    /// Classifies the frames of `range` whose bits are set, counts them, and clears the bits of those to drop.
+    pub(super) fn classify(&mut self, range: PfnRange, bits: &mut [u8], drop: Selection, counts: &mut Counts) {
         if bits.iter().all(|byte| *byte == 0) {
             return;
         }
@@ -68,7 +68,7 @@ impl<'a> Block<'a> {
             map,
         };
         scan.run(covering);
-        self.settle(range, bits, level, counts);
+        self.settle(range, bits, drop, counts);
     }
 
     /// Looks for a head in an earlier block that speaks for `start`. Heads are aligned to their own size, so there is
@@ -108,7 +108,7 @@ impl<'a> Block<'a> {
     }
 
     /// Takes what must be kept out of the drop, counts, and clears bits.
-    fn settle(&mut self, range: PfnRange, bits: &mut [u8], level: DumpLevel, counts: &mut Counts) {
+    fn settle(&mut self, range: PfnRange, bits: &mut [u8], drop: Selection, counts: &mut Counts) {
         for kept in self.protected.within(range) {
             for class in &mut self.classes[(kept.start - range.start) as usize..(kept.end - range.start) as usize] {
                 // Poison stays dropped: reading it may end the capture.
@@ -121,7 +121,7 @@ impl<'a> Block<'a> {
             for (bit, class) in classes.iter().enumerate() {
                 if *byte >> bit & 1 == 1 {
                     counts.add(*class, 1);
-                    *byte &= !(u8::from(level.drops(*class)) << bit);
+                    *byte &= !(u8::from(drop.drops(*class)) << bit);
                 }
             }
         }

@@ -7,7 +7,7 @@ mod block;
 mod parse;
 
 use rayon::prelude::{IndexedParallelIterator as _, ParallelIterator as _, ParallelSliceMut as _};
-use vdump_filters::{Doubt, DumpLevel, PageClass, PfnRange};
+use vdump_filters::{Doubt, PageClass, PfnRange, Selection};
 
 use crate::{
     layout::KernelLayout,
@@ -80,11 +80,11 @@ pub struct Classifier<'a> {
     /// What must never be dropped.
     pub protected: &'a Protected,
     /// What to drop.
-    pub level: DumpLevel,
+    pub drop: Selection,
 }
 
 impl Classifier<'_> {
-    /// Clears in `kept` (a bit for each frame, at first all of RAM) the frames that the level drops. Runs on the current rayon pool; `progress` counts
+    /// Clears in `kept` (a bit for each frame, at first all of RAM) the frames to drop. Runs on the current rayon pool; `progress` counts
     /// frames. Stops early, with partial counts, when the progress says that the user wants to.
     #[must_use]
     pub fn run(&self, kept: &mut [u8], progress: &Progress) -> Counts {
@@ -99,7 +99,7 @@ impl Classifier<'_> {
                         && !progress.stopped()
                     {
                         let range = PfnRange::new(start, start + bits.len() as u64 * 8);
-                        block.classify(range, bits, self.level, &mut counts);
+                        block.classify(range, bits, self.drop, &mut counts);
                         progress.add(counts.total());
                     }
                     counts

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use vdump_filters::DumpLevel;
+use vdump_filters::{DumpLevel, Selection};
 
 use super::{Filter, Format, Knowing, ProgressStyle, Writing};
 use crate::{
@@ -115,6 +115,12 @@ impl fmt::Display for Destination {
 }
 
 impl Job {
+    /// The classes that are dropped.
+    #[must_use]
+    pub fn drop(&self) -> Selection {
+        Selection::from(self.level)
+    }
+
     /// Decides what was left open.
     ///
     /// # Errors

@@ -71,15 +71,16 @@ pub fn of_vmlinux(path: &Path, threads: usize) -> Result<VmcoreInfo> {
     let debug = if vmlinux.has_dwarf() { None } else { vmlinux.debug_file() };
     let with_dwarf = debug.as_ref().unwrap_or(&vmlinux);
     if with_dwarf.has_dwarf() {
-        info.add(&describe(&with_dwarf.dwarf(&Wanted::KERNEL, threads)?, Witness::Dwarf));
+        info.add(&describe(&with_dwarf.dwarf(&Wanted::kernel(), threads)?, Witness::Dwarf));
     }
     match vmlinux.btf()? {
         Some(btf) => {
-            let types = super::types::Btf::parse(&btf).and_then(|btf| btf.types(&Wanted::KERNEL)).map_err(|error| {
-                Error::input(format!("cannot use the BTF of {}", path.display()))
-                    .because(error)
-                    .next_step("the file is damaged: copy or install it again")
-            })?;
+            let types =
+                super::types::Btf::parse(&btf).and_then(|btf| btf.types(&Wanted::kernel())).map_err(|error| {
+                    Error::input(format!("cannot use the BTF of {}", path.display()))
+                        .because(error)
+                        .next_step("the file is damaged: copy or install it again")
+                })?;
             info.add(&describe(&types, Witness::Btf));
         }
         None if !with_dwarf.has_dwarf() => {
@@ -117,7 +118,7 @@ pub fn of_layout_file(path: &Path) -> Result<VmcoreInfo> {
 /// # Errors
 /// It cannot be read or is not BTF.
 pub fn of_btf_file(path: &Path) -> Result<VmcoreInfo> {
-    read_btf(path, &Wanted::KERNEL).map(|types| describe(&types, Witness::Btf))
+    read_btf(path, &Wanted::kernel()).map(|types| describe(&types, Witness::Btf))
 }
 
 /// Makes sure that `other`, which came from `path`, describes the kernel of the dump that `note` is from, and moves its

@@ -83,7 +83,7 @@ pub(super) fn complete(source: &Source, info: &mut VmcoreInfo, limit: u64) {
 
 fn own_types(info: &VmcoreInfo, virt: &VirtReader<'_>, most: u64) -> Option<VmcoreInfo> {
     let bytes = witnesses::own_btf(info, virt, most).ok()?;
-    let types = Btf::parse(&bytes).and_then(|btf| btf.types(&Wanted::KERNEL)).ok()?;
+    let types = Btf::parse(&bytes).and_then(|btf| btf.types(&Wanted::kernel())).ok()?;
     Some(describe(&types, Witness::KernelBtf))
 }
 

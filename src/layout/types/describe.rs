@@ -3,7 +3,9 @@
 //! Knows which key a type's fact has there (Documentation/admin-guide/kdump/vmcoreinfo.rst, Linux 6.12) and how the values
 //! of each era are made. Must not know where the types came from. The lines are one witness of the layout.
 
-use super::Types;
+use std::collections::BTreeSet;
+
+use super::{Types, Wanted};
 use crate::layout::{VmcoreInfo, Witness};
 
 /// Structures whose sizes are exported, under the name that the kernel gives them.
@@ -94,6 +96,22 @@ const PAGE_TYPES: &[(&str, &str, &str)] = &[
     ("UNACCEPTED", "PGTY_unaccepted", "PG_unaccepted"),
 ];
 
+/// Enums whose enumerators are exported.
+const ENUMS: &[&str] = &["pageflags", "pagetype", "compound_dtor_id", "zone_stat_item"];
+/// Variables whose lengths are exported.
+const ARRAYS: &[&str] = &["mem_section", "node_data"];
+
+impl Wanted<'static> {
+    /// All that [`describe`] can put into words.
+    #[must_use]
+    pub fn kernel() -> Self {
+        let members = OFFSETS.iter().map(|(structure, _)| structure);
+        let lengths = LENGTHS.iter().map(|(_, structure, _)| structure);
+        let structures: BTreeSet<&str> = SIZES.iter().chain(members).chain(lengths).copied().collect();
+        Self { structures: structures.into_iter().collect(), enums: ENUMS.into(), arrays: ARRAYS.into() }
+    }
+}
+
 /// The lines that a kernel with these types would export, as said by `witness`.
 #[must_use]
 pub fn describe(types: &Types, witness: Witness) -> VmcoreInfo {
@@ -111,7 +129,7 @@ pub fn describe(types: &Types, witness: Witness) -> VmcoreInfo {
         let elements = types.member(structure, member).and_then(|member| member.elements);
         info.set("LENGTH", key, elements.map(u64::cast_signed));
     }
-    for variable in ["mem_section", "node_data"] {
+    for variable in ARRAYS {
         info.set("LENGTH", variable, types.array(variable).map(u64::cast_signed));
     }
     flags(&mut info, types);

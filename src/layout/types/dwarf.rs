@@ -52,7 +52,7 @@ pub struct Sections {
 ///
 /// # Errors
 /// The unit is damaged.
-pub fn unit_types(bytes: &[u8], sections: &Sections, wanted: &Wanted) -> Result<Types, DwarfError> {
+pub fn unit_types(bytes: &[u8], sections: &Sections, wanted: &Wanted<'_>) -> Result<Types, DwarfError> {
     let mut types = Types::default();
     let Some(header) = DebugInfo::new(bytes, LittleEndian).units().next()? else {
         return Ok(types);
@@ -120,10 +120,10 @@ impl<'a> Unit<'a> {
         Ok(entry)
     }
 
-    fn consider(&self, entry: &Entry<'a>, wanted: &Wanted, types: &mut Types) -> Result<(), DwarfError> {
+    fn consider(&self, entry: &Entry<'a>, wanted: &Wanted<'_>, types: &mut Types) -> Result<(), DwarfError> {
         match entry.tag() {
             dw::DW_TAG_structure_type | dw::DW_TAG_union_type => {
-                if let Some(name) = self.wanted_name(entry, wanted.structures)
+                if let Some(name) = self.wanted_name(entry, &wanted.structures)
                     && !entry.has_attr(dw::DW_AT_declaration)
                 {
                     types.add_structure(name, self.structure(entry)?);
@@ -131,7 +131,7 @@ impl<'a> Unit<'a> {
             }
             // Some are known by a typedef only: atomic_long_t, nodemask_t.
             dw::DW_TAG_typedef => {
-                if let Some(name) = self.wanted_name(entry, wanted.structures)
+                if let Some(name) = self.wanted_name(entry, &wanted.structures)
                     && let Some(inner) = self.composite(entry)?
                     && !inner.has_attr(dw::DW_AT_name)
                 {
@@ -139,7 +139,7 @@ impl<'a> Unit<'a> {
                 }
             }
             dw::DW_TAG_enumeration_type => {
-                if let Some(name) = self.wanted_name(entry, wanted.enums)
+                if let Some(name) = self.wanted_name(entry, &wanted.enums)
                     && !entry.has_attr(dw::DW_AT_declaration)
                 {
                     types.add_enum(name, self.enumerators(entry)?);
@@ -148,7 +148,7 @@ impl<'a> Unit<'a> {
             dw::DW_TAG_variable => {
                 // A definition may leave its name to an earlier declaration.
                 let declared = reference(entry, dw::DW_AT_specification).map(|at| self.entry(at)).transpose()?;
-                let name = self.wanted_name(declared.as_ref().unwrap_or(entry), wanted.arrays);
+                let name = self.wanted_name(declared.as_ref().unwrap_or(entry), &wanted.arrays);
                 if let Some(name) = name
                     && let Some(elements) = self.elements(entry)?
                 {
@@ -161,7 +161,7 @@ impl<'a> Unit<'a> {
     }
 
     /// The entry's name, if it is one of `names`.
-    fn wanted_name(&self, entry: &Entry<'a>, names: &[&'static str]) -> Option<&'static str> {
+    fn wanted_name<'n>(&self, entry: &Entry<'a>, names: &[&'n str]) -> Option<&'n str> {
         let name = self.string(&entry.attr_value(dw::DW_AT_name)?)?;
         names.iter().copied().find(|wanted| is_string(name, wanted))
     }
@@ -370,7 +370,7 @@ mod tests {
     }
 
     fn types(unit: &[u8]) -> Result<Types, DwarfError> {
-        unit_types(unit, &sections(), &Wanted::KERNEL).map(Types::settled)
+        unit_types(unit, &sections(), &Wanted::kernel()).map(Types::settled)
     }
 
     /// Where the first entry of a unit lies that is not the unit's own.

@@ -101,7 +101,7 @@ impl Types {
 
     /// Whether everything that was asked for is there.
     #[must_use]
-    pub fn answers(&self, wanted: &Wanted) -> bool {
+    pub fn answers(&self, wanted: &Wanted<'_>) -> bool {
         wanted.structures.iter().all(|name| self.structures.contains_key(*name))
             && wanted.enums.iter().all(|name| self.enums.contains_key(*name))
             && wanted.arrays.iter().all(|name| self.arrays.contains_key(*name))

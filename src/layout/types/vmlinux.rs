@@ -191,7 +191,7 @@ impl Vmlinux {
     ///
     /// # Errors
     /// The file cannot be read, or is damaged.
-    pub fn dwarf(&self, wanted: &Wanted, threads: usize) -> Result<Types> {
+    pub fn dwarf(&self, wanted: &Wanted<'_>, threads: usize) -> Result<Types> {
         let sections = Sections {
             abbrev: self.held(".debug_abbrev")?,
             strings: self.held(".debug_str")?,
@@ -366,7 +366,7 @@ impl Units<'_> {
 ///
 /// # Errors
 /// It cannot be read or is not BTF.
-pub fn read_btf(path: &Path, wanted: &Wanted) -> Result<Types> {
+pub fn read_btf(path: &Path, wanted: &Wanted<'_>) -> Result<Types> {
     let bad = |cause: String| {
         Error::input(format!("cannot use {} as BTF", path.display()))
             .because(cause)

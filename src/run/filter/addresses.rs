@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::Kernel;
+use crate::run::kernel::Kernel;
 use crate::{
     layout::VmcoreInfo,
     memory::{Kallsyms, VirtReader},

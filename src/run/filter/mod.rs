@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use rayon::ThreadPool;
 
-use super::Stop;
+use super::{Stop, kernel::Kernel};
 use crate::{
     bitmap::PageBitmap,
     classify::Counts,
@@ -28,7 +28,7 @@ use crate::{
     source::Source,
 };
 
-use prepare::{Kernel, Place};
+use prepare::Place;
 
 pub(super) fn run(filter: &Filter) -> Result<()> {
     let job = Job::resolve(filter)?;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use object::elf::{EM_386, EM_ARM};
 use rayon::ThreadPoolBuilder;
-use vdump_filters::{DumpLevel, PageClass};
+use vdump_filters::{PageClass, Selection};
 
 use super::{Classified, Run, budget, virtual_memory};
 use crate::{
@@ -17,35 +17,13 @@ use crate::{
         resolve::{Destination, Job},
     },
     error::{Error, Kind, Result},
-    layout::{Fact, KernelLayout, VmcoreInfo},
-    memory::{MemMap, Problem, Protected, VirtReader},
+    layout::VmcoreInfo,
+    memory::Problem,
     report::Progress,
-    run::{Stop, facts, known},
+    run::{Stop, facts, kernel::Kernel, known},
     sink::{Output, Pipe, Target},
     source::Source,
 };
-
-/// What is known about the crashed kernel.
-pub(super) struct Kernel {
-    pub(super) layout: KernelLayout,
-    map: MemMap,
-    pub(super) protected: Protected,
-}
-
-impl Kernel {
-    fn read(source: &Source, info: &VmcoreInfo) -> Result<Self> {
-        let layout = KernelLayout::resolve(source, info)?;
-        let virt = VirtReader::new(source, layout.paging)
-            .ok_or_else(|| Error::input("the dump's architecture is not known"))?;
-        let map = MemMap::read(&virt, &layout, source.existing())?;
-        let protected = Protected::find(source, info, &layout, &virt);
-        Ok(Self { layout, map, protected })
-    }
-
-    pub(super) fn facts(&self) -> impl Iterator<Item = &Fact> {
-        self.layout.facts.iter().chain(self.protected.facts())
-    }
-}
 
 impl<'a> Run<'a> {
     pub(super) fn prepare(job: &'a Job, source: &'a Source, stop: &'a Stop) -> Result<Self> {
@@ -72,7 +50,7 @@ impl<'a> Run<'a> {
             known::complete(source, info, budget.limit);
             warnings.extend(known::contradictions(info, job.strict)?);
         }
-        let kernel = if job.keep_all { None } else { kernel(job.level, source, info.as_ref(), &mut warnings)? };
+        let kernel = if job.keep_all { None } else { kernel(job.drop(), source, info.as_ref(), &mut warnings)? };
         let paging = if job.map_virtual { Some(virtual_memory::paging(source, info.as_ref())?) } else { None };
         let output = place(job, source)?;
         let pool = ThreadPoolBuilder::new()
@@ -116,7 +94,7 @@ impl<'a> Run<'a> {
         match &self.kernel {
             Some(Kernel { layout, map, protected, .. }) => {
                 problems = map.problems();
-                let classifier = Classifier { source: self.source, layout, map, protected, level: self.job.level };
+                let classifier = Classifier { source: self.source, layout, map, protected, drop: self.job.drop() };
                 self.progress.start("classify", kept.count());
                 counts = self.pool.install(|| classifier.run(kept.as_bytes_mut(), &self.progress));
             }
@@ -195,7 +173,7 @@ fn place(job: &Job, source: &Source) -> Result<Place> {
 
 /// Knowledge about the kernel: levels 0 and 1 do without, but then cannot skip poisoned and offline pages.
 fn kernel(
-    level: DumpLevel,
+    drop: Selection,
     source: &Source,
     info: Option<&VmcoreInfo>,
     warnings: &mut Vec<String>,
@@ -208,7 +186,7 @@ fn kernel(
     };
     match found {
         Ok(kernel) => Ok(Some(kernel)),
-        Err(error) if level.needs_classes() => Err(error),
+        Err(error) if drop.needs_classes() => Err(error),
         Err(error) => {
             warnings.push(format!("poisoned and offline pages are not left out: {error}"));
             Ok(None)

@@ -21,13 +21,13 @@ impl Run<'_> {
         let Classified { counts, problems, .. } = classified;
         let Written { zero, lost, lost_pages, .. } = &outcome.written;
         let (zero, lost) = (*zero, *lost);
-        let level = self.job.level;
+        let drop = self.job.drop();
         let names: Vec<_> = self.job.input.paths.iter().map(|path| path.display().to_string()).collect();
         let line = |class: PageClass, pages: u64| ClassLine {
             name: class.name(),
             pages,
             bytes: pages.saturating_mul(page_size),
-            dropped: level.drops(class),
+            dropped: drop.drops(class),
         };
         let mut classes: Vec<_> = PageClass::ALL.map(|class| line(class, counts.of(class))).into();
         // These two are found by content, among the pages that their class keeps.
@@ -42,7 +42,7 @@ impl Run<'_> {
         let absent = self.source.absent(self.page_shift);
         let ram = counts.total();
         let dropped =
-            PageClass::ALL.iter().filter(|class| level.drops(**class)).map(|class| counts.of(*class)).sum::<u64>()
+            PageClass::ALL.iter().filter(|class| drop.drops(**class)).map(|class| counts.of(*class)).sum::<u64>()
                 + lost;
         let pages = PageTotals { ram: ram + absent, kept: ram - dropped, dropped, absent };
         Report {
@@ -58,7 +58,7 @@ impl Run<'_> {
                 Some(recorded) => recorded.compression(),
                 None => self.job.compression.to_string(),
             },
-            dump_level: level.bits(),
+            dump_level: self.job.level.bits(),
             dry_run: self.job.output.is_none(),
             complete: lost == 0 && cut_short.is_none(),
             pages,

@@ -59,8 +59,8 @@ impl Run<'_> {
 
     pub(super) fn elf_plan(&self, classified: &Classified, zero: &PageBitmap) -> Result<ElfPlan> {
         let notes = self.source.notes().len() as u64;
-        let none = PageBitmap::new(if self.job.level.drops_zero() { 0 } else { zero.len() });
-        let tails = if self.job.level.drops_zero() { zero } else { &none };
+        let none = PageBitmap::new(if self.job.drop().drops_zero() { 0 } else { zero.len() });
+        let tails = if self.job.drop().drops_zero() { zero } else { &none };
         let loads = addresses::loads(self.source, self.info.as_ref(), self.kernel.as_ref());
         let mut plan = ElfPlan::make(&classified.kept, tails, &loads, notes, self.page_shift)?;
         if let Some(paging) = self.paging {
@@ -198,13 +198,14 @@ impl Run<'_> {
         let phys_base = self.kernel.as_ref().map(|kernel| kernel.layout.paging.phys_base);
         let saved = self.source.saved_cpus() as u32;
         let copied = recorded.filter(|_| self.job.copy);
+        let level = self.job.drop().recorded(self.job.level);
         KdumpFacts {
             // What is copied keeps its header.
             utsname: copied.map_or_else(|| facts::utsname(self.source, info), |recorded| recorded.utsname),
             crash_time: copied
                 .map_or_else(|| facts::crash_time(self.source, info).unwrap_or(0), |recorded| recorded.crash_time),
             phys_base: phys_base.or_else(|| recorded?.phys_base).unwrap_or(0),
-            level: recorded.and_then(|recorded| left_out_before(recorded, self.job.level)).unwrap_or(self.job.level),
+            level: recorded.and_then(|recorded| left_out_before(recorded, level)).unwrap_or(level),
             codec_flags: copied.map_or_else(|| self.job.compression.codec().flags(), |recorded| recorded.codec_flags),
             cpus: if saved > 0 && copied.is_none() { saved } else { recorded.map_or(0, |recorded| recorded.cpus) },
             notes: self.source.notes().to_vec(),

@@ -132,7 +132,7 @@ impl<'a> Btf<'a> {
     ///
     /// # Errors
     /// [`BtfError::Endless`]
-    pub fn types(&self, wanted: &Wanted) -> Result<Types, BtfError> {
+    pub fn types(&self, wanted: &Wanted<'_>) -> Result<Types, BtfError> {
         let mut types = Types::default();
         let mut steps = MAX_STEPS;
         for at in &self.starts {

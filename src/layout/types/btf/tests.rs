@@ -87,7 +87,7 @@ fn kernel() -> Vec<u8> {
 }
 
 fn types(bytes: &[u8]) -> Result<Types, BtfError> {
-    Btf::parse(bytes).and_then(|btf| btf.types(&Wanted::KERNEL))
+    Btf::parse(bytes).and_then(|btf| btf.types(&Wanted::kernel()))
 }
 
 #[test]
