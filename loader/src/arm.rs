@@ -86,6 +86,8 @@ pub fn load(root: &Path, prepared: &Prepared) -> Result<Outcome> {
         return Err(error);
     }
     let mut notes = plan.notes.clone();
+    // From here to the record or the old kernel loaded again nothing may end us: the machine would be left disarmed.
+    let _held = sys::hold_signals();
     match try_ways(root, prepared, &plan, ways, &mut notes) {
         Ok(method) => {
             remember(root, prepared, &plan, method, &mut notes);
@@ -204,7 +206,7 @@ fn rearm(root: &Path, error: Error) -> Error {
         return also(error, "the machine is not armed any more: what was loaded before was not loaded by vdump");
     };
     match again(root, &record) {
-        Ok(()) => also(error, "the capture kernel that was loaded before is loaded again"),
+        Ok(()) => also(error, "the capture kernel that vdump loaded last is loaded again"),
         Err(second) => {
             state.set(true, None);
             // Nothing is loaded, and the file would say otherwise only until the next boot.

@@ -53,6 +53,31 @@ fn outcome(result: libc::c_long) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Signals that would end the process, held back until this is dropped.
+#[derive(Debug)]
+pub struct HeldSignals(libc::sigset_t);
+
+/// Holds back what a user or the system sends to end a process; it is delivered afterwards.
+pub fn hold_signals() -> Option<HeldSignals> {
+    // SAFETY: a signal set is plain data, filled in by the first call; all pointers are to live values of the right type.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGPIPE, libc::SIGTSTP] {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        let mut before = std::mem::zeroed();
+        (libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, &raw mut before) == 0).then_some(HeldSignals(before))
+    }
+}
+
+impl Drop for HeldSignals {
+    fn drop(&mut self) {
+        // SAFETY: the set is the one that the system gave.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut()) };
+    }
+}
+
 /// `kexec_load`.
 ///
 /// # Errors
@@ -119,4 +144,26 @@ pub fn unload_file(panic: bool) -> io::Result<()> {
 /// What the kernel says.
 pub fn reboot_into_loaded() -> io::Result<()> {
     Ok(rustix::system::reboot(rustix::system::RebootCommand::Kexec)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_held_signal_comes_later() {
+        use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+        static CAME: AtomicBool = AtomicBool::new(false);
+        extern "C" fn note(_: libc::c_int) {
+            CAME.store(true, SeqCst);
+        }
+        // SAFETY: the handler only stores to an atomic; the signal goes to this thread.
+        unsafe { libc::signal(libc::SIGHUP, note as *const () as libc::sighandler_t) };
+        let held = hold_signals().unwrap();
+        // SAFETY: as above.
+        unsafe { libc::raise(libc::SIGHUP) };
+        assert!(!CAME.load(SeqCst));
+        drop(held);
+        assert!(CAME.load(SeqCst));
+    }
 }

@@ -41,7 +41,7 @@ def test_the_purgatory_verified_it(guest: Guest) -> None:
 def test_a_refused_reload_leaves_the_machine_armed(guest: Guest) -> None:
     """The kernel of this guest was loaded before a reload that the kernel refused; that it captured is tested above."""
     console = crash(guest).console
-    assert "Exec format error" in console and "the capture kernel that was loaded before is loaded again" in console
+    assert "Exec format error" in console and "the capture kernel that vdump loaded last is loaded again" in console
 
 
 def test_a_map_on_the_command_line_is_used() -> None:

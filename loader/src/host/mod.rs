@@ -55,6 +55,8 @@ pub struct Host {
     pub acpi_root: Option<u64>,
     /// Whether the running kernel's page tables have five levels.
     pub five_levels: bool,
+    /// Whether it maps memory in pages of 1 GiB where it can.
+    pub gib_pages: bool,
     /// The device tree that the machine was booted with (arm64).
     pub device_tree: Option<Vec<u8>>,
     /// What is loaded now.
@@ -80,6 +82,8 @@ impl Host {
         let text = std::fs::read_to_string(&path).map_err(|error| Error::io(&path, "read", &error))?;
         let command_line = files::text(&root.join("proc/cmdline")).unwrap_or_default().trim_end().to_owned();
         let kcore = Kcore::read(&root.join("proc/kcore"));
+        let cpu = files::text(&root.join("proc/cpuinfo")).unwrap_or_default();
+        let has = |flag| cpu_has(&cpu, flag);
         Ok(Self {
             iomem: Iomem::parse(&text)?,
             firmware_map: firmware::memory_map(root),
@@ -91,7 +95,8 @@ impl Host {
             vmcoreinfo: cpus::vmcoreinfo(root),
             elfcorehdr_size: kernel_file(root, "crash_elfcorehdr_size").and_then(|path| files::decimal(&path)),
             crash_hotplug: crash_hotplug(root),
-            five_levels: five_levels(root, kcore.as_ref(), &command_line),
+            five_levels: five_levels(kcore.as_ref(), has("la57"), &command_line),
+            gib_pages: has("pdpe1gb") && !command_line.split_whitespace().any(|word| word == "nogbpages"),
             kcore,
             command_line,
             release: files::text(&root.join("proc/sys/kernel/osrelease")).unwrap_or_default().trim().to_owned(),
@@ -154,7 +159,7 @@ fn crash_hotplug(root: &Path) -> bool {
 }
 
 /// By the kernel's own word, by where it mapped its memory, or by the CPU and the command line.
-fn five_levels(root: &Path, kcore: Option<&Kcore>, command_line: &str) -> bool {
+fn five_levels(kcore: Option<&Kcore>, la57: bool, command_line: &str) -> bool {
     if let Some(value) = kcore.and_then(|kcore| kcore.value("NUMBER(pgtable_l5_enabled)")) {
         return value.trim() == "1";
     }
@@ -162,8 +167,11 @@ fn five_levels(root: &Path, kcore: Option<&Kcore>, command_line: &str) -> bool {
     if let Some(offset) = kcore.and_then(Kcore::page_offset) {
         return offset < 0xffff_8000_0000_0000;
     }
-    let cpu = files::text(&root.join("proc/cpuinfo")).unwrap_or_default();
-    let flags = cpu.lines().find(|line| line.starts_with("flags"));
-    flags.is_some_and(|flags| flags.split_whitespace().any(|flag| flag == "la57"))
-        && !command_line.split_whitespace().any(|word| word == "no5lvl")
+    la57 && !command_line.split_whitespace().any(|word| word == "no5lvl")
+}
+
+/// Whether `/proc/cpuinfo` names the flag for its first CPU.
+fn cpu_has(cpuinfo: &str, flag: &str) -> bool {
+    let flags = cpuinfo.lines().find(|line| line.starts_with("flags"));
+    flags.is_some_and(|flags| flags.split_whitespace().any(|word| word == flag))
 }

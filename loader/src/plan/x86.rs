@@ -409,11 +409,14 @@ impl<'h, 'a> X86<'h, 'a> {
 }
 
 /// Room for the running kernel's control pages: it maps all RAM one-to-one in tables that it takes from the reserved memory
-/// (`kimage_alloc_crash_control_pages` and `init_pgtable`), a page for each GiB where the CPU has no pages of 1 GiB.
+/// (`kimage_alloc_crash_control_pages` and `init_pgtable`): a page for each GiB, or, where it has pages of 1 GiB, for the
+/// first and the last GiB of each range at most (`ident_pud_init` in arch/x86/mm/ident_map.c).
 fn slack(host: &Host) -> u64 {
     let gib = |range: &Range| (range.end.saturating_sub(1) >> 30) - (range.start >> 30) + 1;
-    let tables: u64 = host.iomem.ram().iter().map(gib).sum();
-    (tables + tables / 512 + 64) * PAGE
+    let ram = host.iomem.ram();
+    let upper: u64 = ram.iter().map(|range| gib(range) / 512 + 1).sum();
+    let tables: u64 = ram.iter().map(|range| if host.gib_pages { gib(range).min(2) } else { gib(range) }).sum();
+    (tables + upper + 64) * PAGE
 }
 
 fn segment<'a>(name: &'static str, places: &Places<'_>, data: Cow<'a, [u8]>, verified: bool) -> Segment<'a> {
@@ -440,6 +443,21 @@ fn note_little_memory(region: Option<Range>, left: u64, notes: &mut Vec<String>)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_of_a_gib_need_few_tables() {
+        let slack = |flags: &str| {
+            let root = tempfile::tempdir().unwrap();
+            std::fs::create_dir_all(root.path().join("proc")).unwrap();
+            let iomem = "00001000-0009ffff : System RAM\n100000000-18000000fff : System RAM\n";
+            std::fs::write(root.path().join("proc/iomem"), iomem).unwrap();
+            std::fs::write(root.path().join("proc/cpuinfo"), format!("flags\t\t: fpu {flags}\n")).unwrap();
+            slack(&Host::read(root.path()).unwrap())
+        };
+        // 1.5 TiB: a page for each GiB is 6 MiB of them.
+        assert!((6 << 20..7 << 20).contains(&slack("la57")), "{}", slack("la57"));
+        assert!(slack("pdpe1gb") < 1 << 20);
+    }
 
     #[test]
     fn the_last_serial_console_is_the_one() {
