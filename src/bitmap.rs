@@ -2,29 +2,69 @@
 //!
 //! Knows bits and runs. Must not know what a bit stands for. Goes to `plan`, and as it is into the output.
 
-use bitvec::prelude::{BitSlice, BitVec, Lsb0};
+use std::path::PathBuf;
+
+use bitvec::prelude::{BitSlice, Lsb0};
 use vdump_filters::PfnRange;
+
+use crate::{
+    error::{Error, Result},
+    report::human_bytes,
+    sys::map::Spool,
+};
 
 /// Bits of part of a [`PageBitmap`].
 pub type Bits = BitSlice<u8, Lsb0>;
 
 /// A plane of bits; bit `pfn % 8` of byte `pfn / 8`, as in kdump files.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub struct PageBitmap {
-    bits: BitVec<u8, Lsb0>,
+    store: Store,
     len: u64,
+}
+
+#[derive(Debug)]
+enum Store {
+    Memory(Vec<u8>),
+    File(Spool),
+}
+
+/// Where a run keeps its planes.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Planes {
+    /// In memory.
+    #[default]
+    Memory,
+    /// In files without a name in this folder, mapped: for machines whose planes would not fit the memory limit.
+    Folder(PathBuf),
+}
+
+impl Planes {
+    /// A plane for frames `0..max_pfn`, all clear.
+    ///
+    /// # Errors
+    /// The folder's file system has no room for it, or cannot hold it.
+    pub fn plane(&self, max_pfn: u64) -> Result<PageBitmap> {
+        let Self::Folder(folder) = self else {
+            return Ok(PageBitmap::new(max_pfn));
+        };
+        let bytes = PageBitmap::bytes_for(max_pfn).max(1);
+        let spool = Spool::create(folder, bytes).map_err(|error| {
+            Error::output(folder, "keep a page bitmap in", &error)
+                .next_step(format!("give --memory-limit {} more, or another output folder", human_bytes(bytes)))
+        })?;
+        Ok(PageBitmap { store: Store::File(spool), len: max_pfn })
+    }
 }
 
 impl PageBitmap {
     /// All clear, for frames `0..max_pfn`. Takes `max_pfn / 8` bytes of memory: the caller checks the budget first.
     #[must_use]
     pub fn new(max_pfn: u64) -> Self {
-        // Whole words, so that runs can be found 64 frames at a time.
-        let bytes = (max_pfn.div_ceil(64) * 8) as usize;
-        Self { bits: BitVec::from_vec(vec![0; bytes]), len: max_pfn }
+        Self { store: Store::Memory(vec![0; Self::bytes_for(max_pfn) as usize]), len: max_pfn }
     }
 
-    /// Bytes that a plane for `max_pfn` frames takes.
+    /// Bytes that a plane for `max_pfn` frames takes: whole words, so that runs can be found 64 frames at a time.
     #[must_use]
     pub fn bytes_for(max_pfn: u64) -> u64 {
         max_pfn.div_ceil(64) * 8
@@ -45,13 +85,15 @@ impl PageBitmap {
     /// Sets or clears a range; what lies past the end is ignored.
     pub fn fill(&mut self, range: PfnRange, value: bool) {
         let (start, end) = (range.start.min(self.len) as usize, range.end.min(self.len) as usize);
-        self.bits[start..end].fill(value);
+        if start < end {
+            Bits::from_slice_mut(self.as_bytes_mut())[start..end].fill(value);
+        }
     }
 
     /// One bit; `false` past the end.
     #[must_use]
     pub fn get(&self, pfn: u64) -> bool {
-        pfn < self.len && self.bits.get(pfn as usize).is_some_and(|bit| *bit)
+        pfn < self.len && Bits::from_slice(self.as_bytes()).get(pfn as usize).is_some_and(|bit| *bit)
     }
 
     /// Bits set.
@@ -63,17 +105,26 @@ impl PageBitmap {
     /// The plane as bytes, at least `max_pfn / 8` of them; the bits past the end are zero.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        self.bits.as_raw_slice()
+        let bytes: &[u8] = match &self.store {
+            Store::Memory(bytes) => bytes,
+            Store::File(spool) => spool,
+        };
+        &bytes[..Self::bytes_for(self.len) as usize]
     }
 
     /// The plane's bytes, to be cut into parts for parallel work. Bits past the end must stay clear.
     pub fn as_bytes_mut(&mut self) -> &mut [u8] {
-        self.bits.as_raw_mut_slice()
+        let len = Self::bytes_for(self.len) as usize;
+        let bytes: &mut [u8] = match &mut self.store {
+            Store::Memory(bytes) => bytes,
+            Store::File(spool) => spool,
+        };
+        &mut bytes[..len]
     }
 
     /// Clears in `self` what is set in `other`.
     pub fn subtract(&mut self, other: &Self) {
-        for (own, theirs) in self.bits.as_raw_mut_slice().iter_mut().zip(other.as_bytes()) {
+        for (own, theirs) in self.as_bytes_mut().iter_mut().zip(other.as_bytes()) {
             *own &= !theirs;
         }
     }

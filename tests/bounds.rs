@@ -36,10 +36,11 @@ fn filter_within(limits: &str, options: &[&str], input: &Path, out: &Path) -> Ru
 }
 
 #[test]
-fn memory_that_is_only_claimed_is_refused_soon() {
+fn memory_that_is_only_claimed_is_refused_soon_where_nothing_can_hold_its_bitmaps() {
     let dir = temp_dir();
     let fixture = claiming(dir.path(), &[]);
-    let out = dir.path().join("out");
+    let in_memory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let out = in_memory.path().join("out");
     let mut faults = Vec::new();
     for level in ["0", "1", "31"] {
         for format in ["kdump", "elf"] {
@@ -49,6 +50,18 @@ fn memory_that_is_only_claimed_is_refused_soon() {
         }
     }
     none_of(&faults);
+}
+
+/// A plane for 8 TiB has 256 MiB: a run that may use 64 MiB keeps it in a file beside the output, and writes the same dump.
+#[test]
+fn bitmaps_that_do_not_fit_the_limit_lie_beside_the_output() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let fixture = claiming(dir.path(), &[]);
+    let [narrow, wide] = ["narrow.elf", "wide.elf"].map(|name| dir.path().join(name));
+    filter_within(GIB_EACH, &["--memory-limit", "64M"], &fixture.path, &narrow).ok();
+    filter_within("true", &["--memory-limit", "2G"], &fixture.path, &wide).ok();
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3, "a file of bitmaps is left");
+    assert!(fs::read(narrow).unwrap() == fs::read(wide).unwrap());
 }
 
 #[test]

@@ -51,6 +51,11 @@ impl<'a> Block<'a> {
         if bits.iter().all(|byte| *byte == 0) {
             return;
         }
+        if !self.pages.exist(range) {
+            // Nothing of the memory map is there to be read: however much memory this is, there is no more to say.
+            let frames = bits.iter().map(|byte| u64::from(byte.count_ones())).sum();
+            return counts.add(PageClass::Unmapped, frames);
+        }
         let covering = self.covering(range.start);
         self.classes.clear();
         self.classes.resize(range.len() as usize, PageClass::Unmapped);

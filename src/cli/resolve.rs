@@ -95,6 +95,13 @@ impl Destination {
         }
     }
 
+    /// The folder of the first of them.
+    #[must_use]
+    pub fn folder(&self) -> Option<&Path> {
+        let folder = self.files().first()?.parent()?;
+        Some(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
+    }
+
     /// `-` is standard output.
     fn named(name: PathBuf) -> Self {
         if name.as_os_str() == "-" { Self::StandardOutput } else { Self::File(name) }

@@ -2,7 +2,7 @@
 //!
 //! Knows SPARSEMEM and FLATMEM. Must not know what a `struct page` holds. Goes to the reader of struct pages.
 
-use std::{borrow::Cow, ops::Range};
+use std::borrow::Cow;
 
 use vdump_filters::PfnRange;
 
@@ -32,7 +32,18 @@ pub struct MemMap {
 #[derive(Debug)]
 enum Kind {
     Flat { base: u64 },
-    Sparse { pfn_shift: u32, sections: Vec<(u64, Section)> },
+    Sparse { pfn_shift: u32, sections: Vec<Sections> },
+}
+
+/// Neighbouring sections whose struct pages follow one another, as all do in a virtual memory map; or that lack them for the
+/// same reason.
+#[derive(Debug)]
+struct Sections {
+    first: u64,
+    /// One past the last.
+    end: u64,
+    /// Of the first one.
+    place: Section,
 }
 
 /// One section: the virtual address of its first struct page, or why it has none.
@@ -42,6 +53,10 @@ type Section = std::result::Result<u64, Cow<'static, str>>;
 const HAS_MEM_MAP: u64 = 3;
 
 impl MemMap {
+    /// More pieces than any kernel's map has: 8 TiB in sections of 128 MiB, each with a map of its own. Bounds what a table
+    /// that is not true makes us hold.
+    pub const MOST_PIECES: usize = 1 << 16;
+
     /// Reads the section table for all memory in `ram`. A bad section costs its own frames only.
     ///
     /// # Errors
@@ -60,7 +75,7 @@ impl MemMap {
                 let read = |sparse| {
                     SectionTable { virt, sparse, page_size, last_root: None }.sections_of(ram, layout.page_shift)
                 };
-                let none_is_good = |sections: &[(u64, Section)]| sections.iter().all(|(_, section)| section.is_err());
+                let none_is_good = |sections: &[Sections]| sections.iter().all(|sections| sections.place.is_err());
                 let mut sections = read(sparse);
                 if none_is_good(&sections)
                     && sparse.extreme
@@ -71,7 +86,7 @@ impl MemMap {
                     sections = read(SparseLayout { table, ..sparse });
                 }
                 if none_is_good(&sections)
-                    && let Some((_, Err(cause))) = sections.first()
+                    && let Some(Sections { place: Err(cause), .. }) = sections.first()
                 {
                     return Err(unreadable("mem_section", cause));
                 }
@@ -92,14 +107,19 @@ impl MemMap {
                 Kind::Flat { base } => (range.end, Ok(base.wrapping_add(at.wrapping_mul(self.page_size)))),
                 Kind::Sparse { pfn_shift, sections } => {
                     let number = at >> pfn_shift;
-                    let place = match sections.binary_search_by_key(&number, |(number, _)| *number) {
-                        Ok(found) => sections[found].1.as_ref().map_err(|cause| &**cause).map(|base| {
-                            let within = at - (number << pfn_shift);
-                            base.wrapping_add(within.wrapping_mul(self.page_size))
-                        }),
-                        Err(_) => Err("the dump has no memory in this section"),
-                    };
-                    (range.end.min((number + 1) << pfn_shift), place)
+                    let after = sections.partition_point(|sections| sections.end <= number);
+                    match sections.get(after).filter(|sections| sections.first <= number) {
+                        Some(Sections { first, end, place }) => {
+                            let within = at - (first << pfn_shift);
+                            let address = |base: &u64| base.wrapping_add(within.wrapping_mul(self.page_size));
+                            let place = place.as_ref().map(address).map_err(|cause| &**cause);
+                            (range.end.min(end << pfn_shift), place)
+                        }
+                        None => {
+                            let end = range.end.min((number + 1) << pfn_shift);
+                            (end, Err("the dump has no memory in this section"))
+                        }
+                    }
                 }
             };
             let part = PfnRange::new(at, end);
@@ -121,9 +141,9 @@ impl MemMap {
             Kind::Flat { .. } => Vec::new(),
             Kind::Sparse { pfn_shift, sections } => {
                 let mut problems: Vec<Problem> = Vec::new();
-                for (number, section) in sections {
-                    let Err(cause) = section else { continue };
-                    let range = PfnRange::new(number << pfn_shift, (number + 1) << pfn_shift);
+                for Sections { first, end, place } in sections {
+                    let Err(cause) = place else { continue };
+                    let range = PfnRange::new(first << pfn_shift, end << pfn_shift);
                     match problems.last_mut() {
                         Some(last) if last.range.end == range.start && last.cause == *cause => {
                             last.range.end = range.end;
@@ -145,19 +165,35 @@ struct SectionTable<'a, 'b> {
 }
 
 impl SectionTable<'_, '_> {
-    fn sections_of(&mut self, ram: &RamMap, page_shift: u32) -> Vec<(u64, Section)> {
+    fn sections_of(&mut self, ram: &RamMap, page_shift: u32) -> Vec<Sections> {
         let shift = self.sparse.pfn_shift;
-        let mut sections: Vec<(u64, Section)> = Vec::new();
+        let mut all: Vec<Sections> = Vec::new();
         for range in ram.pfn_ranges(page_shift) {
-            let numbers: Range<u64> = range.start >> shift..((range.end - 1) >> shift) + 1;
-            for number in numbers {
-                if sections.last().is_none_or(|(last, _)| *last < number) {
-                    let section = self.section(number);
-                    sections.push((number, section));
+            let seen = all.last().map_or(0, |last| last.end);
+            for number in (range.start >> shift).max(seen)..((range.end - 1) >> shift) + 1 {
+                let place = match all.len() {
+                    MemMap::MOST_PIECES.. => Err("the memory map is in more pieces than any kernel's".into()),
+                    _ => self.section(number),
+                };
+                match all.last_mut().filter(|last| last.end == number && self.follows(last, &place)) {
+                    Some(last) => last.end += 1,
+                    None => all.push(Sections { first: number, end: number + 1, place }),
                 }
             }
         }
-        sections
+        all
+    }
+
+    /// Whether a section with its struct pages at `place` continues those before it.
+    fn follows(&self, before: &Sections, place: &Section) -> bool {
+        match (&before.place, place) {
+            (Ok(base), Ok(next)) => {
+                let pages = (before.end - before.first) << self.sparse.pfn_shift;
+                base.wrapping_add(pages.wrapping_mul(self.page_size)) == *next
+            }
+            (Err(before), Err(cause)) => before == cause,
+            _ => false,
+        }
     }
 
     fn section(&mut self, number: u64) -> Section {

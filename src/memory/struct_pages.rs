@@ -44,6 +44,12 @@ impl<'a> StructPages<'a> {
         self.ram.overlapping(paddr, paddr.saturating_add(1 << self.page_shift)).next().is_some()
     }
 
+    /// Whether the map has struct pages for any frame of `range`.
+    #[must_use]
+    pub fn exist(&self, range: PfnRange) -> bool {
+        self.map.parts(range).any(|(_, place)| place.is_ok())
+    }
+
     /// Says for each frame of `range` whether the machine had memory in it.
     pub fn present(&self, range: PfnRange, present: &mut Vec<bool>) {
         present.clear();

@@ -2,12 +2,12 @@
 //!
 //! Knows how to look at every kept page once, on all threads. Must not know why. The plane goes to `plan`.
 
-use rayon::prelude::{IndexedParallelIterator as _, ParallelIterator as _, ParallelSliceMut as _};
+use rayon::prelude::{IndexedParallelIterator, ParallelIterator as _, ParallelSliceMut as _};
 use vdump_filters::{Pfn, PfnRange};
 
 use super::is_zero;
 use crate::{
-    bitmap::{PageBitmap, runs_of},
+    bitmap::{Bits, PageBitmap, runs_of},
     report::Progress,
     source::{MAX_READ, PageReader, Source},
 };
@@ -43,66 +43,107 @@ impl Lost {
     }
 }
 
-/// The frames of `kept` whose pages are all zeros. Pages that cannot be read leave `kept`. Runs on the current rayon pool;
+/// Looks for frames of `kept` whose pages are all zeros: they are set in `zero`, or, where there is no such plane, leave `kept`.
+/// Pages that cannot be read leave `kept`. Gives the number of zero pages and the lost ones. Runs on the current rayon pool;
 /// stops early when the progress says that the user wants to.
 #[must_use]
-pub fn find_zeros(source: &Source, kept: &mut PageBitmap, page_shift: u32, progress: &Progress) -> (PageBitmap, Lost) {
-    let mut zero = PageBitmap::new(kept.len());
+pub fn find_zeros(
+    source: &Source,
+    kept: &mut PageBitmap,
+    zero: Option<&mut PageBitmap>,
+    page_shift: u32,
+    progress: &Progress,
+) -> (u64, Lost) {
     let part = PART as usize / 8;
-    let lost = zero
-        .as_bytes_mut()
-        .par_chunks_mut(part)
-        .zip(kept.as_bytes_mut().par_chunks_mut(part))
-        .enumerate()
-        .map_init(
-            || source.reader(),
-            |reader, (index, (zero, kept))| {
-                let start = index as u64 * PART;
-                let mut lost = Lost::default();
-                let runs: Vec<PfnRange> = runs_of(kept).collect();
-                for run in runs.into_iter().take_while(|_| !progress.stopped()) {
-                    let frames = PfnRange::new(start + run.start, start + run.end);
-                    look(reader, frames, page_shift, |pfn, found| {
-                        let (byte, bit) = (((pfn - start) / 8) as usize, 1u8 << (pfn % 8));
-                        match found {
-                            Ok(true) => zero[byte] |= bit,
-                            Ok(false) => {}
-                            Err(cause) => {
-                                kept[byte] &= !bit;
-                                lost.add(pfn, cause);
-                            }
-                        }
-                    });
-                    progress.add(run.len());
-                }
-                lost
-            },
-        )
-        .reduce(Lost::default, Lost::merge);
-    (zero, lost)
+    let kept = kept.as_bytes_mut().par_chunks_mut(part);
+    let parts = Parts { source, page_shift, progress };
+    match zero {
+        Some(zero) => parts.look(kept.zip(zero.as_bytes_mut().par_chunks_mut(part).map(Some))),
+        None => parts.look(kept.map(|kept| (kept, None))),
+    }
 }
 
-fn look(reader: &mut PageReader<'_>, run: PfnRange, page_shift: u32, mut found: impl FnMut(u64, Result<bool, String>)) {
+/// A part of the plane of kept frames, and of that of zero ones.
+type Planes<'a> = (&'a mut [u8], Option<&'a mut [u8]>);
+
+struct Parts<'a> {
+    source: &'a Source,
+    page_shift: u32,
+    progress: &'a Progress,
+}
+
+impl Parts<'_> {
+    fn look<'p>(&self, parts: impl IndexedParallelIterator<Item = Planes<'p>>) -> (u64, Lost) {
+        let look = |reader: &mut PageReader<'_>, (index, planes)| self.part(reader, index as u64 * PART, planes);
+        let none = || (0, Lost::default());
+        let join = |(zeros, lost): (u64, Lost), (more, later)| (zeros + more, lost.merge(later));
+        parts.enumerate().map_init(|| self.source.reader(), look).reduce(none, join)
+    }
+
+    fn part(&self, reader: &mut PageReader<'_>, start: u64, (kept, mut zero): Planes<'_>) -> (u64, Lost) {
+        let (mut zeros, mut lost) = (0, Lost::default());
+        let runs: Vec<PfnRange> = runs_of(kept).collect();
+        for run in runs.into_iter().take_while(|_| !self.progress.stopped()) {
+            let frames = PfnRange::new(start + run.start, start + run.end);
+            look(reader, frames, self.page_shift, |found, is| {
+                let within = PfnRange::new(found.start - start, found.end - start);
+                match is {
+                    Ok(true) => {
+                        zeros += found.len();
+                        match &mut zero {
+                            Some(zero) => set(zero, within, true),
+                            None => set(kept, within, false),
+                        }
+                    }
+                    Ok(false) => {}
+                    Err(cause) => {
+                        set(kept, within, false);
+                        lost.add(found.start, cause);
+                    }
+                }
+            });
+            self.progress.add(run.len());
+        }
+        (zeros, lost)
+    }
+}
+
+fn set(part: &mut [u8], frames: PfnRange, value: bool) {
+    let (byte, bit) = ((frames.start / 8) as usize, 1u8 << (frames.start % 8));
+    match (frames.len(), value) {
+        (1, true) => part[byte] |= bit,
+        (1, false) => part[byte] &= !bit,
+        _ => Bits::from_slice_mut(part)[frames.start as usize..frames.end as usize].fill(value),
+    }
+}
+
+/// Whether the frames of `run` are zeros, one by one, or several at once where the input has no bytes for them.
+fn look(
+    reader: &mut PageReader<'_>,
+    run: PfnRange,
+    page_shift: u32,
+    mut found: impl FnMut(PfnRange, Result<bool, String>),
+) {
     let page_size = 1usize << page_shift;
     let step = (MAX_READ >> page_shift) as u64;
     let mut at = run.start;
     while at < run.end {
         let end = run.end.min(at + step);
         if !reader.is_stored(Pfn(at).paddr(page_shift), (end - at) as usize * page_size) {
-            (at..end).for_each(|pfn| found(pfn, Ok(true)));
+            found(PfnRange::new(at, end), Ok(true));
             at = end;
             continue;
         }
         match reader.read(Pfn(at).paddr(page_shift), (end - at) as usize * page_size) {
             Ok(bytes) => {
                 for (pfn, page) in (at..).zip(bytes.chunks_exact(page_size)) {
-                    found(pfn, Ok(is_zero(page)));
+                    found(PfnRange::new(pfn, pfn + 1), Ok(is_zero(page)));
                 }
             }
             Err(_) => {
                 for pfn in at..end {
                     let read = reader.read(Pfn(pfn).paddr(page_shift), page_size);
-                    found(pfn, read.map(is_zero).map_err(|error| error.to_string()));
+                    found(PfnRange::new(pfn, pfn + 1), read.map(is_zero).map_err(|error| error.to_string()));
                 }
             }
         }

@@ -1,25 +1,30 @@
 //! What a run will hold in memory, before it holds it.
 
+use std::path::Path;
+
+use vdump_filters::PfnRange;
+
 use crate::{
-    bitmap::PageBitmap,
+    bitmap::{PageBitmap, Planes},
     cli::{
         Format,
         resolve::{Destination, Job},
     },
     error::Result,
     format::elf,
+    memory::MemMap,
     plan::{Budget, FRAME, Needs},
     source::Source,
 };
 
-/// Fits the run into its memory limit.
-pub(super) fn fit(job: &Job, source: &Source, page_shift: u32) -> Result<Budget> {
+/// Fits the run into its memory limit, and says where the planes go: into files beside the output where memory would have
+/// them only at the cost of threads, or not at all.
+pub(super) fn fit(job: &Job, source: &Source, page_shift: u32) -> Result<(Budget, Planes)> {
     let to_pipe = job.output == Some(Destination::StandardOutput);
-    // The plane of kept frames, and where zeros are found beforehand a plane of those (a dry run subtracts in a third).
-    let planes = match (&job.output, job.format) {
-        (None, _) => 3,
-        (Some(_), Format::Elf) => 2,
-        (Some(_), Format::Kdump) => 1,
+    // The plane of kept frames, and where segments end in zeros a plane of those.
+    let planes = match job.format {
+        Format::Elf => 2,
+        Format::Kdump => 1,
     };
     let plane = PageBitmap::bytes_for(source.existing().max_pfn(page_shift));
     let segments = source.loads().len() as u64 * 3 * elf::PHDR_SIZE;
@@ -42,7 +47,22 @@ pub(super) fn fit(job: &Job, source: &Source, page_shift: u32) -> Result<Budget>
         batch: frames.then_some(FRAME),
         lanes: job.parts as u64,
     };
-    Budget::fit(job.memory_limit, job.threads, 1 << page_shift, needs)
+    let fit = |needs| Budget::fit(job.memory_limit, job.threads, 1 << page_shift, needs);
+    let in_memory = fit(needs);
+    if in_memory.as_ref().is_ok_and(|budget| budget.threads == job.threads) {
+        return Ok((in_memory?, Planes::Memory));
+    }
+    let beside = job.output.as_ref().and_then(Destination::folder).map(Path::to_owned);
+    let planes = Planes::Folder(beside.unwrap_or_else(std::env::temp_dir));
+    match fit(Needs { bitmaps: 0, ..needs }) {
+        // What can hold a small plane can hold a large one, or says so when it is made.
+        Ok(budget) if planes.plane(1).is_ok() && !gains_nothing(&budget, &in_memory) => Ok((budget, planes)),
+        _ => Ok((in_memory?, Planes::Memory)),
+    }
+}
+
+fn gains_nothing(budget: &Budget, in_memory: &Result<Budget>) -> bool {
+    in_memory.as_ref().is_ok_and(|known| (known.threads, known.batch_pages) == (budget.threads, budget.batch_pages))
 }
 
 /// What a worker's readers hold where pages must be decompressed: three of them, each with a cache and a buffer.
@@ -52,8 +72,9 @@ const SECTION_BYTES: u64 = 64;
 /// The smallest section of any kernel, log2 of bytes.
 const SMALLEST_SECTION: u32 = 24;
 
-/// Sections that the dump's memory touches, at most.
+/// Pieces of memory map that the dump's memory can have.
 fn sections(source: &Source, page_shift: u32) -> u64 {
     let shift = SMALLEST_SECTION.saturating_sub(page_shift);
-    source.existing().pfn_ranges(page_shift).map(|range| ((range.end - 1) >> shift) - (range.start >> shift) + 1).sum()
+    let of = |range: PfnRange| ((range.end - 1) >> shift) - (range.start >> shift) + 1;
+    source.existing().pfn_ranges(page_shift).map(of).sum::<u64>().min(MemMap::MOST_PIECES as u64)
 }

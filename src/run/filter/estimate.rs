@@ -15,13 +15,17 @@ impl Run<'_> {
     pub(super) fn estimate(&self, classified: &mut Classified) -> Result<Outcome> {
         /// Pages compressed for the estimate: 64 MiB of 4 KiB pages, spread evenly.
         const SAMPLE: u64 = 16 << 10;
-        let (zero, mut written) = self.zeros(classified)?;
-        let plan = match self.job.format {
-            Format::Kdump => None,
-            Format::Elf => Some(self.elf_plan(classified, &zero)?),
+        let (plan, mut written) = match self.job.format {
+            Format::Kdump => (None, self.zeros(classified, None)?),
+            Format::Elf => {
+                let mut zero = self.planes.plane(classified.kept.len())?;
+                let written = self.zeros(classified, Some(&mut zero))?;
+                let plan = self.elf_plan(classified, &zero)?;
+                classified.kept.subtract(&zero);
+                (Some(plan), written)
+            }
         };
-        let mut stored = classified.kept.clone();
-        stored.subtract(&zero);
+        let stored = &classified.kept;
         let pages = stored.count();
         let (mut sampled, mut packed) = (0u64, 0u64);
         self.progress.start("sample", pages.min(SAMPLE));
@@ -34,10 +38,10 @@ impl Run<'_> {
             Ok(())
         };
         match &plan {
-            Some(plan) if self.in_frames() => self.pack_frames(plan, &[], &stored, step, commit)?,
+            Some(plan) if self.in_frames() => self.pack_frames(plan, &[], stored, step, commit)?,
             // Plain ELF is as large as its plan.
             Some(_) => {}
-            None => self.pack(&stored, step, commit)?,
+            None => self.pack(stored, step, commit)?,
         }
         self.check_interrupted("in a dry run: nothing was to be written")?;
         let data = if sampled == 0 { 0 } else { (packed as f64 / sampled as f64 * pages as f64) as u64 };

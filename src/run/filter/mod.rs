@@ -16,7 +16,7 @@ use rayon::ThreadPool;
 
 use super::{Stop, kernel::Kernel};
 use crate::{
-    bitmap::PageBitmap,
+    bitmap::{PageBitmap, Planes},
     classify::Counts,
     cli::{Filter, Format, resolve::Job},
     error::{Error, Kind, Result},
@@ -74,6 +74,7 @@ struct Run<'a> {
     paging: Option<PagingLayout>,
     page_shift: u32,
     budget: Budget,
+    planes: Planes,
     pool: ThreadPool,
     progress: Progress,
     output: Place,

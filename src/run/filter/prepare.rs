@@ -10,7 +10,7 @@ use vdump_filters::{PageClass, Selection};
 
 use super::{Classified, Run, budget, virtual_memory};
 use crate::{
-    bitmap::PageBitmap,
+    bitmap::{PageBitmap, Planes},
     classify::{Classifier, Counts},
     cli::{
         Format,
@@ -19,7 +19,7 @@ use crate::{
     error::{Error, Kind, Result},
     layout::VmcoreInfo,
     memory::Problem,
-    report::Progress,
+    report::{Progress, human_bytes},
     run::{Stop, facts, kernel::Kernel, known},
     sink::{Output, Pipe, Target},
     source::Source,
@@ -44,7 +44,7 @@ impl<'a> Run<'a> {
         if job.strict {
             check_whole(source, page_shift)?;
         }
-        let budget = budget::fit(job, source, page_shift)?;
+        let (budget, planes) = budget::fit(job, source, page_shift)?;
         let mut warnings = [job.tried.as_slice(), source.remarks(), unsure.as_slice()].concat();
         if let Some(info) = info.as_mut().filter(|_| !job.keep_all) {
             known::complete(source, info, budget.limit);
@@ -61,6 +61,13 @@ impl<'a> Run<'a> {
             let (used, wanted) = (budget.threads, job.threads);
             warnings.push(format!("{wanted} threads do not fit the memory limit: {used} used"));
         }
+        if let Planes::Folder(folder) = &planes {
+            let plane = human_bytes(PageBitmap::bytes_for(source.existing().max_pfn(page_shift)));
+            let folder = folder.display();
+            warnings.push(format!(
+                "page bitmaps ({plane} each) are kept in {folder}: with them the memory limit would not do"
+            ));
+        }
         warnings.extend(facts::said_before(source, job.format));
         warnings.extend(narrow_kdump(job, source));
         let progress = Progress::new(job.progress, 1 << page_shift, stop.flag());
@@ -73,6 +80,7 @@ impl<'a> Run<'a> {
             paging,
             page_shift,
             budget,
+            planes,
             pool,
             progress,
             output,
@@ -85,7 +93,7 @@ impl<'a> Run<'a> {
     pub(super) fn classify(&mut self) -> Result<Classified> {
         let begun = Instant::now();
         let ram = self.source.ram();
-        let mut kept = PageBitmap::new(self.source.existing().max_pfn(self.page_shift));
+        let mut kept = self.planes.plane(self.source.existing().max_pfn(self.page_shift))?;
         for range in ram.pfn_ranges(self.page_shift) {
             kept.fill(range, true);
         }

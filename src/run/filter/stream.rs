@@ -18,7 +18,8 @@ impl Run<'_> {
 
     /// The compact ELF core from its first byte to its last, in compressed frames if the codec makes any.
     pub(super) fn write_stream(&self, output: Output, classified: &mut Classified) -> Result<Outcome> {
-        let (zero, before) = self.zeros(classified)?;
+        let mut zero = self.planes.plane(classified.kept.len())?;
+        let before = self.zeros(classified, Some(&mut zero))?;
         let plan = self.elf_plan(classified, &zero)?;
         let front = self.front(&plan);
         classified.kept.subtract(&zero);

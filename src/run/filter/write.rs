@@ -43,7 +43,8 @@ impl Run<'_> {
     }
 
     pub(super) fn write_elf(&self, target: Target, classified: &mut Classified) -> Result<Outcome> {
-        let (zero, before) = self.zeros(classified)?;
+        let mut zero = self.planes.plane(classified.kept.len())?;
+        let before = self.zeros(classified, Some(&mut zero))?;
         let notes = self.source.notes();
         let plan = self.elf_plan(classified, &zero)?;
         let (gap_pages, mapped) = (plan.gap_pages, plan.mapped);
@@ -59,7 +60,7 @@ impl Run<'_> {
 
     pub(super) fn elf_plan(&self, classified: &Classified, zero: &PageBitmap) -> Result<ElfPlan> {
         let notes = self.source.notes().len() as u64;
-        let none = PageBitmap::new(if self.job.drop().drops_zero() { 0 } else { zero.len() });
+        let none = PageBitmap::new(0);
         let tails = if self.job.drop().drops_zero() { zero } else { &none };
         let loads = addresses::loads(self.source, self.info.as_ref(), self.kernel.as_ref());
         let mut plan = ElfPlan::make(&classified.kept, tails, &loads, notes, self.page_shift)?;
@@ -70,18 +71,18 @@ impl Run<'_> {
     }
 
     /// Finds zero pages beforehand, and pages that cannot be read: those leave the plane of kept ones, since an ELF segment
-    /// over them would show zeros. Below the level's zero bit the zeros count, but take room in the file, as holes.
-    pub(super) fn zeros(&self, classified: &mut Classified) -> Result<(PageBitmap, Written)> {
+    /// over them would show zeros. Below the level's zero bit the zeros count, but take room in the file, as holes. Without a
+    /// plane for them the zeros leave that of the kept ones.
+    pub(super) fn zeros(&self, classified: &mut Classified, zero: Option<&mut PageBitmap>) -> Result<Written> {
         self.progress.start("zeros", classified.kept.count());
-        let (zero, lost) =
-            self.pool.install(|| find_zeros(self.source, &mut classified.kept, self.page_shift, &self.progress));
+        let kept = &mut classified.kept;
+        let (zero, lost) = self.pool.install(|| find_zeros(self.source, kept, zero, self.page_shift, &self.progress));
         self.check_interrupted("before anything was written")?;
         let lost_pages: Vec<_> = lost.pages.into_iter().map(|(pfn, cause)| LostPage { pfn, cause }).collect();
         if let Some(page) = lost_pages.first() {
             self.check_lost(page)?;
         }
-        let written = Written { zero: zero.count(), stored: 0, lost: lost.count, lost_pages };
-        Ok((zero, written))
+        Ok(Written { zero, stored: 0, lost: lost.count, lost_pages })
     }
 
     /// Runs a pipeline of `total` pages into `sink`.
