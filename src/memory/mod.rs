@@ -10,6 +10,7 @@ mod mappings;
 mod mem_map;
 mod protect;
 mod struct_pages;
+pub mod tasks;
 mod virt;
 pub mod window;
 pub mod witnesses;

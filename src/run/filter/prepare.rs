@@ -47,7 +47,7 @@ impl<'a> Run<'a> {
         let budget = budget::fit(job, source, page_shift)?;
         let mut warnings = [job.tried.as_slice(), source.remarks(), unsure.as_slice()].concat();
         if let Some(info) = info.as_mut().filter(|_| !job.keep_all) {
-            known::complete(source, info, budget.limit);
+            known::complete(source, info, &[], budget.limit);
             warnings.extend(known::contradictions(info, job.strict)?);
         }
         let kernel = if job.keep_all { None } else { kernel(job.drop(), source, info.as_ref(), &mut warnings)? };
