@@ -2,7 +2,7 @@
 //!
 //! Knows the lists that link them. Must not know what is done with a task. Used where a task is looked for or looked at.
 
-use super::{Kallsyms, ReadVirt, ReadVirtError};
+use super::{Kallsyms, KallsymsError, ReadVirt, ReadVirtError};
 use crate::layout::VmcoreInfo;
 
 /// What [`Tasks`] must know of the kernel's types, as keys of VMCOREINFO. No kernel exports them: its BTF or its vmlinux says
@@ -85,9 +85,10 @@ impl<'m> Tasks<'m> {
             Some((head, node)) => Threads::InSignal { head, node },
             None => Threads::InGroup { node: offset("task_struct.thread_group")? },
         };
+        let [init_task] = symbols(info, mem, ["init_task"])?;
         Ok(Self {
             mem,
-            init_task: symbol(info, mem, "init_task")?,
+            init_task: init_task.ok_or("the kernel's symbol table has no init_task")?,
             tasks: offset("task_struct.tasks")?,
             pid: offset("task_struct.pid")?,
             tgid: offset("task_struct.tgid")?,
@@ -286,17 +287,23 @@ impl Circle {
     }
 }
 
-/// The address of a variable of the kernel: from VMCOREINFO or a vmlinux, else from the kernel's own symbol table.
+/// The addresses of variables of the kernel: from VMCOREINFO or a vmlinux, else from the kernel's own symbol table.
 ///
 /// # Errors
-/// Why there is none, in words.
-pub fn symbol(info: &VmcoreInfo, mem: &dyn ReadVirt, name: &str) -> Result<u64, String> {
-    if let Some(address) = info.symbol(name) {
-        return Ok(address);
+/// The symbol table would be needed and cannot be used: why, in words.
+pub fn symbols<const N: usize>(
+    info: &VmcoreInfo,
+    mem: &dyn ReadVirt,
+    names: [&str; N],
+) -> Result<[Option<u64>; N], String> {
+    let known = names.map(|name| info.symbol(name));
+    if known.iter().all(Option::is_some) {
+        return Ok(known);
     }
-    let kallsyms = Kallsyms::load(info, mem).map_err(|error| format!("nothing says where {name} lies: {error}"))?;
-    let found = kallsyms.lookup(&[name]).map_err(|error| error.to_string())?;
-    found.first().copied().flatten().ok_or_else(|| format!("the kernel's symbol table has no {name}"))
+    let cannot = |error: KallsymsError| format!("nothing says where {} lies: {error}", names.join(" or "));
+    let found = Kallsyms::load(info, mem).and_then(|kallsyms| kallsyms.lookup(&names)).map_err(cannot)?;
+    let mut own = found.into_iter();
+    Ok(known.map(|known| known.or(own.next().flatten())))
 }
 
 /// The 64-bit word at a virtual address.

@@ -28,6 +28,7 @@ const SIZES: &[&str] = &[
     "atomic_long_t",
     "latched_seq",
     "uts_namespace",
+    "thread_union",
 ];
 
 /// Members whose offsets are exported. A kernel has those of its era.
