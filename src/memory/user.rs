@@ -183,13 +183,11 @@ impl<'m, 'a> UserMemory<'m, 'a> {
     fn in_tree(&self, root: u64, leaf: Node, inner: Node, address: u64) -> Option<u64> {
         /// More levels than a tree of all addresses in pages can have.
         const MAX_DEPTH: u32 = 24;
-        let mut entry = word_at(self.virt, root).ok()?;
+        // Bit 1 says that the root is a node.
+        let mut entry = word_at(self.virt, root).ok().filter(|entry| entry & 3 == 2)?;
         let mut last = u64::MAX;
         for _ in 0..MAX_DEPTH {
-            // A node has bit 1 set and bit 0 clear, its kind in bits 3 to 6, and lies at a multiple of 256.
-            if entry & 3 != 2 {
-                return None;
-            }
+            // A node lies at a multiple of 256 and has its kind in bits 3 to 6.
             let (node, is_leaf) = match entry >> 3 & 0xf {
                 1 => (leaf, true),
                 2 => (leaf, false),
