@@ -76,7 +76,7 @@ impl Pick {
                 return true;
             }
             Self::Protected => {
-                picked.protected += 1;
+                picked.protected += u64::from(!by_class);
                 return by_class;
             }
             Self::Keep => &mut picked.kept,

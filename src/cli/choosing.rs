@@ -37,7 +37,7 @@ pub struct Choosing {
     pub keep_task: Vec<TaskName>,
 
     /// What of their memory --keep-task keeps
-    #[arg(long, value_enum, default_value_t, requires = "keep_task")]
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t, requires = "keep_task")]
     pub keep_task_memory: TaskMemory,
 }
 

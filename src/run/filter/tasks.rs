@@ -64,7 +64,7 @@ pub(super) fn find(
     let cannot = |cause: String| {
         Error::input("cannot find the crashed kernel's tasks")
             .because(cause)
-            .next_step("give the kernel's vmlinux (-x) or its BTF (--btf), or leave out --keep-task")
+            .next_step("give the kernel's vmlinux (-x) or its BTF (--btf), or more memory (--memory-limit) to read the BTF in the dump; or leave out --keep-task")
     };
     let (info, kernel) = known.ok_or_else(|| cannot("nothing is known about the kernel".to_owned()))?;
     let paging = kernel.layout.paging;
@@ -249,19 +249,19 @@ struct Keeper<'m, 'a> {
 const MOST_WARNINGS: usize = 20;
 
 impl Keeper<'_, '_> {
-    /// Marks the frames of a task; `None` where another thread of the same process stands for it.
+    /// Marks the frames of a task; `None` where it has none, or another thread of the same process stands for it.
     fn keep(&mut self, task: &Task) -> Option<TaskLine> {
         self.frames.count = Count::default();
         let name = format!("{} ({})", task.pid, printable(&task.comm));
         if task.mm == 0 {
             self.warn(format!("task {name} has no user memory: it is a thread of the kernel, or it has ended"));
-        } else {
-            match (self.memory.top_table(task.mm), self.what) {
-                (Err(cause), _) => self.warn(format!("cannot keep the memory of task {name}: {cause}")),
-                (Ok(_), TaskMemory::All) if !self.seen.insert(task.mm) => return None,
-                (Ok(root), TaskMemory::All) => self.walk(&name, root, &(0..=u64::MAX), false),
-                (Ok(root), TaskMemory::Stack) => self.stacks(&name, task, root),
-            }
+            return None;
+        }
+        match (self.memory.top_table(task.mm), self.what) {
+            (Err(cause), _) => self.warn(format!("cannot keep the memory of task {name}: {cause}")),
+            (Ok(_), TaskMemory::All) if !self.seen.insert(task.mm) => return None,
+            (Ok(root), TaskMemory::All) => self.walk(&name, root, &(0..=u64::MAX), false),
+            (Ok(root), TaskMemory::Stack) => self.stacks(&name, task, root),
         }
         let Count { pages, absent, elsewhere } = self.frames.count;
         let line = TaskLine {
