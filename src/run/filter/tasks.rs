@@ -64,7 +64,10 @@ pub(super) fn find(
     let cannot = |cause: String| {
         Error::input("cannot find the crashed kernel's tasks")
             .because(cause)
-            .next_step("give the kernel's vmlinux (-x) or its BTF (--btf), or more memory (--memory-limit) to read the BTF in the dump; or leave out --keep-task")
+            .next_step(
+                "give the kernel's vmlinux (-x) or its BTF (--btf), or more memory (--memory-limit) for the BTF in the dump, \
+                 or leave out --keep-task",
+            )
     };
     let (info, kernel) = known.ok_or_else(|| cannot("nothing is known about the kernel".to_owned()))?;
     let paging = kernel.layout.paging;
@@ -105,6 +108,11 @@ pub(super) fn find(
             lines.extend(line);
         }
         if let Some(why) = keeper.ended() {
+            if job.strict {
+                return Err(Error::input("cannot find all memory of the tasks to keep")
+                    .because(why)
+                    .next_step("without --strict what is found is kept"));
+            }
             keeper.warnings.push(format!("not all memory of the tasks was found: {why}"));
             break;
         }
@@ -291,7 +299,10 @@ impl Keeper<'_, '_> {
                 ));
             }
             if stack.is_guess {
-                self.warn(format!("the mapping with the stack of task {name} was not found: kept from {first:#x} on, as far as pages follow each other"));
+                self.warn(format!(
+                    "the mapping with the stack of task {name} was not found: kept from {first:#x} on, as far as pages \
+                     follow each other"
+                ));
             }
             self.walk(name, root, &stack.range, stack.is_guess);
         }

@@ -29,7 +29,10 @@ pub fn start(dir: &Path) -> io::Result<()> {
     let dir = dir.to_owned();
     sys::thread_on(memory, aligned..aligned + HUGE, move || {
         sys::name_thread(c"stack-huge");
-        sleep_on_pattern("stack-huge", dir, move || drop(sender.send(())))
+        sleep_on_pattern("stack-huge", dir, move || {
+            // The other end waits for it.
+            let _ = sender.send(());
+        })
     })?;
     receiver.recv().map_err(io::Error::other)
 }
