@@ -68,7 +68,9 @@ impl Arch for X86_64 {
                 let address = address & ADDRESS & !self.paging.encryption_mask;
                 Entry::Page(address & !((1 << self.shift(level)) - 1))
             }
-            _ => Entry::Elsewhere,
+            // What is swapped out is a page, or a huge one of level 2.
+            _ if level <= 2 => Entry::Elsewhere,
+            _ => Entry::Broken,
         }
     }
 
@@ -113,5 +115,47 @@ impl Arch for X86_64 {
             }
         }
         Err(WalkError::NotMapped(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object::elf::EM_X86_64;
+
+    use super::*;
+
+    fn arch(levels: u32) -> X86_64 {
+        X86_64 { paging: PagingLayout { machine: EM_X86_64, root: 0, levels, encryption_mask: 0, phys_base: 0 } }
+    }
+
+    #[test]
+    fn registers_of_user_mode_are_told_from_others() {
+        let top = |words: [u64; 5], padding: usize| {
+            let bytes = words.iter().flat_map(|word| word.to_le_bytes());
+            [vec![0; 256 - 40 - padding], bytes.collect(), vec![0; padding]].concat()
+        };
+        let sp = 0x7fff_1234_5678;
+        let user = [0x40_1000, 0x33, 0x246, sp, 0x2b];
+        assert_eq!(arch(4).user_stack(&top(user, 0)), Some(sp));
+        assert_eq!(arch(4).user_stack(&top(user, 16)), Some(sp), "with FRED");
+        let high = [0x40_1000, 0x33, 0x246, 1 << 50, 0x2b];
+        assert_eq!((arch(4).user_stack(&top(high, 0)), arch(5).user_stack(&top(high, 0))), (None, Some(1 << 50)));
+        for (index, value) in [(0, u64::MAX), (1, 0x10), (2, 0), (3, u64::MAX - 7), (3, 0), (4, 0x18)] {
+            let mut other = user;
+            other[index] = value;
+            assert_eq!(arch(4).user_stack(&top(other, 0)), None, "{index}");
+        }
+        assert_eq!(arch(4).user_stack(&[0; 100]), None);
+    }
+
+    #[test]
+    fn pages_that_nobody_may_use_are_there() {
+        let arch = arch(4);
+        assert_eq!(arch.user_entry(1, 0x5000 | PROT_NONE), Entry::Page(0x5000), "before the addresses were inverted");
+        assert_eq!(arch.user_entry(1, !0x5000 & ADDRESS | PROT_NONE), Entry::Page(0x5000));
+        assert_eq!(arch.user_entry(2, 0x40_0000 | PAGE_SIZE), Entry::Page(0x40_0000), "while it is split");
+        assert_eq!(arch.user_entry(1, 0x1234_5600), Entry::Elsewhere);
+        assert_eq!((arch.user_entry(1, 0), arch.user_entry(4, 0x1234_5600)), (Entry::Absent, Entry::Broken));
+        assert_eq!(arch.user_entry(1, 0x5067), Entry::Page(0x5000));
     }
 }
