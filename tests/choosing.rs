@@ -43,7 +43,9 @@ fn classes_by_name_are_all_that_is_dropped_or_kept() {
     use Class::{Cache, CachePrivate, Free, Hugetlb, User};
     let dir = temp_dir();
     let fixture = machine().build(dir.path());
-    let cases: [(&[&str], &[Class], u64, &[&str]); 8] = [
+    /// Options, what they drop, the level in the header, and the names in the report.
+    type Case<'a> = (&'a [&'a str], &'a [Class], u64, &'a [&'a str]);
+    let cases: [Case<'_>; 8] = [
         (&["--drop", "user"], &[User], 8, &["user"]),
         (&["--drop", "free,hugetlb"], &[Free, Hugetlb], 24, &["free", "hugetlb"]),
         (&["--drop", "cache-private"], &[CachePrivate], 4, &["cache-private"]),

@@ -160,15 +160,15 @@ impl World {
         // Not present, "for nobody", and its address inverted.
         world.set(root, STACK_TOP - 5 * 4096, 1, !(USER + 0x3000) & 0x000f_ffff_ffff_f000 | 0x100);
         world.set(root, HEAP, 2, HUGE | USER_PAGE | LARGE);
-        world.set(root, HEAP + (2 << 20), 1, USER + 0x4000 | USER_PAGE);
-        world.set(root, HEAP + (2 << 20) + 4096, 1, USER + 0x5000 | USER_PAGE);
+        world.set(root, HEAP + (2 << 20), 1, (USER + 0x4000) | USER_PAGE);
+        world.set(root, HEAP + (2 << 20) + 4096, 1, (USER + 0x5000) | USER_PAGE);
         world.mappings(2, &[(HEAP, HEAP + (4 << 20)), (STACK_TOP - 0x5000, STACK_TOP)]);
         world.poke(place(2) + MM + 8, STACK_TOP - 0x100);
         world.entered(2, STACK_TOP - 0x2010);
         // The other thread's stack lies in the heap.
         world.entered(3, HEAP + 0x10_0000);
         let other = world.memory(&[1]);
-        world.set(other, STACK_TOP - 4096, 1, USER + 0x8000 | USER_PAGE);
+        world.set(other, STACK_TOP - 4096, 1, (USER + 0x8000) | USER_PAGE);
         world.poke(place(1) + MM + 8, STACK_TOP - 8);
         world
     }
@@ -269,17 +269,18 @@ fn a_task_that_is_not_there_is_an_error_with_others() {
 #[test]
 fn damage_costs_what_it_touches_and_never_the_dump() {
     const NOWHERE: u64 = 0xffff_b0de_0000_0000;
-    type Damage = fn(&mut World, u64);
-    let cases: [(&str, Damage, &[&str], Option<usize>, &str); 9] = [
-        ("a list that leads into itself", |w, va| w.poke(place(2), va + place(1)), &["2"], Some(518), "may be missing"),
-        ("the same, and a task behind it", |w, va| w.poke(place(1), va + place(1)), &["2"], None, "leads back"),
-        ("threads that lead nowhere", |w, _| w.poke(place(2) + NODE, NOWHERE), &["2"], Some(4), "may be missing"),
-        ("no mm", |w, _| w.poke(place(2) + 40, NOWHERE), &["task-2"], Some(514), "cannot keep the memory of task 2"),
-        ("no tables", |w, _| w.poke(place(2) + MM, NOWHERE), &["3"], Some(0), "page tables"),
+    /// What is wrong, who makes it so, which task is kept, how many pages of it, and what is said.
+    type Case = (&'static str, fn(&mut World, u64), &'static str, Option<usize>, &'static str);
+    let cases: [Case; 9] = [
+        ("a list that leads into itself", |w, va| w.poke(place(2), va + place(1)), "2", Some(518), "may be missing"),
+        ("the same, and a task behind it", |w, va| w.poke(place(1), va + place(1)), "2", None, "leads back"),
+        ("threads that lead nowhere", |w, _| w.poke(place(2) + NODE, NOWHERE), "2", Some(4), "may be missing"),
+        ("no mm", |w, _| w.poke(place(2) + 40, NOWHERE), "task-2", Some(514), "cannot keep the memory of task 2"),
+        ("no tables", |w, _| w.poke(place(2) + MM, NOWHERE), "3", Some(0), "page tables"),
         (
             "mappings in a circle",
             |w, va| w.poke(place(2) + VMA + 16, va + place(2) + VMA),
-            &["2"],
+            "2",
             Some(516),
             "was not found",
         ),
@@ -290,27 +291,27 @@ fn damage_costs_what_it_touches_and_never_the_dump() {
                 (0..512).for_each(|n| w.poke(root + n * 8, root | USER_PAGE));
                 w.poke(place(2) + MM, va + root);
             },
-            &["3"],
+            "3",
             None,
             "",
         ),
         (
             "tables outside memory",
             |w, _| w.tables.clone().keys().for_each(|(at, n)| w.poke(at + n * 8, 0x00ff_0000_0000_0067)),
-            &["3"],
+            "3",
             Some(0),
             "could not be read",
         ),
-        ("a stack pointer of the kernel", |w, va| w.entered(3, va), &["3"], Some(0), "cannot tell where the stack"),
+        ("a stack pointer of the kernel", |w, va| w.entered(3, va), "3", Some(0), "cannot tell where the stack"),
     ];
-    for (name, damage, tasks, pages, said) in cases {
+    for (name, damage, task, pages, said) in cases {
         let dir = temp_dir();
         let mut world = World::usual();
         let va = world.machine.page_offset;
         damage(&mut world, va);
         let fixture = world.machine.build(dir.path());
         for memory in ["stack", "all"] {
-            let options = ["--keep-task", tasks[0], "--keep-task-memory", memory];
+            let options = ["--keep-task", task, "--keep-task-memory", memory];
             let out = dir.path().join("out");
             let run = filter(&[&["--force"], &options[..]].concat(), &fixture.path, &out);
             let Some(pages) = pages.filter(|_| memory == "stack") else {
