@@ -11,7 +11,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rayon::ThreadPoolBuilder;
 use vdump::{
     bitmap::PageBitmap,
-    classify::Classifier,
+    classify::{Classifier, Picks},
     codec::Compression,
     layout::{KernelLayout, VmcoreInfo},
     memory::{MemMap, Protected, VirtReader},
@@ -56,7 +56,7 @@ impl Sample {
     fn classified(&self) -> PageBitmap {
         let Self { source, layout, map, protected } = self;
         let mut kept = self.ram();
-        let _ = Classifier { source, layout, map, protected, drop: DumpLevel::MAX.into() }
+        let _ = Classifier { source, layout, map, protected, drop: DumpLevel::MAX.into(), picks: Picks::default() }
             .run(kept.as_bytes_mut(), &Progress::silent());
         kept
     }

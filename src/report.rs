@@ -7,5 +7,6 @@ mod summary;
 
 pub use progress::{Mode, Progress};
 pub use summary::{
-    ClassLine, DoubtLine, MappedLine, PageTotals, PartLine, ProblemLine, ReadErrorLine, Report, Seconds, human_bytes,
+    ClassLine, DoubtLine, MappedLine, PageTotals, PartLine, PickedLine, ProblemLine, ReadErrorLine, Report, Seconds,
+    TaskLine, human_bytes,
 };

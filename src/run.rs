@@ -12,6 +12,7 @@ mod known;
 mod layout;
 mod load;
 mod merge;
+mod panicked;
 mod stop;
 
 use std::{

@@ -16,6 +16,7 @@ mod synth;
 
 mod bad_device;
 mod bounds;
+mod choosing;
 mod cli;
 mod convert;
 mod cut_short;
@@ -27,6 +28,7 @@ mod headers;
 mod judge;
 mod kdump_again;
 mod kdump_input;
+mod keep_task;
 mod layout;
 mod lies;
 mod loading;

@@ -22,5 +22,5 @@ pub use decide::decide;
 pub use encoding::{Encodings, FlagBits, HugetlbEncoding, OrderEncoding, SlabEncoding, TypeTest};
 pub use facts::{PageFacts, RawPage};
 pub use level::{DumpLevel, InvalidDumpLevel};
-pub use pfn::{Pfn, PfnRange};
+pub use pfn::{Pfn, PfnRange, PfnRanges};
 pub use selection::{NoChoice, Selection};

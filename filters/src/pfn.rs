@@ -68,3 +68,82 @@ impl PfnRange {
         (self.start..self.end).contains(&pfn)
     }
 }
+
+/// Page frames as sorted ranges that neither meet nor touch.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct PfnRanges(Vec<PfnRange>);
+
+impl PfnRanges {
+    /// Joins ranges in any order, which may overlap.
+    #[must_use]
+    pub fn new(mut ranges: Vec<PfnRange>) -> Self {
+        ranges.sort_unstable();
+        let mut joined: Vec<PfnRange> = Vec::with_capacity(ranges.len());
+        for range in ranges.into_iter().filter(|range| !range.is_empty()) {
+            match joined.last_mut() {
+                Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+                _ => joined.push(range),
+            }
+        }
+        Self(joined)
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The ranges in order.
+    #[must_use]
+    pub fn as_slice(&self) -> &[PfnRange] {
+        &self.0
+    }
+
+    /// The parts of them that lie in `range`, in order.
+    pub fn within(&self, range: PfnRange) -> impl Iterator<Item = PfnRange> + '_ {
+        let first = self.0.partition_point(|own| own.end <= range.start);
+        self.0[first..].iter().take_while(move |own| own.start < range.end).map(move |own| own.intersect(range))
+    }
+
+    /// What is left without the frames of `other`.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
+        let mut left = Vec::new();
+        for own in &self.0 {
+            let mut at = own.start;
+            for hole in other.within(*own) {
+                left.push(PfnRange::new(at, hole.start));
+                at = hole.end;
+            }
+            left.push(PfnRange::new(at, own.end));
+        }
+        Self::new(left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ranges(pairs: &[(u64, u64)]) -> PfnRanges {
+        PfnRanges::new(pairs.iter().map(|(start, end)| PfnRange::new(*start, *end)).collect())
+    }
+
+    #[test]
+    fn ranges_are_joined_and_cut() {
+        let all = ranges(&[(10, 20), (0, 5), (15, 30), (40, 50), (30, 31), (7, 7)]);
+        assert_eq!(all, ranges(&[(0, 5), (10, 31), (40, 50)]));
+        let within: Vec<_> = all.within(PfnRange::new(3, 45)).collect();
+        assert_eq!(within, [PfnRange::new(3, 5), PfnRange::new(10, 31), PfnRange::new(40, 45)]);
+        assert_eq!(all.within(PfnRange::new(31, 40)).count(), 0);
+    }
+
+    #[test]
+    fn what_is_taken_out_is_gone_and_nothing_else() {
+        let all = ranges(&[(0, 10), (20, 30)]);
+        assert_eq!(all.without(&ranges(&[(5, 22), (25, 26), (29, 99)])), ranges(&[(0, 5), (22, 25), (26, 29)]));
+        assert_eq!(all.without(&ranges(&[])), all);
+        assert!(all.without(&ranges(&[(0, u64::MAX)])).is_empty());
+    }
+}

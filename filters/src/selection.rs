@@ -80,14 +80,18 @@ impl Selection {
     }
 
     /// The level to write into a dump's header, where readers look up why a page may be missing: `asked` if it says just this,
-    /// else the lowest that has the bit of every class that is dropped.
+    /// else the lowest that has the bit of every class that is dropped; of those that mean the same the one with the bits of
+    /// `asked`.
     #[must_use]
     pub fn recorded(self, asked: DumpLevel) -> DumpLevel {
         if Self::from(asked) == self {
             return asked;
         }
         let covers = |level: &DumpLevel| self.0 & !Self::from(*level).0 == 0;
-        (0..=DumpLevel::MAX.bits()).filter_map(|bits| DumpLevel::new(bits).ok()).find(covers).unwrap_or(DumpLevel::MAX)
+        let mut all = (0..=DumpLevel::MAX.bits()).filter_map(|bits| DumpLevel::new(bits).ok());
+        let lowest = all.find(covers).unwrap_or(DumpLevel::MAX);
+        let both = DumpLevel::new(lowest.bits() | asked.bits()).unwrap_or(DumpLevel::MAX);
+        if Self::from(both) == Self::from(lowest) { both } else { lowest }
     }
 }
 
@@ -126,5 +130,7 @@ mod tests {
         assert!(user.drops(PageClass::User) && !user.drops(PageClass::Hugetlb));
         assert_eq!(user.recorded(DumpLevel::NONE).bits(), 8, "a page that a reader misses may be user memory");
         assert_eq!(user.keeping(PageClass::User), Ok(none));
+        let most = Selection::from(DumpLevel::MAX).keeping(PageClass::User).unwrap();
+        assert_eq!(most.recorded(DumpLevel::MAX), DumpLevel::MAX, "bit 4 stands for bit 2, too");
     }
 }

@@ -5,7 +5,11 @@
 
 use vdump_filters::{Doubt, DumpLevel, Encodings, PageClass, PageFacts, PfnRange, Selection, decide};
 
-use super::{Counts, parse::Pages};
+use super::{
+    Counts,
+    parse::Pages,
+    picks::{Pick, Picks},
+};
 use crate::{
     layout::PageLayout,
     memory::{MemMap, Protected, StructPages},
@@ -22,6 +26,8 @@ pub(super) struct Block<'a> {
     pages: StructPages<'a>,
     layout: &'a PageLayout,
     protected: &'a Protected,
+    picks: Picks<'a>,
+    picked: Vec<Pick>,
     classes: Vec<PageClass>,
     present: Vec<bool>,
 }
@@ -42,8 +48,13 @@ struct Span {
 }
 
 impl<'a> Block<'a> {
-    pub(super) fn new(pages: StructPages<'a>, layout: &'a PageLayout, protected: &'a Protected) -> Self {
-        Self { pages, layout, protected, classes: Vec::new(), present: Vec::new() }
+    pub(super) fn new(
+        pages: StructPages<'a>,
+        layout: &'a PageLayout,
+        protected: &'a Protected,
+        picks: Picks<'a>,
+    ) -> Self {
+        Self { pages, layout, protected, picks, picked: Vec::new(), classes: Vec::new(), present: Vec::new() }
     }
 
     /// Classifies the frames of `range` whose bits are set, counts them, and clears the bits of those to drop.
@@ -114,7 +125,7 @@ impl<'a> Block<'a> {
 
     /// Takes what must be kept out of the drop, counts, and clears bits.
     fn settle(&mut self, range: PfnRange, bits: &mut [u8], drop: Selection, counts: &mut Counts) {
-        for kept in self.protected.within(range) {
+        for kept in self.protected.ranges().within(range) {
             for class in &mut self.classes[(kept.start - range.start) as usize..(kept.end - range.start) as usize] {
                 // Poison stays dropped: reading it may end the capture.
                 if *class != PageClass::HwPoison && DumpLevel::MAX.drops(*class) {
@@ -122,11 +133,16 @@ impl<'a> Block<'a> {
                 }
             }
         }
-        for (byte, classes) in bits.iter_mut().zip(self.classes.chunks(8)) {
+        self.picks.of(range, self.protected, &mut self.picked);
+        for (index, (byte, classes)) in bits.iter_mut().zip(self.classes.chunks(8)).enumerate() {
             for (bit, class) in classes.iter().enumerate() {
                 if *byte >> bit & 1 == 1 {
                     counts.add(*class, 1);
-                    *byte &= !(u8::from(drop.drops(*class)) << bit);
+                    let drops = match self.picked.get(index * 8 + bit) {
+                        Some(pick) => pick.drops(*class, drop, &mut counts.picked),
+                        None => drop.drops(*class),
+                    };
+                    *byte &= !(u8::from(drops) << bit);
                 }
             }
         }

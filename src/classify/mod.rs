@@ -5,6 +5,7 @@
 
 mod block;
 mod parse;
+mod picks;
 
 use rayon::prelude::{IndexedParallelIterator as _, ParallelIterator as _, ParallelSliceMut as _};
 use vdump_filters::{Doubt, PageClass, PfnRange, Selection};
@@ -18,6 +19,8 @@ use crate::{
 
 use block::Block;
 
+pub use picks::{Picked, Picks};
+
 /// Frames classified at a time: 512 KiB of struct pages, which fits a core's second-level cache.
 pub const BLOCK_PAGES: u64 = 8192;
 
@@ -28,11 +31,13 @@ pub struct Counts {
     pub classes: [u64; PageClass::COUNT],
     /// Pages of each doubt, by [`Doubt::index`].
     pub doubts: [u64; Doubt::ALL.len()],
+    /// What was decided otherwise than by class.
+    pub picked: Picked,
 }
 
 impl Default for Counts {
     fn default() -> Self {
-        Self { classes: [0; PageClass::COUNT], doubts: [0; Doubt::ALL.len()] }
+        Self { classes: [0; PageClass::COUNT], doubts: [0; Doubt::ALL.len()], picked: Picked::default() }
     }
 }
 
@@ -64,6 +69,7 @@ impl Counts {
         for (own, theirs) in self.doubts.iter_mut().zip(other.doubts) {
             *own += theirs;
         }
+        self.picked.add(&other.picked);
         self
     }
 }
@@ -81,6 +87,8 @@ pub struct Classifier<'a> {
     pub protected: &'a Protected,
     /// What to drop.
     pub drop: Selection,
+    /// What to keep and to drop whatever its class.
+    pub picks: Picks<'a>,
 }
 
 impl Classifier<'_> {
@@ -112,6 +120,6 @@ impl Classifier<'_> {
     fn block(&self) -> Option<Block<'_>> {
         let virt = VirtReader::new(self.source, self.layout.paging)?;
         let pages = StructPages::new(virt, self.map, self.source.existing(), self.layout);
-        Some(Block::new(pages, &self.layout.page, self.protected))
+        Some(Block::new(pages, &self.layout.page, self.protected, self.picks))
     }
 }

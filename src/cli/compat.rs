@@ -12,6 +12,7 @@ use vdump_filters::DumpLevel;
 
 use super::{
     Cli, Command, Dmesg, Filter, Format, Knowing, Layout, Merge, ProgressStyle, Reading, Writing,
+    choosing::Choosing,
     getopt::{Row, Table, Word},
     resolve::parse_size,
 };
@@ -297,6 +298,7 @@ impl Line {
             knowing: self.knowing.clone(),
             // makedumpfile's defaults: everything, as it is.
             dump_level: if self.levels.is_empty() { vec![DumpLevel::NONE] } else { self.levels.clone() },
+            choosing: Choosing::default(),
             writing: Writing {
                 format: Some(if self.elf { Format::Elf } else { Format::Kdump }),
                 compress: Some(self.compress.filter(|_| !self.elf).unwrap_or(Compression::None)),

@@ -3,6 +3,7 @@
 //! Knows options and their help. Must not look at files, terminals or CPUs: that is [`resolve`]'s. The parsed line goes to
 //! `run`.
 
+pub mod choosing;
 pub mod compat;
 mod getopt;
 pub mod kexec;
@@ -33,6 +34,7 @@ pub struct Cli {
 
 /// The subcommands.
 #[derive(Clone, Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one in a run")]
 pub enum Command {
     /// Write a dump without the pages nobody needs
     Filter(Filter),
@@ -73,9 +75,14 @@ pub struct Filter {
     /// What to drop: the sum of 1 (zero pages), 2 (page cache), 4 (page cache with private data), 8 (user memory), 16 (free
     /// pages)
     ///
-    /// Several, separated by commas: the next one is taken where the dump does not fit the device or --limit
-    #[arg(short, long, value_name = "LEVEL[,LEVEL]...", default_value = "31", value_delimiter = ',', num_args = 1)]
+    /// Several, separated by commas: the next one is taken where the dump does not fit the device or --limit [default: 31;
+    /// with --drop 0]
+    #[arg(short, long, value_name = "LEVEL[,LEVEL]...", value_delimiter = ',', num_args = 1)]
     pub dump_level: Vec<DumpLevel>,
+
+    /// What to keep and to drop besides.
+    #[command(flatten)]
+    pub choosing: choosing::Choosing,
 
     /// How to read raw memory.
     #[command(flatten)]
@@ -132,6 +139,7 @@ impl Convert {
             files: self.files.clone(),
             reading: self.reading.clone(),
             dump_level: vec![DumpLevel::NONE],
+            choosing: choosing::Choosing::default(),
             knowing: Knowing::default(),
             writing: self.writing.clone(),
             dry_run: false,
@@ -240,6 +248,7 @@ impl Merge {
             files: self.files.clone(),
             reading: Reading::default(),
             dump_level: vec![DumpLevel::NONE],
+            choosing: choosing::Choosing::default(),
             knowing: Knowing::default(),
             writing: Writing {
                 format,

@@ -12,7 +12,7 @@ use std::{
 
 use vdump_filters::{DumpLevel, Selection};
 
-use super::{Filter, Format, Knowing, ProgressStyle, Writing};
+use super::{Filter, Format, Knowing, ProgressStyle, Writing, choosing::Choosing};
 use crate::{
     codec::Compression,
     error::{Error, Kind, Result},
@@ -41,6 +41,8 @@ pub struct Job {
     pub limit: Option<u64>,
     /// What to drop.
     pub level: DumpLevel,
+    /// What to keep and to drop besides.
+    pub choosing: Choosing,
     /// What is known about the kernel besides.
     pub knowing: Knowing,
     /// What to drop if the dump does not fit: one after the other.
@@ -125,7 +127,7 @@ impl Job {
     /// The classes that are dropped.
     #[must_use]
     pub fn drop(&self) -> Selection {
-        Selection::from(self.level)
+        self.choosing.applied(Selection::from(self.level))
     }
 
     /// Decides what was left open.
@@ -139,6 +141,7 @@ impl Job {
         let named = output_names(typed, filter.writing.split)?;
         let parts = named.len().max(split);
         let output = if filter.dry_run { None } else { destination(named) };
+        filter.choosing.check()?;
         let (level, next_levels) = levels(filter, output.as_ref())?;
         if filter.writing.json && output == Some(Destination::StandardOutput) {
             return Err(Error::new(Kind::Usage, "cannot print the report as JSON")
@@ -159,6 +162,7 @@ impl Job {
             parts,
             limit: filter.writing.limit,
             level,
+            choosing: filter.choosing.clone(),
             next_levels,
             tried: Vec::new(),
             knowing: filter.knowing.clone(),
@@ -231,7 +235,8 @@ fn destination(mut names: Vec<PathBuf>) -> Option<Destination> {
 /// The level to begin with, and those for a dump that does not fit.
 fn levels(filter: &Filter, output: Option<&Destination>) -> Result<(DumpLevel, Vec<DumpLevel>)> {
     let Some((first, next)) = filter.dump_level.split_first() else {
-        return Err(Error::new(Kind::Usage, "no dump level was given").next_step("give -d 31"));
+        // Who names what to drop wants nothing else dropped.
+        return Ok((if filter.choosing.drop.is_empty() { DumpLevel::MAX } else { DumpLevel::NONE }, Vec::new()));
     };
     if !next.is_empty() && output == Some(&Destination::StandardOutput) {
         return Err(Error::new(Kind::Usage, "cannot try several dump levels")

@@ -36,6 +36,12 @@ impl PagingLayout {
         vaddr >= START_KERNEL_MAP
     }
 
+    /// The same where nothing else is known of the dump's kernel.
+    #[must_use]
+    pub fn is_text(machine: Machine, vaddr: u64) -> bool {
+        machine == EM_X86_64 && vaddr >= START_KERNEL_MAP
+    }
+
     /// The physical address of something in the kernel image.
     #[must_use]
     pub fn image_paddr(&self, vaddr: u64) -> u64 {

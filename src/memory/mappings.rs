@@ -1,7 +1,7 @@
-//! Everything that the crashed kernel's page tables map.
+//! Everything that the crashed kernel's page tables map, or those of one of its processes.
 //!
 //! Knows how to go through all tables, however they lead. Must not know what is mapped where, nor whether the dump has it.
-//! The mappings go to `plan`.
+//! The mappings go to `plan`, those of processes to who wants to keep them.
 
 use std::{
     ops::{ControlFlow, RangeInclusive},
@@ -29,6 +29,9 @@ pub trait Visit {
 
     /// One mapping. They come in the order of the architecture's parts, in each of them by address.
     fn visit(&mut self, leaf: Leaf);
+
+    /// So many bytes of a process's memory lie elsewhere: they were swapped out, or were being moved.
+    fn elsewhere(&mut self, _len: u64) {}
 }
 
 /// How a walk went.
@@ -50,9 +53,12 @@ const MAX_TABLES: u64 = 256 << 10;
 /// The longest a walk may take. On sound media it is seconds at most.
 const MAX_TIME: Duration = Duration::from_secs(120);
 
-/// A walk through all of the kernel's page tables.
+/// A walk through all of the kernel's page tables, or several through those of processes: the bounds hold for all of them
+/// together.
 pub struct Mappings<'a> {
+    paging: PagingLayout,
     arch: Box<dyn Arch>,
+    user: bool,
     tables: TableReader<'a>,
     stopped: &'a dyn Fn() -> bool,
     started: Instant,
@@ -65,7 +71,8 @@ impl<'a> Mappings<'a> {
     pub fn new(source: &'a Source, paging: PagingLayout, stopped: &'a dyn Fn() -> bool) -> Option<Self> {
         let arch = arch::for_layout(paging)?;
         let tables = TableReader::new(source.reader());
-        Some(Self { arch, tables, stopped, started: Instant::now(), walked: Walked::default() })
+        let started = Instant::now();
+        Some(Self { paging, arch, user: false, tables, stopped, started, walked: Walked::default() })
     }
 
     /// Shows every mapping in the kernel's half to `visitor`. A table that cannot be read costs what it maps only.
@@ -80,6 +87,36 @@ impl<'a> Mappings<'a> {
             }
         }
         self.walked
+    }
+
+    /// Why no walk gets any further.
+    #[must_use]
+    pub fn ended(&self) -> Option<&'static str> {
+        self.walked.ended
+    }
+
+    /// Shows every mapping of a process from one address to another to `visitor`; its top table is at a physical address.
+    pub fn walk_process(&mut self, root: u64, part: &RangeInclusive<u64>, visitor: &mut dyn Visit) -> Walked {
+        let before = self.walked;
+        self.user = true;
+        if let Some(arch) = arch::for_layout(PagingLayout { root, ..self.paging }) {
+            self.arch = arch;
+        }
+        let (table, level) = self.arch.top();
+        let whole = self.arch.user_part();
+        let part = *part.start().max(whole.start())..=*part.end().min(whole.end());
+        if !part.is_empty()
+            && let ControlFlow::Break(why) = self.table(level, table, 0, &part, visitor)
+        {
+            self.walked.ended = Some(why);
+        }
+        let Walked { tables, unreadable, broken, ended } = self.walked;
+        Walked {
+            tables: tables - before.tables,
+            unreadable: unreadable - before.unreadable,
+            broken: broken - before.broken,
+            ended,
+        }
     }
 
     /// The entries of one table that lie in `part`; `base` is the address that the first one maps.
@@ -107,9 +144,10 @@ impl<'a> Mappings<'a> {
                 self.walked.unreadable += 1;
                 return ControlFlow::Continue(());
             };
-            let found = self.arch.entry(level, entry);
+            let found = if self.user { self.arch.user_entry(level, entry) } else { self.arch.entry(level, entry) };
             match found {
                 Entry::Absent => {}
+                Entry::Elsewhere => visitor.elsewhere(last.min(*part.end()) - first.max(*part.start()) + 1),
                 Entry::Broken => self.walked.broken += 1,
                 Entry::Page(paddr) => {
                     if level > 1 {

@@ -2,18 +2,19 @@
 //!
 //! Knows which symbols and segments bound them. Must not know dump levels. Goes to `classify`.
 
-use vdump_filters::PfnRange;
+use vdump_filters::{PfnRange, PfnRanges};
 
 use super::{Kallsyms, KallsymsError, VirtReader};
 use crate::{
-    layout::{Fact, KernelLayout, Origin, VmcoreInfo},
-    source::Source,
+    layout::{Fact, KernelLayout, Origin, PagingLayout, VmcoreInfo},
+    source::{Load, Source},
 };
 
-/// Frames that are kept in any case; sorted, disjoint.
+/// Frames that are kept in any case.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Protected {
-    ranges: Vec<PfnRange>,
+    found: Vec<PfnRange>,
+    ranges: PfnRanges,
     facts: Vec<Fact>,
     limits: Vec<String>,
 }
@@ -56,20 +57,32 @@ impl Protected {
                 .limits
                 .push(format!("the kernel image's bounds come from the dump's segments, not from symbols: {error}")),
         }
-        if found.ranges.is_empty() {
+        if found.found.is_empty() {
             found.image_by_segment(source, layout);
         }
-        found.merge();
-        found
+        found.settled()
     }
 
-    /// The protected parts of `range`.
-    pub fn within(&self, range: PfnRange) -> impl Iterator<Item = PfnRange> {
-        let first = self.ranges.partition_point(|kept| kept.end <= range.start);
-        self.ranges[first..]
-            .iter()
-            .take_while(move |kept| kept.start < range.end)
-            .map(move |kept| kept.intersect(range))
+    /// What the segments alone say, where nothing is known of the kernel: one of x86_64 that lies in the text window.
+    #[must_use]
+    pub fn by_segments(source: &Source, page_shift: u32) -> Self {
+        let mut found = Self::default();
+        match source.loads().iter().find(|load| PagingLayout::is_text(source.machine(), load.vaddr) && is_image(load)) {
+            Some(load) => found.add("kernel image", load.paddr, load.memsz, page_shift, Origin::Segment),
+            None => found.limits.push("nothing tells where the kernel image lies".to_owned()),
+        }
+        found.settled()
+    }
+
+    fn settled(mut self) -> Self {
+        self.ranges = PfnRanges::new(std::mem::take(&mut self.found));
+        self
+    }
+
+    /// The protected frames.
+    #[must_use]
+    pub fn ranges(&self) -> &PfnRanges {
+        &self.ranges
     }
 
     /// Where the bounds came from.
@@ -84,11 +97,11 @@ impl Protected {
         &self.limits
     }
 
-    fn add(&mut self, name: &'static str, paddr: u64, len: u64, layout: &KernelLayout, origin: Origin) {
+    fn add(&mut self, name: &'static str, paddr: u64, len: u64, page_shift: u32, origin: Origin) {
         let Some(last) = paddr.checked_add(len.max(1) - 1) else {
             return;
         };
-        self.ranges.push(PfnRange::new(paddr >> layout.page_shift, (last >> layout.page_shift) + 1));
+        self.found.push(PfnRange::new(paddr >> page_shift, (last >> page_shift) + 1));
         self.facts.push(Fact { name, value: format!("{paddr:#x}..{:#x}", last.saturating_add(1)), origin });
     }
 
@@ -102,7 +115,7 @@ impl Protected {
             let (before, after) = hole.filter(|(from, to)| start <= *from && *to <= end).unwrap_or((end, end));
             for (from, to) in [(start, before), (after, end)] {
                 if from < to {
-                    self.add(name, layout.paging.image_paddr(from), to - from, layout, Origin::Kallsyms);
+                    self.add(name, layout.paging.image_paddr(from), to - from, layout.page_shift, Origin::Kallsyms);
                 }
             }
         }
@@ -132,32 +145,25 @@ impl Protected {
                 return;
             };
             let part = mapping.len.min(len - done);
-            self.add(name, mapping.paddr, part, layout, Origin::Kallsyms);
+            self.add(name, mapping.paddr, part, layout.page_shift, Origin::Kallsyms);
             done += part;
         }
     }
 
     fn image_by_segment(&mut self, source: &Source, layout: &KernelLayout) {
-        let text = source.loads().iter().find(|load| layout.paging.is_image(load.vaddr) && load.memsz <= MAX_IMAGE);
+        let text = source.loads().iter().find(|load| layout.paging.is_image(load.vaddr) && is_image(load));
         match text {
-            Some(load) => self.add("kernel image", load.paddr, load.memsz, layout, Origin::Segment),
+            Some(load) => self.add("kernel image", load.paddr, load.memsz, layout.page_shift, Origin::Segment),
             None => self.limits.push(
                 "nothing bounds the kernel image: its pages are kept only because their struct pages say so".to_owned(),
             ),
         }
     }
+}
 
-    fn merge(&mut self) {
-        self.ranges.sort_unstable();
-        let mut merged: Vec<PfnRange> = Vec::with_capacity(self.ranges.len());
-        for range in self.ranges.drain(..) {
-            match merged.last_mut() {
-                Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-                _ => merged.push(range),
-            }
-        }
-        self.ranges = merged;
-    }
+/// Whether a segment in the text window is as large as an image may be.
+fn is_image(load: &Load) -> bool {
+    load.memsz <= MAX_IMAGE
 }
 
 /// The symbols that bound something, looked up in one pass.
@@ -179,20 +185,5 @@ impl Symbols {
 
     fn pair(&self, (start, end): (&str, &str)) -> Option<(u64, u64)> {
         self.get(start).zip(self.get(end)).filter(|(start, end)| start < end)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_are_merged_and_cut() {
-        let ranges = [(10, 20), (0, 5), (15, 30), (40, 50)].map(|(start, end)| PfnRange::new(start, end)).into();
-        let mut protected = Protected { ranges, ..Protected::default() };
-        protected.merge();
-        let within: Vec<_> = protected.within(PfnRange::new(3, 45)).collect();
-        assert_eq!(within, [PfnRange::new(3, 5), PfnRange::new(10, 30), PfnRange::new(40, 45)]);
-        assert_eq!(protected.within(PfnRange::new(30, 40)).count(), 0);
     }
 }

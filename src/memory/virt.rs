@@ -51,6 +51,12 @@ impl<'a> VirtReader<'a> {
         Some(Self { arch, tables, pages: RefCell::new(source.reader()) })
     }
 
+    /// The architecture.
+    #[must_use]
+    pub fn arch(&self) -> &dyn Arch {
+        &*self.arch
+    }
+
     /// Where `vaddr` lies.
     ///
     /// # Errors

@@ -105,6 +105,38 @@ pub struct MappedLine {
     pub unreadable_page_tables: u64,
 }
 
+/// Pages that were kept or left out whatever their class.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct PickedLine {
+    /// Kept for their addresses, and of a class that is dropped.
+    pub kept_by_range: u64,
+    /// The same for tasks.
+    pub kept_for_tasks: u64,
+    /// Left out for their addresses, and of a class that is kept.
+    pub dropped_by_range: u64,
+    /// To be left out, and kept because they hold the kernel image or the notes.
+    pub protected: u64,
+    /// To be kept, and left out because they are poisoned or offline.
+    pub unreadable: u64,
+}
+
+/// A task whose user memory is kept.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct TaskLine {
+    /// Its number.
+    pub pid: i32,
+    /// That of its process.
+    pub tgid: i32,
+    /// Its name.
+    pub comm: String,
+    /// Pages of its memory that the input has; pages that tasks share count for each.
+    pub pages: u64,
+    /// Pages that the input lacks.
+    pub absent_pages: u64,
+    /// Pages that were not in memory.
+    pub swapped_pages: u64,
+}
+
 /// Everything about one run.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
 pub struct Report {
@@ -120,14 +152,22 @@ pub struct Report {
     pub format: &'static str,
     /// The compression, with its level.
     pub compress: String,
-    /// The dump level.
+    /// The dump level, as the dump's header has it: at least all that is dropped.
     pub dump_level: u8,
+    /// The classes that are dropped, beside those that always are.
+    pub drops: Vec<&'static str>,
     /// Nothing was written.
     pub dry_run: bool,
     /// The output holds everything that it should.
     pub complete: bool,
     /// Page totals.
     pub pages: PageTotals,
+    /// Pages that were kept or left out whatever their class, if any were to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub picked: Option<PickedLine>,
+    /// Tasks whose user memory is kept; the first hundred.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<TaskLine>,
     /// Pages by class, only classes that occur.
     pub classes: Vec<ClassLine>,
     /// Pages kept in doubt, by reason.
@@ -176,8 +216,18 @@ impl fmt::Display for Report {
         if self.pages.absent > 0 {
             self.row(f, "absent", self.pages.absent, "not in the input")?;
         }
+        if let Some(PickedLine { dropped_by_range: pages @ 1.., .. }) = self.picked {
+            self.row(f, "by address", pages, "dropped, of classes that are kept")?;
+        }
         self.row(f, "RAM", self.pages.ram, "")?;
         self.row(f, "kept", self.pages.kept, "")?;
+        if let Some(picked) = &self.picked {
+            for (name, pages) in [("  by address", picked.kept_by_range), ("  for tasks", picked.kept_for_tasks)] {
+                if pages > 0 {
+                    self.row(f, name, pages, "of classes that are dropped")?;
+                }
+            }
+        }
         if let Some(zero) = self.classes.iter().find(is_zero) {
             self.row(f, "  of it zero", zero.pages, if zero.dropped { "not stored" } else { "" })?;
         }
@@ -228,6 +278,7 @@ impl Report {
         for warning in &self.warnings {
             writeln!(f, "vdump: note: {warning}")?;
         }
+        self.choices(f)?;
         for ProblemLine { start_pfn, end_pfn, cause } in self.problems.iter().take(LISTED) {
             writeln!(f, "vdump: kept page frames {start_pfn:#x} to {end_pfn:#x}: {cause}")?;
         }
@@ -236,6 +287,29 @@ impl Report {
         }
         for DoubtLine { reason, pages } in &self.doubts {
             writeln!(f, "vdump: kept {pages} pages in doubt: {reason}")?;
+        }
+        Ok(())
+    }
+
+    /// What became of tasks and ranges.
+    fn choices(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for TaskLine { pid, comm, pages, absent_pages, swapped_pages, .. } in self.tasks.iter().take(LISTED) {
+            write!(f, "vdump: kept for task {pid} ({comm}): {pages} pages")?;
+            for (pages, why) in [(absent_pages, "are not in the input"), (swapped_pages, "were not in memory")] {
+                if *pages > 0 {
+                    write!(f, "; {pages} {why}")?;
+                }
+            }
+            writeln!(f)?;
+        }
+        if let Some(more @ 1..) = self.tasks.len().checked_sub(LISTED) {
+            writeln!(f, "vdump: kept for {more} more tasks")?;
+        }
+        if let Some(PickedLine { protected: pages @ 1.., .. }) = self.picked {
+            writeln!(f, "vdump: kept {pages} pages that --drop-range names: the kernel image or the notes")?;
+        }
+        if let Some(PickedLine { unreadable: pages @ 1.., .. }) = self.picked {
+            writeln!(f, "vdump: left out {pages} pages that were to be kept: poisoned or offline")?;
         }
         Ok(())
     }

@@ -41,6 +41,8 @@ pub enum WalkError {
 pub enum Entry {
     /// Nothing.
     Absent,
+    /// Memory of a process that lies elsewhere now: it was swapped out, or is being moved.
+    Elsewhere,
     /// What the architecture does not define.
     Broken,
     /// The page at a physical address, as large as one entry of this level covers.
@@ -62,6 +64,16 @@ pub trait Arch: Sync + std::fmt::Debug {
 
     /// What `entry` of a table of `level` says.
     fn entry(&self, level: u32, entry: u64) -> Entry;
+
+    /// The same for the memory of a process, whose pages may be there although nobody may use them.
+    fn user_entry(&self, level: u32, entry: u64) -> Entry;
+
+    /// The addresses that a process has, first and last.
+    fn user_part(&self) -> RangeInclusive<u64>;
+
+    /// The stack pointer that a task had in user mode, from the bytes at the top of its kernel stack: the registers saved when
+    /// it entered the kernel. `None` if they are not those of user mode.
+    fn user_stack(&self, top: &[u8]) -> Option<u64>;
 
     /// The parts of the address space that hold the kernel's own memory, what is needed most first: first and last address.
     fn kernel_parts(&self) -> Vec<RangeInclusive<u64>>;

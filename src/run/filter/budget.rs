@@ -26,6 +26,8 @@ pub(super) fn fit(job: &Job, source: &Source, page_shift: u32) -> Result<(Budget
         Format::Elf => 2,
         Format::Kdump => 1,
     };
+    // And one of the frames of tasks.
+    let planes = planes + u64::from(!job.choosing.keep_task.is_empty());
     let plane = PageBitmap::bytes_for(source.existing().max_pfn(page_shift));
     let segments = source.loads().len() as u64 * 3 * elf::PHDR_SIZE;
     let frames = job.format == Format::Elf && (job.compression.makes_frames() || to_pipe);

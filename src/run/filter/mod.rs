@@ -3,10 +3,12 @@
 mod addresses;
 mod budget;
 mod estimate;
+mod picks;
 mod prepare;
 mod report;
 mod set;
 mod stream;
+mod tasks;
 mod virtual_memory;
 mod write;
 
@@ -28,6 +30,7 @@ use crate::{
     source::Source,
 };
 
+use picks::Chosen;
 use prepare::Place;
 
 pub(super) fn run(filter: &Filter) -> Result<()> {
@@ -70,6 +73,8 @@ struct Run<'a> {
     stop: &'a Stop,
     info: Option<VmcoreInfo>,
     kernel: Option<Kernel>,
+    /// What to keep and to drop frame by frame.
+    chosen: Chosen,
     /// The page tables, where mapped memory is to be shown.
     paging: Option<PagingLayout>,
     page_shift: u32,

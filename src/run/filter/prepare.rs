@@ -8,7 +8,7 @@ use object::elf::{EM_386, EM_ARM};
 use rayon::ThreadPoolBuilder;
 use vdump_filters::{PageClass, Selection};
 
-use super::{Classified, Run, budget, virtual_memory};
+use super::{Classified, Run, budget, picks::Chosen, tasks, virtual_memory};
 use crate::{
     bitmap::{PageBitmap, Planes},
     classify::{Classifier, Counts},
@@ -47,10 +47,14 @@ impl<'a> Run<'a> {
         let (budget, planes) = budget::fit(job, source, page_shift)?;
         let mut warnings = [job.tried.as_slice(), source.remarks(), unsure.as_slice()].concat();
         if let Some(info) = info.as_mut().filter(|_| !job.keep_all) {
-            known::complete(source, info, budget.limit);
+            known::complete(source, info, &tasks::keys(job), budget.limit);
             warnings.extend(known::contradictions(info, job.strict)?);
         }
         let kernel = if job.keep_all { None } else { kernel(job.drop(), source, info.as_ref(), &mut warnings)? };
+        let known = info.as_ref().zip(kernel.as_ref());
+        let of_tasks = tasks::find(job, source, known, page_shift, stop)?;
+        warnings.extend(of_tasks.warnings.iter().cloned());
+        let chosen = Chosen::new(job, source, page_shift, of_tasks, &mut warnings);
         let paging = if job.map_virtual { Some(virtual_memory::paging(source, info.as_ref())?) } else { None };
         let output = place(job, source)?;
         let pool = ThreadPoolBuilder::new()
@@ -77,6 +81,7 @@ impl<'a> Run<'a> {
             stop,
             info,
             kernel,
+            chosen,
             paging,
             page_shift,
             budget,
@@ -102,11 +107,16 @@ impl<'a> Run<'a> {
         match &self.kernel {
             Some(Kernel { layout, map, protected, .. }) => {
                 problems = map.problems();
-                let classifier = Classifier { source: self.source, layout, map, protected, drop: self.job.drop() };
+                let (drop, picks) = (self.job.drop(), self.chosen.picks());
+                let classifier = Classifier { source: self.source, layout, map, protected, drop, picks };
                 self.progress.start("classify", kept.count());
                 counts = self.pool.install(|| classifier.run(kept.as_bytes_mut(), &self.progress));
             }
-            None => counts.add(PageClass::Unmapped, kept.count()),
+            None => {
+                counts.add(PageClass::Unmapped, kept.count());
+                counts.picked =
+                    self.chosen.without_classes(self.source, self.page_shift, &mut kept, &mut self.warnings);
+            }
         }
         self.check_interrupted("before anything was written")?;
         if self.job.strict {

@@ -2,13 +2,16 @@
 
 use std::io::{self, Write as _};
 
-use vdump_filters::{Doubt, PageClass};
+use vdump_filters::{Doubt, PageClass, Selection};
 
 use super::{Classified, Outcome, Run, virtual_memory};
 use crate::{
+    classify::Picked,
     cli::Format,
     error::printable,
-    report::{ClassLine, DoubtLine, MappedLine, Mode, PageTotals, ProblemLine, ReadErrorLine, Report, Seconds},
+    report::{
+        ClassLine, DoubtLine, MappedLine, Mode, PageTotals, PickedLine, ProblemLine, ReadErrorLine, Report, Seconds,
+    },
     run::facts,
     sink::Written,
     sys::host,
@@ -41,9 +44,8 @@ impl Run<'_> {
         let cut_short = facts::cut_short(self.source, self.page_shift);
         let absent = self.source.absent(self.page_shift);
         let ram = counts.total();
-        let dropped =
-            PageClass::ALL.iter().filter(|class| drop.drops(**class)).map(|class| counts.of(*class)).sum::<u64>()
-                + lost;
+        let by_class = PageClass::ALL.iter().filter(|class| drop.drops(**class)).map(|class| counts.of(*class)).sum();
+        let dropped = counts.picked.dropped_of(by_class) + lost;
         let pages = PageTotals { ram: ram + absent, kept: ram - dropped, dropped, absent };
         Report {
             version: env!("CARGO_PKG_VERSION"),
@@ -58,10 +60,13 @@ impl Run<'_> {
                 Some(recorded) => recorded.compression(),
                 None => self.job.compression.to_string(),
             },
-            dump_level: self.job.level.bits(),
+            dump_level: drop.recorded(self.job.level).bits(),
+            drops: Selection::choices().filter(|class| drop.drops(*class)).map(PageClass::name).collect(),
             dry_run: self.job.output.is_none(),
             complete: lost == 0 && cut_short.is_none(),
             pages,
+            picked: self.chosen.is_any().then(|| picked_line(&counts.picked)),
+            tasks: self.chosen.tasks.lines.clone(),
             classes,
             doubts: Doubt::ALL
                 .iter()
@@ -143,4 +148,9 @@ impl Run<'_> {
         // A console that is gone is no reason to call the dump failed.
         let _ = io::stderr().write_all(text.as_bytes());
     }
+}
+
+fn picked_line(picked: &Picked) -> PickedLine {
+    let Picked { kept, kept_for_tasks, dropped, protected, unreadable } = *picked;
+    PickedLine { kept_by_range: kept, kept_for_tasks, dropped_by_range: dropped, protected, unreadable }
 }

@@ -11,6 +11,7 @@ mod report;
 mod save;
 mod scrub;
 mod sleepers;
+mod stacks;
 mod sys;
 
 use std::io;

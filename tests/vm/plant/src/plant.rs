@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::pagemap::{self, PageMap};
 use crate::report::Report;
 use crate::sleepers;
+use crate::stacks;
 use crate::sys::{self, HUGE, Mapping, PAGE};
 
 const KPF_HWPOISON: u64 = 1 << 19;
@@ -25,6 +26,7 @@ pub fn run(dir: &Path, pages: usize) -> io::Result<()> {
     planted.extend(huge()?);
     planted.extend(files(dir, pages)?);
     slab_load(pages)?;
+    stacks::start(dir)?;
     settle(&planted)?;
 
     let snapshot = Snapshot::reserve(&dir.join("kpageflags"))?;
@@ -38,10 +40,11 @@ pub fn run(dir: &Path, pages: usize) -> io::Result<()> {
     report.finish()?;
     sleepers::start("/tmp".as_ref())?;
     snapshot.take()?;
-    File::create("/tmp/planted")?;
-    loop {
-        thread::park();
-    }
+    stacks::sleep_on_pattern("vdump-plant", dir.to_owned(), || {
+        if let Err(error) = File::create("/tmp/planted") {
+            eprintln!("vdump-plant: {error}");
+        }
+    })
 }
 
 fn anonymous(pages: usize) -> io::Result<Planted> {
@@ -123,7 +126,7 @@ fn slab_load(pages: usize) -> io::Result<()> {
 }
 
 /// Each page tells its class and its number, over and over.
-fn pattern(bytes: &mut [u8], class: &str) {
+pub fn pattern(bytes: &mut [u8], class: &str) {
     for (index, page) in bytes.chunks_exact_mut(PAGE).enumerate() {
         let stamp = format!("vdump {class:10} page {index:8} ");
         for (byte, stamp) in page.iter_mut().zip(stamp.bytes().cycle()) {

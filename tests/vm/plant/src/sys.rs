@@ -86,6 +86,46 @@ impl Drop for Mapping {
     }
 }
 
+/// Starts a thread on a part of a mapping, which stays for good. `body` never returns.
+pub fn thread_on(
+    mut memory: Mapping,
+    part: std::ops::Range<usize>,
+    body: impl FnOnce() + Send + 'static,
+) -> io::Result<()> {
+    extern "C" fn run(body: *mut libc::c_void) -> *mut libc::c_void {
+        // SAFETY: `thread_on` made it with `Box::into_raw` and gave it to this thread alone.
+        let body = unsafe { Box::from_raw(body.cast::<Box<dyn FnOnce() + Send>>()) };
+        body();
+        ptr::null_mut()
+    }
+    let body: Box<dyn FnOnce() + Send> = Box::new(body);
+    let body = Box::into_raw(Box::new(body));
+    let stack = &mut memory.bytes_mut()[part];
+    // SAFETY: the attributes are initialised before use; the stack is ours, large enough, and forgotten below, so that nothing
+    // else ever uses or frees it.
+    let result = unsafe {
+        let mut attributes: libc::pthread_attr_t = std::mem::zeroed();
+        libc::pthread_attr_init(&mut attributes);
+        libc::pthread_attr_setstack(&mut attributes, stack.as_mut_ptr().cast(), stack.len());
+        let mut thread = std::mem::zeroed();
+        libc::pthread_create(&mut thread, &attributes, run, body.cast())
+    };
+    std::mem::forget(memory);
+    if result == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(result)) }
+}
+
+/// The number of the calling thread.
+pub fn thread_id() -> i32 {
+    // SAFETY: asks for a number only.
+    unsafe { libc::gettid() }
+}
+
+/// Names the calling thread, for the kernel.
+pub fn name_thread(name: &std::ffi::CStr) {
+    // SAFETY: the name is a string that ends with NUL.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+}
+
 /// What `wait4` tells of a child.
 pub struct Waited {
     pub status: ExitStatus,

@@ -1,0 +1,385 @@
+//! `--keep-task`: the frames of tasks' user memory.
+//!
+//! Knows which tasks are meant, and how to say what was found. Must not know what classes are. The plane of frames goes to
+//! classification, the lines to the report.
+
+use std::{collections::HashSet, ops::RangeInclusive};
+
+use vdump_filters::PfnRange;
+
+use crate::{
+    bitmap::PageBitmap,
+    cli::{
+        choosing::{TaskMemory, TaskName},
+        resolve::Job,
+    },
+    error::{Error, Result, printable},
+    layout::VmcoreInfo,
+    memory::{
+        Leaf, Mappings, Task, Tasks, VirtReader, Visit, Walked, tasks,
+        user::{self, UserMemory},
+    },
+    report::TaskLine,
+    run::{Stop, kernel::Kernel, panicked},
+    source::{RamMap, Source},
+};
+
+/// As many tasks as are kept.
+const MOST_TASKS: usize = 1 << 16;
+/// As many as the report lists.
+const LISTED: usize = 100;
+/// Tasks that are named where the one that was asked for is not there.
+const CANDIDATES: usize = 8;
+/// Bytes of a name that the kernel keeps.
+const COMM_BYTES: usize = 15;
+
+/// What must be known of the kernel's types.
+pub(super) fn keys(job: &Job) -> Vec<&'static str> {
+    let wanted = !job.choosing.keep_task.is_empty();
+    tasks::KEYS.iter().chain(&user::KEYS).filter(|_| wanted).copied().collect()
+}
+
+/// The frames of the tasks, and what there is to say.
+#[derive(Default)]
+pub(super) struct OfTasks {
+    pub(super) frames: Option<PageBitmap>,
+    pub(super) lines: Vec<TaskLine>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// Finds what the job wants to keep of tasks.
+///
+/// # Errors
+/// A task is not there, or the kernel's tasks cannot be found at all.
+pub(super) fn find(
+    job: &Job,
+    source: &Source,
+    known: Option<(&VmcoreInfo, &Kernel)>,
+    page_shift: u32,
+    stop: &Stop,
+) -> Result<OfTasks> {
+    if job.choosing.keep_task.is_empty() {
+        return Ok(OfTasks::default());
+    }
+    let cannot = |cause: String| {
+        Error::input("cannot find the crashed kernel's tasks")
+            .because(cause)
+            .next_step(
+                "give the kernel's vmlinux (-x) or its BTF (--btf), or more memory (--memory-limit) for the BTF in the dump, \
+                 or leave out --keep-task",
+            )
+    };
+    let (info, kernel) = known.ok_or_else(|| cannot("nothing is known about the kernel".to_owned()))?;
+    let paging = kernel.layout.paging;
+    let virt = VirtReader::new(source, paging).ok_or_else(|| cannot("its architecture is not known".to_owned()))?;
+    let tasks = Tasks::find(info, &virt).map_err(cannot)?;
+    let memory = UserMemory::find(info, &virt).map_err(cannot)?;
+    let wanted = Wanted::new(&job.choosing.keep_task, || panicked::find(info, &virt, &tasks))?;
+    let mut found = wanted.search(&tasks)?;
+    if job.strict
+        && let Some(problem) = found.problems.first()
+    {
+        return Err(Error::input("cannot go through all tasks of the crashed kernel")
+            .because(problem)
+            .next_step("without --strict the tasks that are found are kept"));
+    }
+    let may_miss = |problem: &String| format!("tasks may be missing among those to keep: {problem}");
+    let mut warnings: Vec<String> = found.problems.iter().map(may_miss).collect();
+    if found.tasks.len() > MOST_TASKS {
+        warnings.push(format!("more than {MOST_TASKS} tasks are to be kept: the memory of the others is not"));
+        found.tasks.truncate(MOST_TASKS);
+    }
+    let is_stopped = || stop.signal().is_some();
+    let mappings =
+        Mappings::new(source, paging, &is_stopped).ok_or_else(|| cannot("its architecture is not known".to_owned()))?;
+    let frames = PageBitmap::new(source.existing().max_pfn(page_shift));
+    let mut keeper = Keeper {
+        memory,
+        mappings,
+        what: job.choosing.keep_task_memory,
+        seen: HashSet::new(),
+        frames: Frames { source, page_shift, plane: frames, count: Count::default(), contiguous_from: None },
+        warnings,
+    };
+    let mut lines = Vec::new();
+    for task in &found.tasks {
+        let line = keeper.keep(task);
+        if lines.len() < LISTED {
+            lines.extend(line);
+        }
+        if let Some(why) = keeper.ended() {
+            if job.strict {
+                return Err(Error::input("cannot find all memory of the tasks to keep")
+                    .because(why)
+                    .next_step("without --strict what is found is kept"));
+            }
+            keeper.warnings.push(format!("not all memory of the tasks was found: {why}"));
+            break;
+        }
+    }
+    Ok(OfTasks { frames: Some(keeper.frames.plane), lines, warnings: keeper.warnings })
+}
+
+/// Which tasks are meant.
+struct Wanted<'a> {
+    names: &'a [TaskName],
+    panicked: Option<panicked::Panicked>,
+}
+
+/// The tasks that were found.
+struct Found {
+    tasks: Vec<Task>,
+    problems: Vec<String>,
+}
+
+impl<'a> Wanted<'a> {
+    fn new(
+        names: &'a [TaskName],
+        panicked: impl FnOnce() -> std::result::Result<panicked::Panicked, String>,
+    ) -> Result<Self> {
+        let panicked = match names.contains(&TaskName::Panic) {
+            false => None,
+            true => Some(panicked().map_err(|cause| {
+                Error::input("cannot tell which task panicked")
+                    .because(cause)
+                    .next_step("name it: --keep-task PID ('vdump dmesg' may show it)")
+            })?),
+        };
+        Ok(Self { names, panicked })
+    }
+
+    fn search(&self, tasks: &Tasks<'_>) -> Result<Found> {
+        let mut found = Vec::new();
+        let mut met = vec![false; self.names.len()];
+        let mut seen = HashSet::new();
+        if let (Some(panicked::Panicked::At(address)), Some(position)) = (&self.panicked, self.position_of_panic())
+            && let Ok(task) = tasks.at(*address)
+        {
+            // The idle tasks are in no list.
+            met[position] = true;
+            seen.insert(task.address);
+            found.push(task);
+        }
+        let mut candidates = Candidates::default();
+        let mut leader = None;
+        let mut all = tasks.iter();
+        for task in all.by_ref() {
+            if task.is_leader() {
+                leader = Some((task.tgid, task.comm.clone()));
+                candidates.look(&task, self.names);
+            }
+            let process = leader.as_ref().filter(|(tgid, _)| *tgid == task.tgid).map(|(_, comm)| comm.as_str());
+            let mut is_wanted = false;
+            for (name, met) in self.names.iter().zip(&mut met) {
+                if self.means(name, &task, process) {
+                    (*met, is_wanted) = (true, true);
+                }
+            }
+            if is_wanted && found.len() <= MOST_TASKS && seen.insert(task.address) {
+                found.push(task);
+            }
+        }
+        match self.names.iter().zip(met).find(|(_, met)| !met) {
+            None => Ok(Found { tasks: found, problems: all.problems().to_vec() }),
+            Some((name, _)) => {
+                let cause = match all.problems().first() {
+                    Some(problem) => format!("it may be one of those that could not be found ({problem})"),
+                    None => format!("tasks of the crashed kernel are, among others, {}", candidates.text()),
+                };
+                Err(Error::input(format!("there is no task {name}")).because(cause).next_step(
+                    "give a number or a name as the kernel has it; 'vdump dmesg', crash or drgn show more of them",
+                ))
+            }
+        }
+    }
+
+    fn position_of_panic(&self) -> Option<usize> {
+        self.names.iter().position(|name| *name == TaskName::Panic)
+    }
+
+    /// Whether `name` means the task, of a process whose first thread is called `process`.
+    fn means(&self, name: &TaskName, task: &Task, process: Option<&str>) -> bool {
+        match (name, &self.panicked) {
+            // The number of the first thread is that of the process.
+            (TaskName::Pid(pid), _) => task.pid == *pid || task.tgid == *pid,
+            (TaskName::Comm(comm), _) => {
+                let comm = String::from_utf8_lossy(&comm.as_bytes()[..comm.len().min(COMM_BYTES)]);
+                task.comm == comm || process == Some(&*comm)
+            }
+            (TaskName::Panic, Some(panicked::Panicked::At(address))) => task.address == *address,
+            (TaskName::Panic, Some(panicked::Panicked::Pid(pid))) => task.pid == *pid,
+            (TaskName::Panic, None) => false,
+        }
+    }
+}
+
+/// Processes to name where one is not found: first those whose names are like it.
+#[derive(Default)]
+struct Candidates {
+    alike: Vec<String>,
+    others: Vec<String>,
+}
+
+impl Candidates {
+    fn look(&mut self, task: &Task, names: &[TaskName]) {
+        if task.mm == 0 {
+            return;
+        }
+        let comm = task.comm.to_lowercase();
+        let is_alike = names.iter().any(|name| match name {
+            TaskName::Comm(wanted) => comm.contains(&wanted.to_lowercase()),
+            _ => false,
+        });
+        let list = if is_alike { &mut self.alike } else { &mut self.others };
+        if list.len() < CANDIDATES {
+            list.push(format!("{} ({})", task.pid, printable(&task.comm)));
+        }
+    }
+
+    fn text(&self) -> String {
+        let all: Vec<&str> = self.alike.iter().chain(&self.others).take(CANDIDATES).map(String::as_str).collect();
+        if all.is_empty() { "only threads of the kernel".to_owned() } else { all.join(", ") }
+    }
+}
+
+/// Keeps the memory of one task after the other.
+struct Keeper<'m, 'a> {
+    memory: UserMemory<'m, 'a>,
+    mappings: Mappings<'m>,
+    what: TaskMemory,
+    /// Whose memory was kept whole already.
+    seen: HashSet<u64>,
+    frames: Frames<'a>,
+    warnings: Vec<String>,
+}
+
+/// As many warnings about single tasks as are worth telling.
+const MOST_WARNINGS: usize = 20;
+
+impl Keeper<'_, '_> {
+    /// Marks the frames of a task; `None` where it has none, or another thread of the same process stands for it.
+    fn keep(&mut self, task: &Task) -> Option<TaskLine> {
+        self.frames.count = Count::default();
+        let name = format!("{} ({})", task.pid, printable(&task.comm));
+        if task.mm == 0 {
+            self.warn(format!("task {name} has no user memory: it is a thread of the kernel, or it has ended"));
+            return None;
+        }
+        match (self.memory.top_table(task.mm), self.what) {
+            (Err(cause), _) => self.warn(format!("cannot keep the memory of task {name}: {cause}")),
+            (Ok(_), TaskMemory::All) if !self.seen.insert(task.mm) => return None,
+            (Ok(root), TaskMemory::All) => self.walk(&name, root, &(0..=u64::MAX), false),
+            (Ok(root), TaskMemory::Stack) => self.stacks(&name, task, root),
+        }
+        let Count { pages, absent, elsewhere } = self.frames.count;
+        let line = TaskLine {
+            pid: task.pid,
+            tgid: task.tgid,
+            comm: printable(&task.comm),
+            pages,
+            absent_pages: absent,
+            swapped_pages: elsewhere,
+        };
+        Some(line)
+    }
+
+    fn stacks(&mut self, name: &str, task: &Task, root: u64) {
+        let stacks = self.memory.stacks(task);
+        if stacks.is_empty() {
+            self.warn(format!(
+                "cannot tell where the stack of task {name} is; --keep-task-memory all keeps all it has"
+            ));
+        }
+        for stack in stacks {
+            let (first, last) = (stack.range.start(), stack.range.end());
+            if stack.is_part {
+                self.warn(format!(
+                    "the stack of task {name} lies in a larger mapping: kept from {first:#x} to {last:#x}; \
+                     --keep-task-memory all keeps all it has"
+                ));
+            }
+            if stack.is_guess {
+                self.warn(format!(
+                    "the mapping with the stack of task {name} was not found: kept from {first:#x} on, as far as pages \
+                     follow each other"
+                ));
+            }
+            self.walk(name, root, &stack.range, stack.is_guess);
+        }
+    }
+
+    fn walk(&mut self, name: &str, root: u64, range: &RangeInclusive<u64>, contiguous: bool) {
+        self.frames.contiguous_from = contiguous.then_some(*range.start());
+        let Walked { unreadable, broken, .. } = self.mappings.walk_process(root, range, &mut self.frames);
+        if unreadable + broken > 0 {
+            self.warn(format!("task {name}: {} of its page tables could not be read or followed", unreadable + broken));
+        }
+    }
+
+    /// Why nothing more can be found.
+    fn ended(&self) -> Option<&'static str> {
+        self.mappings.ended()
+    }
+
+    fn warn(&mut self, text: String) {
+        if self.warnings.len() < MOST_WARNINGS {
+            self.warnings.push(text);
+        }
+    }
+}
+
+/// Pages of one task.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    /// In the input.
+    pages: u64,
+    /// Of RAM, and not in the input.
+    absent: u64,
+    /// Not in RAM.
+    elsewhere: u64,
+}
+
+/// Marks the frames that are mapped.
+struct Frames<'a> {
+    source: &'a Source,
+    page_shift: u32,
+    plane: PageBitmap,
+    count: Count,
+    /// Where the next page must be, if only those that follow each other are wanted.
+    contiguous_from: Option<u64>,
+}
+
+impl Visit for Frames<'_> {
+    fn wants(&self, first: u64, last: u64) -> bool {
+        self.contiguous_from.is_none_or(|from| (first..=last).contains(&from))
+    }
+
+    fn visit(&mut self, leaf: Leaf) {
+        let end = leaf.paddr.saturating_add(leaf.len);
+        if let Some(from) = &mut self.contiguous_from {
+            if leaf.vaddr != *from {
+                return;
+            }
+            *from = leaf.vaddr.saturating_add(leaf.len);
+        }
+        let (first, last) = (leaf.paddr >> self.page_shift, (end.max(leaf.paddr + 1) - 1) >> self.page_shift);
+        self.plane.fill(PfnRange::new(first, last + 1), true);
+        let shift = self.page_shift;
+        let within = |map: &RamMap| -> u64 {
+            map.overlapping(leaf.paddr, end)
+                .map(|piece| piece.end().min(end) - piece.paddr.max(leaf.paddr))
+                .map(|len| len.div_ceil(1 << shift))
+                .sum()
+        };
+        let there = within(self.source.ram());
+        self.count.pages += there;
+        self.count.absent += within(self.source.existing()).saturating_sub(there);
+    }
+
+    fn elsewhere(&mut self, len: u64) {
+        self.count.elsewhere += len.div_ceil(1 << self.page_shift);
+        if let Some(from) = &mut self.contiguous_from {
+            *from = from.saturating_add(len);
+        }
+    }
+}
