@@ -3,6 +3,7 @@
 //! Knows how compound pages and free blocks spread over many frames. Must not know files or outputs. The plane and the
 //! counts go to `plan` and to the report.
 
+mod audit;
 mod block;
 mod parse;
 
@@ -11,11 +12,12 @@ use vdump_filters::{Doubt, PageClass, PfnRange, Selection};
 
 use crate::{
     layout::KernelLayout,
-    memory::{MemMap, Protected, StructPages, VirtReader},
+    memory::{MemMap, Part, Protected, StructPages, VirtReader},
     report::Progress,
     source::Source,
 };
 
+pub use audit::{Check, Verdict, audit};
 use block::Block;
 
 /// Frames classified at a time: 512 KiB of struct pages, which fits a core's second-level cache.
@@ -28,11 +30,20 @@ pub struct Counts {
     pub classes: [u64; PageClass::COUNT],
     /// Pages of each doubt, by [`Doubt::index`].
     pub doubts: [u64; Doubt::ALL.len()],
+    /// Pages of what is protected, by [`Part::index`].
+    pub parts: [u64; Part::COUNT],
+    /// Those of them whose struct pages say otherwise, by the class that these amount to.
+    pub misfits: [[u64; PageClass::COUNT]; Part::COUNT],
 }
 
 impl Default for Counts {
     fn default() -> Self {
-        Self { classes: [0; PageClass::COUNT], doubts: [0; Doubt::ALL.len()] }
+        Self {
+            classes: [0; PageClass::COUNT],
+            doubts: [0; Doubt::ALL.len()],
+            parts: [0; Part::COUNT],
+            misfits: [[0; PageClass::COUNT]; Part::COUNT],
+        }
     }
 }
 
@@ -58,13 +69,19 @@ impl Counts {
     }
 
     fn merge(mut self, other: &Self) -> Self {
-        for (own, theirs) in self.classes.iter_mut().zip(other.classes) {
-            *own += theirs;
-        }
-        for (own, theirs) in self.doubts.iter_mut().zip(other.doubts) {
-            *own += theirs;
+        add(&mut self.classes, &other.classes);
+        add(&mut self.doubts, &other.doubts);
+        add(&mut self.parts, &other.parts);
+        for (own, theirs) in self.misfits.iter_mut().zip(&other.misfits) {
+            add(own, theirs);
         }
         self
+    }
+}
+
+fn add(own: &mut [u64], theirs: &[u64]) {
+    for (own, theirs) in own.iter_mut().zip(theirs) {
+        *own += theirs;
     }
 }
 

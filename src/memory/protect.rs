@@ -1,19 +1,28 @@
-//! What must never be dropped, whatever a damaged `struct page` says: the kernel image and the notes.
+//! What must never be dropped, whatever a damaged `struct page` says: the kernel image, the notes, and what else is
+//! `witnessed`.
 //!
-//! Knows which symbols and segments bound them. Must not know dump levels. Goes to `classify`.
+//! Knows which symbols and segments bound image and notes. Must not know dump levels. Goes to `classify`.
 
 use vdump_filters::PfnRange;
 
-use super::{Kallsyms, KallsymsError, VirtReader};
+use super::{
+    Crashed, KallsymsError, MemMap, Part, Symbols, VirtReader,
+    witnessed::{self, Gap, Witnessed},
+};
 use crate::{
-    layout::{Fact, KernelLayout, Origin, VmcoreInfo},
+    layout::{Fact, KernelLayout, Origin},
     source::Source,
 };
 
-/// Frames that are kept in any case; sorted, disjoint.
+/// Frames that are kept in any case.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Protected {
-    ranges: Vec<PfnRange>,
+    /// Sorted and disjoint, each with why it is kept.
+    ranges: Vec<(PfnRange, Part)>,
+    /// Kept only if they look free, sorted and disjoint; some of them are in `ranges` too.
+    mapped: Vec<PfnRange>,
+    /// Parts that are not known, or not all of them.
+    gaps: Vec<(Part, Gap)>,
     facts: Vec<Fact>,
     limits: Vec<String>,
 }
@@ -29,9 +38,8 @@ const IMAGE_PARTS: [(&str, (&str, &str)); 4] = [
 /// The rest of the bss's last 2 MiB, freed too unless memory is encrypted (`mem_encrypt_free_decrypted_mem`, arch/x86).
 const FREED_HOLE: (&str, &str) = ("__start_bss_decrypted_unused", "__end_bss_decrypted");
 
-/// Variables that point to the pages of the VMCOREINFO note (kernel/vmcore_info.c), two pages at most each.
-const NOTE_POINTERS: [&str; 2] = ["vmcoreinfo_data", "vmcoreinfo_note"];
-const NOTE_PAGES: u64 = 2;
+/// Variables that point to the pages of the VMCOREINFO note (kernel/vmcore_info.c), and how many they are at most.
+const NOTE_POINTERS: [(&str, u64); 2] = [("vmcoreinfo_data", 1), ("vmcoreinfo_note", 2)];
 /// The variable that points to the per-CPU notes with registers (kernel/crash_core.c), and the offsets of each CPU's area.
 const CRASH_NOTES: &str = "crash_notes";
 const CPU_OFFSETS: &str = "__per_cpu_offset";
@@ -42,15 +50,38 @@ const MAX_IMAGE: u64 = 256 << 20;
 /// As many CPUs as x86_64 can have (`NR_CPUS`).
 const MAX_CPUS: usize = 8192;
 
+/// All of the kernel's variables and bounds that are looked up here.
+pub(super) const SYMBOLS: &[&str] = &[
+    "_text",
+    "_etext",
+    "__start_rodata",
+    "__end_rodata",
+    "_sdata",
+    "__init_begin",
+    "__bss_start",
+    "__bss_stop",
+    "__start_bss_decrypted_unused",
+    "__end_bss_decrypted",
+    "vmcoreinfo_data",
+    "vmcoreinfo_note",
+    CRASH_NOTES,
+    CPU_OFFSETS,
+];
+
 impl Protected {
     /// Finds the ranges, from the crashed kernel's symbol table or else from the segment that maps its text.
     #[must_use]
-    pub fn find(source: &Source, info: &VmcoreInfo, layout: &KernelLayout, virt: &VirtReader<'_>) -> Self {
+    pub fn find(
+        source: &Source,
+        layout: &KernelLayout,
+        virt: &VirtReader<'_>,
+        symbols: Result<&Symbols, &KallsymsError>,
+    ) -> Self {
         let mut found = Self::default();
-        match Symbols::read(info, virt) {
+        match symbols {
             Ok(symbols) => {
-                found.image_by_symbols(&symbols, layout);
-                found.notes(&symbols, source, layout, virt);
+                found.image_by_symbols(symbols, layout);
+                found.notes(symbols, source, layout, virt);
             }
             Err(error) => found
                 .limits
@@ -59,17 +90,37 @@ impl Protected {
         if found.ranges.is_empty() {
             found.image_by_segment(source, layout);
         }
-        found.merge();
+        found.settle();
         found
     }
 
-    /// The protected parts of `range`.
-    pub fn within(&self, range: PfnRange) -> impl Iterator<Item = PfnRange> {
-        let first = self.ranges.partition_point(|kept| kept.end <= range.start);
-        self.ranges[first..]
-            .iter()
-            .take_while(move |kept| kept.start < range.end)
-            .map(move |kept| kept.intersect(range))
+    /// Adds what the kernel's own structures show to be its own.
+    pub fn witness(&mut self, crashed: &Crashed<'_>, map: &MemMap) {
+        for Witnessed { part, ranges, gap } in witnessed::find(crashed, map) {
+            self.gaps.extend(gap.map(|gap| (part, gap)));
+            if part == Part::Mapped {
+                self.mapped = ranges;
+            } else {
+                self.ranges.extend(ranges.into_iter().map(|range| (range, part)));
+            }
+        }
+        self.settle();
+    }
+
+    /// The protected parts of `range`, those that are kept only if they look free last.
+    pub fn within(&self, range: PfnRange) -> impl Iterator<Item = (PfnRange, Part)> {
+        let first = self.ranges.partition_point(|(kept, _)| kept.end <= range.start);
+        let certain = self.ranges[first..].iter().copied().take_while(move |(kept, _)| kept.start < range.end);
+        let first = self.mapped.partition_point(|kept| kept.end <= range.start);
+        let mapped = self.mapped[first..].iter().take_while(move |kept| kept.start < range.end);
+        let mapped = mapped.map(|kept| (*kept, Part::Mapped));
+        certain.chain(mapped).map(move |(kept, part)| (kept.intersect(range), part))
+    }
+
+    /// Parts that are not known, or not all of them.
+    #[must_use]
+    pub fn gaps(&self) -> &[(Part, Gap)] {
+        &self.gaps
     }
 
     /// Where the bounds came from.
@@ -84,11 +135,12 @@ impl Protected {
         &self.limits
     }
 
-    fn add(&mut self, name: &'static str, paddr: u64, len: u64, layout: &KernelLayout, origin: Origin) {
+    fn add(&mut self, part: Part, name: &'static str, paddr: u64, len: u64, layout: &KernelLayout) {
+        let origin = if part == Part::ImageSegment { Origin::Segment } else { Origin::Kallsyms };
         let Some(last) = paddr.checked_add(len.max(1) - 1) else {
             return;
         };
-        self.ranges.push(PfnRange::new(paddr >> layout.page_shift, (last >> layout.page_shift) + 1));
+        self.ranges.push((PfnRange::new(paddr >> layout.page_shift, (last >> layout.page_shift) + 1), part));
         self.facts.push(Fact { name, value: format!("{paddr:#x}..{:#x}", last.saturating_add(1)), origin });
     }
 
@@ -102,7 +154,7 @@ impl Protected {
             let (before, after) = hole.filter(|(from, to)| start <= *from && *to <= end).unwrap_or((end, end));
             for (from, to) in [(start, before), (after, end)] {
                 if from < to {
-                    self.add(name, layout.paging.image_paddr(from), to - from, layout, Origin::Kallsyms);
+                    self.add(Part::Image, name, layout.paging.image_paddr(from), to - from, layout);
                 }
             }
         }
@@ -111,9 +163,9 @@ impl Protected {
     fn notes(&mut self, symbols: &Symbols, source: &Source, layout: &KernelLayout, virt: &VirtReader<'_>) {
         let read = |at: u64| virt.read_u64(at).ok().filter(|value| *value != 0);
         let pointer = |name: &str| symbols.get(name).and_then(read);
-        for name in NOTE_POINTERS {
+        for (name, pages) in NOTE_POINTERS {
             if let Some(at) = pointer(name) {
-                self.add_virtual("vmcoreinfo", at, NOTE_PAGES << layout.page_shift, layout, virt);
+                self.add_virtual("vmcoreinfo", at, pages << layout.page_shift, layout, virt);
             }
         }
         if let (Some(notes), Some(offsets)) = (pointer(CRASH_NOTES), symbols.get(CPU_OFFSETS)) {
@@ -132,7 +184,7 @@ impl Protected {
                 return;
             };
             let part = mapping.len.min(len - done);
-            self.add(name, mapping.paddr, part, layout, Origin::Kallsyms);
+            self.add(Part::Notes, name, mapping.paddr, part, layout);
             done += part;
         }
     }
@@ -140,45 +192,29 @@ impl Protected {
     fn image_by_segment(&mut self, source: &Source, layout: &KernelLayout) {
         let text = source.loads().iter().find(|load| layout.paging.is_image(load.vaddr) && load.memsz <= MAX_IMAGE);
         match text {
-            Some(load) => self.add("kernel image", load.paddr, load.memsz, layout, Origin::Segment),
+            Some(load) => self.add(Part::ImageSegment, "kernel image", load.paddr, load.memsz, layout),
             None => self.limits.push(
                 "nothing bounds the kernel image: its pages are kept only because their struct pages say so".to_owned(),
             ),
         }
     }
 
-    fn merge(&mut self) {
+    /// Sorts the ranges and makes them disjoint: what two parts claim goes to the one that starts first.
+    fn settle(&mut self) {
         self.ranges.sort_unstable();
-        let mut merged: Vec<PfnRange> = Vec::with_capacity(self.ranges.len());
-        for range in self.ranges.drain(..) {
-            match merged.last_mut() {
-                Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-                _ => merged.push(range),
+        let mut settled: Vec<(PfnRange, Part)> = Vec::with_capacity(self.ranges.len());
+        for (range, part) in self.ranges.drain(..) {
+            let end = settled.last().map_or(0, |(last, _)| last.end);
+            let left = PfnRange::new(range.start.max(end), range.end);
+            if left.is_empty() {
+                continue;
+            }
+            match settled.last_mut() {
+                Some((last, same)) if *same == part && last.end == left.start => last.end = left.end,
+                _ => settled.push((left, part)),
             }
         }
-        self.ranges = merged;
-    }
-}
-
-/// The symbols that bound something, looked up in one pass.
-struct Symbols(Vec<(&'static str, Option<u64>)>);
-
-impl Symbols {
-    fn read(info: &VmcoreInfo, virt: &VirtReader<'_>) -> Result<Self, KallsymsError> {
-        let bounds = IMAGE_PARTS.iter().map(|(_, bounds)| *bounds).chain([FREED_HOLE]);
-        let mut names: Vec<&str> = bounds.flat_map(|(start, end)| [start, end]).collect();
-        names.extend(NOTE_POINTERS);
-        names.extend([CRASH_NOTES, CPU_OFFSETS]);
-        let found = Kallsyms::load(info, virt)?.lookup(&names)?;
-        Ok(Self(names.into_iter().zip(found).collect()))
-    }
-
-    fn get(&self, name: &str) -> Option<u64> {
-        self.0.iter().find(|(known, _)| *known == name)?.1
-    }
-
-    fn pair(&self, (start, end): (&str, &str)) -> Option<(u64, u64)> {
-        self.get(start).zip(self.get(end)).filter(|(start, end)| start < end)
+        self.ranges = settled;
     }
 }
 
@@ -188,11 +224,29 @@ mod tests {
 
     #[test]
     fn ranges_are_merged_and_cut() {
-        let ranges = [(10, 20), (0, 5), (15, 30), (40, 50)].map(|(start, end)| PfnRange::new(start, end)).into();
-        let mut protected = Protected { ranges, ..Protected::default() };
-        protected.merge();
-        let within: Vec<_> = protected.within(PfnRange::new(3, 45)).collect();
-        assert_eq!(within, [PfnRange::new(3, 5), PfnRange::new(10, 30), PfnRange::new(40, 45)]);
-        assert_eq!(protected.within(PfnRange::new(30, 40)).count(), 0);
+        let range = |start, end| PfnRange::new(start, end);
+        let mut protected = Protected {
+            ranges: vec![
+                (range(10, 20), Part::Image),
+                (range(0, 5), Part::Image),
+                (range(15, 30), Part::Image),
+                (range(40, 50), Part::Log),
+                (range(44, 46), Part::Stacks),
+                (range(48, 52), Part::PerCpu),
+            ],
+            mapped: vec![range(4, 6), range(60, 70)],
+            ..Protected::default()
+        };
+        protected.settle();
+        let within: Vec<_> = protected.within(range(3, 51)).collect();
+        let expected = [
+            (range(3, 5), Part::Image),
+            (range(10, 30), Part::Image),
+            (range(40, 50), Part::Log),
+            (range(50, 51), Part::PerCpu),
+            (range(4, 6), Part::Mapped),
+        ];
+        assert_eq!(within, expected);
+        assert_eq!(protected.within(range(30, 40)).count(), 0);
     }
 }

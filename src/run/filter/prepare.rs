@@ -185,7 +185,12 @@ fn kernel(
             .next_step("dump with -d 0 or -d 1, which need no knowledge of the kernel")),
     };
     match found {
-        Ok(kernel) => Ok(Some(kernel)),
+        Ok(mut kernel) => {
+            if let Some(info) = info.filter(|_| drop.needs_classes()) {
+                kernel.look_closer(source, info)?;
+            }
+            Ok(Some(kernel))
+        }
         Err(error) if drop.needs_classes() => Err(error),
         Err(error) => {
             warnings.push(format!("poisoned and offline pages are not left out: {error}"));
