@@ -11,7 +11,7 @@ use super::{
 };
 use crate::error::{Error, Kind, Result, plain_io};
 
-/// Symbols that VMCOREINFO exports, in some kernel or other, whose addresses are those of variables or functions.
+/// Symbols that VMCOREINFO exports, in some kernel or other, and some more, whose addresses are those of variables or functions.
 const SYMBOLS: &[&str] = &[
     "init_uts_ns",
     "node_online_map",
@@ -41,6 +41,11 @@ const SYMBOLS: &[&str] = &[
     "kallsyms_offsets",
     "kallsyms_addresses",
     "kallsyms_relative_base",
+    // Exported by no kernel.
+    "init_task",
+    "panic_cpu",
+    "crashing_cpu",
+    "__per_cpu_offset",
 ];
 /// A layout file has some hundred lines.
 const MAX_FILE: u64 = 1 << 20;

@@ -12,6 +12,7 @@ mod mem_map;
 mod protect;
 mod struct_pages;
 mod symbols;
+pub mod tasks;
 mod virt;
 pub mod window;
 pub mod witnessed;

@@ -5,9 +5,14 @@
 use crate::{
     error::{Error, Result},
     layout::{Fact, KernelLayout, VmcoreInfo},
-    memory::{Counters, Crashed, MemMap, Protected, Symbols, VirtReader},
+    memory::{Counters, Crashed, MemMap, Protected, Symbols, VirtReader, counters, tasks, witnessed},
     source::Source,
 };
+
+/// Keys that [`Kernel::look_closer`] can use and that no kernel exports: its own types say them.
+pub(super) fn keys_to_look_closer() -> Vec<&'static str> {
+    tasks::KEYS.into_iter().chain(witnessed::KEYS).chain(counters::KEYS).collect()
+}
 
 /// A crashed kernel whose struct pages can be found.
 pub(super) struct Kernel {

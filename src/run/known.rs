@@ -54,10 +54,10 @@ pub(super) fn read(source: &Source, knowing: &Knowing, warnings: &mut Vec<String
     Ok(Some(info))
 }
 
-/// Asks the crashed kernel's memory where the rest leaves something out that filtering needs. What it cannot say stays open:
+/// Asks the crashed kernel's memory where the rest leaves something out that filtering needs, or one of the keys in `also`. What it cannot say stays open:
 /// the layout then says what follows. BTF beyond half of `limit` bytes of memory is left alone: a list of its types comes to it.
-pub(super) fn complete(source: &Source, info: &mut VmcoreInfo, limit: u64) {
-    if !lacks(source, info) {
+pub(super) fn complete(source: &Source, info: &mut VmcoreInfo, also: &[&str], limit: u64) {
+    if !lacks(source, info) && also.iter().all(|key| info.text(key).is_some()) {
         return;
     }
     let Some(virt) = virt(source, info) else { return };
@@ -135,7 +135,7 @@ pub(super) fn of_dump(source: &Source) -> Result<VmcoreInfo> {
     {
         hear(&mut info, said);
     }
-    complete(source, &mut info, u64::MAX);
+    complete(source, &mut info, &[], u64::MAX);
     Ok(known::at_link_time(&info))
 }
 

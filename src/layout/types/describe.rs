@@ -76,6 +76,15 @@ const OFFSETS: &[(&str, &[&str])] = &[
     ("prb_data_ring", &["size_bits", "data", "head_lpos", "tail_lpos"]),
     ("printk_info", &["seq", "ts_nsec", "text_len", "caller_id", "dev_info"]),
     ("dev_printk_info", &["subsystem", "device"]),
+    // What follows no kernel exports: tasks and their memory (include/linux/sched.h, mm_types.h, maple_tree.h).
+    ("task_struct", &["tasks", "pid", "tgid", "comm", "mm", "stack", "signal", "thread_node", "thread_group"]),
+    ("signal_struct", &["thread_head"]),
+    ("rq", &["curr"]),
+    ("mm_struct", &["pgd", "start_stack", "mm_mt", "mmap"]),
+    ("vm_area_struct", &["vm_start", "vm_end", "vm_next"]),
+    ("maple_tree", &["ma_root"]),
+    ("maple_range_64", &["pivot", "slot"]),
+    ("maple_arange_64", &["pivot", "slot"]),
 ];
 
 /// Lengths of members: the key, the structure and the member.
@@ -84,6 +93,8 @@ const LENGTHS: &[(&str, &str, &str)] = &[
     ("free_area.free_list", "free_area", "free_list"),
     ("printk_info_subsystem", "dev_printk_info", "subsystem"),
     ("printk_info_device", "dev_printk_info", "device"),
+    ("maple_range_64.slot", "maple_range_64", "slot"),
+    ("maple_arange_64.slot", "maple_arange_64", "slot"),
 ];
 
 /// Page flags whose numbers are exported.

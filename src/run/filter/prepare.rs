@@ -20,7 +20,11 @@ use crate::{
     layout::VmcoreInfo,
     memory::Problem,
     report::Progress,
-    run::{Stop, facts, kernel::Kernel, known},
+    run::{
+        Stop, facts,
+        kernel::{self, Kernel},
+        known,
+    },
     sink::{Output, Pipe, Target},
     source::Source,
 };
@@ -47,10 +51,12 @@ impl<'a> Run<'a> {
         let budget = budget::fit(job, source, page_shift)?;
         let mut warnings = [job.tried.as_slice(), source.remarks(), unsure.as_slice()].concat();
         if let Some(info) = info.as_mut().filter(|_| !job.keep_all) {
-            known::complete(source, info, budget.limit);
+            let also = if job.drop().needs_classes() { kernel::keys_to_look_closer() } else { Vec::new() };
+            known::complete(source, info, &also, budget.limit);
             warnings.extend(known::contradictions(info, job.strict)?);
         }
-        let kernel = if job.keep_all { None } else { kernel(job.drop(), source, info.as_ref(), &mut warnings)? };
+        let kernel =
+            if job.keep_all { None } else { crashed_kernel(job.drop(), source, info.as_ref(), &mut warnings)? };
         let paging = if job.map_virtual { Some(virtual_memory::paging(source, info.as_ref())?) } else { None };
         let output = place(job, source)?;
         let pool = ThreadPoolBuilder::new()
@@ -172,7 +178,7 @@ fn place(job: &Job, source: &Source) -> Result<Place> {
 }
 
 /// Knowledge about the kernel: levels 0 and 1 do without, but then cannot skip poisoned and offline pages.
-fn kernel(
+fn crashed_kernel(
     drop: Selection,
     source: &Source,
     info: Option<&VmcoreInfo>,
