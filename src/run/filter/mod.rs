@@ -5,6 +5,7 @@ mod budget;
 mod estimate;
 mod prepare;
 mod report;
+mod self_check;
 mod set;
 mod stream;
 mod virtual_memory;
@@ -13,11 +14,12 @@ mod write;
 use std::time::Instant;
 
 use rayon::ThreadPool;
+use vdump_filters::Selection;
 
 use super::{Stop, kernel::Kernel};
 use crate::{
     bitmap::PageBitmap,
-    classify::Counts,
+    classify::{Check, Counts},
     cli::{Filter, Format, resolve::Job},
     error::{Error, Kind, Result},
     layout::{PagingLayout, VmcoreInfo},
@@ -70,6 +72,8 @@ struct Run<'a> {
     stop: &'a Stop,
     info: Option<VmcoreInfo>,
     kernel: Option<Kernel>,
+    /// The classes to drop: what was asked for, less what the self-check does not believe.
+    drop: Selection,
     /// The page tables, where mapped memory is to be shown.
     paging: Option<PagingLayout>,
     page_shift: u32,
@@ -86,6 +90,8 @@ struct Classified {
     kept: PageBitmap,
     counts: Counts,
     problems: Vec<Problem>,
+    /// Empty where nothing was checked.
+    checks: Vec<Check>,
     seconds: f64,
 }
 

@@ -8,7 +8,7 @@ use object::elf::{EM_386, EM_ARM};
 use rayon::ThreadPoolBuilder;
 use vdump_filters::{PageClass, Selection};
 
-use super::{Classified, Run, budget, virtual_memory};
+use super::{Classified, Run, budget, self_check, virtual_memory};
 use crate::{
     bitmap::PageBitmap,
     classify::{Classifier, Counts},
@@ -76,6 +76,7 @@ impl<'a> Run<'a> {
             stop,
             info,
             kernel,
+            drop: job.drop(),
             paging,
             page_shift,
             budget,
@@ -87,9 +88,24 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// The plane of frames to keep.
+    /// The plane of frames to keep. A class that the self-check does not believe is kept, so that all is classified anew.
     pub(super) fn classify(&mut self) -> Result<Classified> {
         let begun = Instant::now();
+        let mut classified = self.classify_once()?;
+        let checks = self.self_check(&classified.counts);
+        if self.job.strict {
+            self.check_classified(&classified.counts, &classified.problems)?;
+            self_check::must_hold(&checks)?;
+        }
+        let believed = self_check::believed(self.drop, &checks);
+        if believed != self.drop {
+            self.drop = believed;
+            classified = self.classify_once()?;
+        }
+        Ok(Classified { checks, seconds: begun.elapsed().as_secs_f64(), ..classified })
+    }
+
+    fn classify_once(&mut self) -> Result<Classified> {
         let ram = self.source.ram();
         let mut kept = PageBitmap::new(self.source.existing().max_pfn(self.page_shift));
         for range in ram.pfn_ranges(self.page_shift) {
@@ -100,17 +116,14 @@ impl<'a> Run<'a> {
         match &self.kernel {
             Some(Kernel { layout, map, protected, .. }) => {
                 problems = map.problems();
-                let classifier = Classifier { source: self.source, layout, map, protected, drop: self.job.drop() };
+                let classifier = Classifier { source: self.source, layout, map, protected, drop: self.drop };
                 self.progress.start("classify", kept.count());
                 counts = self.pool.install(|| classifier.run(kept.as_bytes_mut(), &self.progress));
             }
             None => counts.add(PageClass::Unmapped, kept.count()),
         }
         self.check_interrupted("before anything was written")?;
-        if self.job.strict {
-            self.check_classified(&counts, &problems)?;
-        }
-        Ok(Classified { kept, counts, problems, seconds: begun.elapsed().as_secs_f64() })
+        Ok(Classified { kept, counts, problems, checks: Vec::new(), seconds: 0.0 })
     }
 
     /// With `--strict` every frame must have a `struct page` that could be read.

@@ -4,11 +4,13 @@ use std::io::{self, Write as _};
 
 use vdump_filters::{Doubt, PageClass};
 
-use super::{Classified, Outcome, Run, virtual_memory};
+use super::{Classified, Outcome, Run, self_check, virtual_memory};
 use crate::{
     cli::Format,
     error::printable,
-    report::{ClassLine, DoubtLine, MappedLine, Mode, PageTotals, ProblemLine, ReadErrorLine, Report, Seconds},
+    report::{
+        ClassLine, DoubtLine, MappedLine, Mode, PageTotals, ProblemLine, ReadErrorLine, Report, Seconds, SelfCheck,
+    },
     run::facts,
     sink::Written,
     sys::host,
@@ -21,7 +23,8 @@ impl Run<'_> {
         let Classified { counts, problems, .. } = classified;
         let Written { zero, lost, lost_pages, .. } = &outcome.written;
         let (zero, lost) = (*zero, *lost);
-        let drop = self.job.drop();
+        let drop = self.drop;
+        let lowered = drop != self.job.drop();
         let names: Vec<_> = self.job.input.paths.iter().map(|path| path.display().to_string()).collect();
         let line = |class: PageClass, pages: u64| ClassLine {
             name: class.name(),
@@ -58,7 +61,7 @@ impl Run<'_> {
                 Some(recorded) => recorded.compression(),
                 None => self.job.compression.to_string(),
             },
-            dump_level: self.job.level.bits(),
+            dump_level: if lowered { drop.recorded(self.job.level) } else { self.job.level }.bits(),
             dry_run: self.job.output.is_none(),
             complete: lost == 0 && cut_short.is_none(),
             pages,
@@ -76,6 +79,7 @@ impl Run<'_> {
                     cause: problem.cause.clone(),
                 })
                 .collect(),
+            self_check: self_check::lines(&classified.checks, self.job.drop(), drop),
             read_errors: lost_pages
                 .iter()
                 .map(|page| ReadErrorLine { pfn: page.pfn, cause: page.cause.clone() })
@@ -135,6 +139,7 @@ impl Run<'_> {
             for fact in kernel.facts() {
                 text += &format!("vdump: {} = {} ({})\n", fact.name, fact.value, fact.origin);
             }
+            text += &report.self_check.iter().map(SelfCheck::in_full).collect::<String>();
         }
         if self.job.progress != Mode::None {
             text += &report.to_string();
