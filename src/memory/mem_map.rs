@@ -114,6 +114,20 @@ impl MemMap {
         self.parts(PfnRange::new(pfn, pfn + 1)).next()?.1.ok()
     }
 
+    /// All of the map that belongs to memory below frame `end`, holes included: virtual addresses and bytes.
+    pub fn extents(&self, end: u64) -> impl Iterator<Item = (u64, u64)> {
+        let (flat, sections) = match &self.kind {
+            Kind::Flat { base } => (Some((*base, end.saturating_mul(self.page_size))), &[][..]),
+            Kind::Sparse { sections, .. } => (None, &sections[..]),
+        };
+        let len = match &self.kind {
+            Kind::Flat { .. } => 0,
+            Kind::Sparse { pfn_shift, .. } => self.page_size << pfn_shift,
+        };
+        let of_section = move |(_, base): &(u64, Section)| Some((*base.as_ref().ok()?, len));
+        flat.into_iter().chain(sections.iter().filter_map(of_section))
+    }
+
     /// Sections whose struct pages cannot be found.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {

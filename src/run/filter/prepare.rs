@@ -97,7 +97,7 @@ impl<'a> Run<'a> {
             self.check_classified(&classified.counts, &classified.problems)?;
             self_check::must_hold(&checks)?;
         }
-        let believed = self_check::believed(self.drop, &checks);
+        let believed = self_check::believed(self.drop, &checks, &classified.counts);
         if believed != self.drop {
             self.drop = believed;
             classified = self.classify_once()?;

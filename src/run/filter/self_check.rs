@@ -2,7 +2,7 @@
 //!
 //! Knows that a class which cannot be believed is kept. Must not know how a check is made (`classify/audit.rs`).
 
-use vdump_filters::Selection;
+use vdump_filters::{PageClass, Selection};
 
 use super::Run;
 use crate::{
@@ -19,10 +19,22 @@ impl Run<'_> {
     }
 }
 
+/// Classes that share a bit of the dump level.
+const TWINS: [(PageClass, PageClass); 2] =
+    [(PageClass::Free, PageClass::Unaccepted), (PageClass::User, PageClass::Hugetlb)];
+
 /// `drop` without the classes that cannot be believed.
-pub(super) fn believed(drop: Selection, checks: &[Check]) -> Selection {
+pub(super) fn believed(drop: Selection, checks: &[Check], counts: &Counts) -> Selection {
     // A class that is never dropped, or always, stays what it is.
-    checks.iter().flat_map(Check::doubted).fold(drop, |drop, class| drop.keeping(class).unwrap_or(drop))
+    let without = |drop: Selection, class| drop.keeping(class).unwrap_or(drop);
+    let mut believed = checks.iter().flat_map(Check::doubted).fold(drop, without);
+    for (one, other) in TWINS.into_iter().chain(TWINS.map(|(one, other)| (other, one))) {
+        // Of no page that was dropped, the level need not speak.
+        if drop.drops(one) && !believed.drops(one) && counts.of(other) == 0 {
+            believed = without(believed, other);
+        }
+    }
+    believed
 }
 
 /// With `--strict` no check may be violated.
@@ -42,8 +54,9 @@ pub(super) fn must_hold(checks: &[Check]) -> Result<()> {
 
 /// The checks for the report, where `asked` was to be dropped and `drop` is.
 pub(super) fn lines(checks: &[Check], asked: Selection, drop: Selection) -> Option<SelfCheck> {
+    let doubted: Vec<_> = checks.iter().flat_map(Check::doubted).collect();
     let kept = Selection::choices().filter(|class| asked.drops(*class) && !drop.drops(*class));
-    let kept: Vec<_> = kept.map(|class| class.name()).collect();
+    let kept: Vec<_> = kept.filter(|class| doubted.contains(class)).map(|class| class.name()).collect();
     let violated = checks.iter().filter(|check| check.verdict == Verdict::Violated).count();
     let checks: Vec<_> = checks.iter().map(|check| line(check, asked != drop)).collect();
     (!checks.is_empty()).then_some(SelfCheck { violated, kept_classes: kept, checks })
