@@ -4,6 +4,7 @@
 //! Must not know what is mapped.
 
 use std::{
+    collections::HashSet,
     ops::{ControlFlow, RangeInclusive},
     time::{Duration, Instant},
 };
@@ -13,7 +14,7 @@ use crate::memory::arch::{self, Arch, Entry, TABLE_ENTRIES, TableReader};
 
 /// Tables read at most: 256 MiB of them map 128 GiB of vmalloc's area, beside the direct mapping. Tables that lead back to
 /// themselves would never end.
-const MAX_TABLES: u64 = 64 << 10;
+const MAX_TABLES: usize = 64 << 10;
 /// The longest that the walk may take. On sound media it is milliseconds.
 const MAX_TIME: Duration = Duration::from_secs(10);
 
@@ -25,13 +26,11 @@ pub(super) fn find(crashed: &Crashed<'_>, tables: &mut Frames, mapped: &mut Fram
     let (top, level) = arch.top();
     // Addresses are sign-extended from the top table's highest bit.
     let base = u64::MAX.checked_shl(arch.shift(level + 1)).unwrap_or(0);
-    let parts = arch.kernel_parts();
-    let started = Instant::now();
-    let mut walk = Walk { crashed, arch, reader, areas, tables, mapped, started, read: 0, unreadable: 0 };
-    for part in parts {
-        if let ControlFlow::Break(why) = walk.table(level, top, base, &part) {
-            return Err(Gap::Damaged(why.to_owned()));
-        }
+    let half = arch.kernel_parts().iter().map(|part| *part.start()).min().unwrap_or(base);
+    let (started, seen) = (Instant::now(), HashSet::new());
+    let mut walk = Walk { crashed, arch, reader, areas, tables, mapped, started, seen, unreadable: 0 };
+    if let ControlFlow::Break(why) = walk.table(level, top, base, half) {
+        return Err(Gap::Damaged(why.to_owned()));
     }
     match walk.unreadable {
         0 => Ok(()),
@@ -62,23 +61,26 @@ struct Walk<'a, 'b> {
     tables: &'a mut Frames,
     mapped: &'a mut Frames,
     started: Instant,
-    read: u64,
+    /// Tables read. Stacks for returns to 16-bit code lead to the same ones from everywhere (arch/x86/kernel/espfix_64.c).
+    seen: HashSet<u64>,
     unreadable: u64,
 }
 
 impl Walk<'_, '_> {
-    /// One table that maps from `base` on, and those below it, as far as they lie in `part`.
-    fn table(&mut self, level: u32, table: u64, base: u64, part: &RangeInclusive<u64>) -> ControlFlow<&'static str> {
+    /// One table that maps from `base` on, and those below it, as far as they map what lies above `from`.
+    fn table(&mut self, level: u32, table: u64, base: u64, from: u64) -> ControlFlow<&'static str> {
         let shift = self.arch.shift(level);
         let end = base | ((TABLE_ENTRIES << shift) - 1);
         self.tables.add(table, 1, self.crashed);
         if level == 1 && !self.is_in_area(base, end) {
             return ControlFlow::Continue(());
         }
+        if !self.seen.insert(table) {
+            return ControlFlow::Continue(());
+        }
         self.go_on()?;
-        let index_of = |vaddr: u64| (vaddr.saturating_sub(base) >> shift).min(TABLE_ENTRIES - 1);
         let mut before = None;
-        for index in index_of(*part.start())..=index_of(*part.end()) {
+        for index in from.saturating_sub(base) >> shift..TABLE_ENTRIES {
             let Ok(entry) = self.reader.entry(level, table, index) else {
                 // All of its entries are in one page.
                 self.unreadable += 1;
@@ -93,7 +95,7 @@ impl Walk<'_, '_> {
                 Entry::Page(_) => {}
                 // One table for neighbours is KASAN's shadow of what is not there.
                 Entry::Table(_) if before == Some(found) => {}
-                Entry::Table(next) => self.table(level - 1, next, first, part)?,
+                Entry::Table(next) => self.table(level - 1, next, first, from)?,
             }
             before = Some(found);
         }
@@ -105,8 +107,7 @@ impl Walk<'_, '_> {
     }
 
     fn go_on(&mut self) -> ControlFlow<&'static str> {
-        self.read += 1;
-        if self.read > MAX_TABLES {
+        if self.seen.len() > MAX_TABLES {
             return ControlFlow::Break("there are more page tables than are looked at");
         }
         if self.started.elapsed() > MAX_TIME {
