@@ -94,8 +94,8 @@ impl Kernel {
         kernel
     }
 
-    fn key(&mut self, key: &str, value: impl ToString) {
-        self.machine.info.push((key.to_owned(), Some(value.to_string())));
+    fn key(&mut self, key: &str, value: impl std::fmt::Display) {
+        self.machine.info.push((key.to_owned(), Some(format!("{value}"))));
     }
 
     /// Writes a word at an offset into the image.
@@ -473,5 +473,12 @@ fn structures_that_lie_do_no_harm() {
     let dir = temp_dir();
     let (fixture, report, _) = run(&kernel.machine, dir.path(), 31);
     check::sound("free blocks", &check::kdump(&fixture, 31, &dir.path().join("out")));
+    assert_eq!(verdict(&report, "free pages")["verdict"], "unknown");
+    // Nor is one of no zone at all.
+    let mut kernel = Kernel::new("6.12");
+    kernel.machine.pokes.retain(|(at, _)| *at != NODE * 4096 + 133_440);
+    let dir = temp_dir();
+    let (fixture, report, _) = run(&kernel.machine, dir.path(), 31);
+    check::sound("no zones", &check::kdump(&fixture, 31, &dir.path().join("out")));
     assert_eq!(verdict(&report, "free pages")["verdict"], "unknown");
 }

@@ -114,18 +114,23 @@ impl MemMap {
         self.parts(PfnRange::new(pfn, pfn + 1)).next()?.1.ok()
     }
 
-    /// All of the map that belongs to memory below frame `end`, holes included: virtual addresses and bytes.
-    pub fn extents(&self, end: u64) -> impl Iterator<Item = (u64, u64)> {
-        let (flat, sections) = match &self.kind {
-            Kind::Flat { base } => (Some((*base, end.saturating_mul(self.page_size))), &[][..]),
-            Kind::Sparse { sections, .. } => (None, &sections[..]),
-        };
-        let len = match &self.kind {
-            Kind::Flat { .. } => 0,
-            Kind::Sparse { pfn_shift, .. } => self.page_size << pfn_shift,
-        };
-        let of_section = move |(_, base): &(u64, Section)| Some((*base.as_ref().ok()?, len));
-        flat.into_iter().chain(sections.iter().filter_map(of_section))
+    /// Where the map of `ram` lies: virtual addresses and bytes. Sections have maps as a whole, holes included.
+    pub fn extents(&self, ram: &RamMap, page_shift: u32) -> Vec<(u64, u64)> {
+        match &self.kind {
+            Kind::Flat { base } => {
+                let of_range = |range: PfnRange| {
+                    (
+                        base.wrapping_add(range.start.wrapping_mul(self.page_size)),
+                        range.len().saturating_mul(self.page_size),
+                    )
+                };
+                ram.pfn_ranges(page_shift).map(of_range).collect()
+            }
+            Kind::Sparse { pfn_shift, sections } => {
+                let sound = sections.iter().filter_map(|(_, base)| base.as_ref().ok());
+                sound.map(|base| (*base, self.page_size << pfn_shift)).collect()
+            }
+        }
     }
 
     /// Sections whose struct pages cannot be found.

@@ -43,7 +43,7 @@ pub(super) fn free(crashed: &Crashed<'_>, nodes: &[u64]) -> Result<Count, String
     let orders = info.length("zone.free_area").filter(|orders| (1..=MAX_ORDERS).contains(orders));
     let orders = orders.ok_or_else(|| lacks("LENGTH(zone.free_area)"))?;
     let lock = info.offset("zone.lock").filter(|_| info.size("spinlock") == Some(PLAIN_LOCK));
-    let mut count = Count::default();
+    let (mut count, mut any) = (Count::default(), false);
     for node in nodes {
         let filled = crashed.half(node.wrapping_add(nr_zones)).filter(|zones| *zones <= MAX_ZONES);
         let filled = filled.ok_or_else(|| format!("the node at {node:#x} has no number of zones that can be"))?;
@@ -53,6 +53,7 @@ pub(super) fn free(crashed: &Crashed<'_>, nodes: &[u64]) -> Result<Count, String
             if word(zone.wrapping_add(spanned))? == 0 {
                 continue;
             }
+            any = true;
             for order in 0..orders {
                 let area = zone.wrapping_add(areas).wrapping_add(order.wrapping_mul(area_size));
                 let pages = word(area.wrapping_add(nr_free))?.saturating_mul(1 << order);
@@ -62,7 +63,8 @@ pub(super) fn free(crashed: &Crashed<'_>, nodes: &[u64]) -> Result<Count, String
             count.slack += if unlocked { 0 } else { 1 << (orders - 1) };
         }
     }
-    Ok(count)
+    // A machine without any memory did not crash.
+    if any { Ok(count) } else { Err("no zone has any memory".to_owned()) }
 }
 
 /// Where the number of blocks lies in a `free_area`: as its types say, or behind the lists if that is just what its size leaves.

@@ -6,8 +6,7 @@ use super::{Crashed, Frames};
 use crate::memory::MemMap;
 
 pub(super) fn find(crashed: &Crashed<'_>, map: &MemMap, frames: &mut Frames) {
-    let end = crashed.source.ram().max_pfn(crashed.layout.page_shift);
-    for (vaddr, len) in map.extents(end) {
+    for (vaddr, len) in map.extents(crashed.source.ram(), crashed.layout.page_shift) {
         // Where it is not mapped there are no struct pages: their frames are kept and counted.
         frames.add_virtual(vaddr, len, crashed);
     }

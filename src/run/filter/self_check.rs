@@ -56,7 +56,7 @@ pub(super) fn must_hold(checks: &[Check]) -> Result<()> {
 pub(super) fn lines(checks: &[Check], asked: Selection, drop: Selection) -> Option<SelfCheck> {
     let doubted: Vec<_> = checks.iter().flat_map(Check::doubted).collect();
     let kept = Selection::choices().filter(|class| asked.drops(*class) && !drop.drops(*class));
-    let kept: Vec<_> = kept.filter(|class| doubted.contains(class)).map(|class| class.name()).collect();
+    let kept: Vec<_> = kept.filter(|class| doubted.contains(class)).map(PageClass::name).collect();
     let violated = checks.iter().filter(|check| check.verdict == Verdict::Violated).count();
     let checks: Vec<_> = checks.iter().map(|check| line(check, asked != drop)).collect();
     (!checks.is_empty()).then_some(SelfCheck { violated, kept_classes: kept, checks })
