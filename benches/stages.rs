@@ -14,7 +14,7 @@ use vdump::{
     classify::{Classifier, Picks},
     codec::Compression,
     layout::{KernelLayout, VmcoreInfo},
-    memory::{MemMap, Protected, VirtReader},
+    memory::{MemMap, Protected, Symbols, VirtReader},
     pipeline::is_zero,
     report::Progress,
     source::Source,
@@ -40,7 +40,7 @@ impl Sample {
         let layout = KernelLayout::resolve(&source, &info).unwrap();
         let virt = VirtReader::new(&source, layout.paging).unwrap();
         let map = MemMap::read(&virt, &layout, source.ram()).unwrap();
-        let protected = Protected::find(&source, &info, &layout, &virt);
+        let protected = Protected::find(&source, &layout, &virt, Symbols::read(&info, &virt).as_ref());
         drop(virt);
         Self { source, layout, map, protected }
     }

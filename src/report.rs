@@ -3,9 +3,11 @@
 //! Knows how numbers read. Must not know how they were found. Every room may report progress; only `run` makes reports.
 
 mod progress;
+mod self_check;
 mod summary;
 
 pub use progress::{Mode, Progress};
+pub use self_check::{CheckLine, SeemLine, SelfCheck};
 pub use summary::{
     ClassLine, DoubtLine, MappedLine, PageTotals, PartLine, PickedLine, ProblemLine, ReadErrorLine, Report, Seconds,
     TaskLine, human_bytes,

@@ -41,6 +41,7 @@ mod protected;
 mod raw;
 mod rules;
 mod seekable;
+mod self_check;
 mod specs;
 mod split_output;
 mod split_sets;

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     layout::PageLayout,
-    memory::{MemMap, Protected, StructPages},
+    memory::{MemMap, Part, Protected, StructPages},
 };
 
 /// The largest compound page looked for: 16 GiB of 4 KiB pages; x86_64 has 1 GiB.
@@ -125,11 +125,15 @@ impl<'a> Block<'a> {
 
     /// Takes what must be kept out of the drop, counts, and clears bits.
     fn settle(&mut self, range: PfnRange, bits: &mut [u8], drop: Selection, counts: &mut Counts) {
-        for kept in self.protected.ranges().within(range) {
-            for class in &mut self.classes[(kept.start - range.start) as usize..(kept.end - range.start) as usize] {
+        for (kept, part) in self.protected.within(range) {
+            for index in (kept.start - range.start) as usize..(kept.end - range.start) as usize {
+                let class = self.classes[index];
+                let in_dump = bits[index / 8] >> (index % 8) & 1 == 1;
+                counts.parts[part.index()] += u64::from(in_dump);
                 // Poison stays dropped: reading it may end the capture.
-                if *class != PageClass::HwPoison && DumpLevel::MAX.drops(*class) {
-                    *class = PageClass::Protected;
+                if class != PageClass::HwPoison && contradicts(part, class) {
+                    self.classes[index] = PageClass::Protected;
+                    counts.misfits[part.index()][class.index()] += u64::from(in_dump);
                 }
             }
         }
@@ -146,6 +150,15 @@ impl<'a> Block<'a> {
                 }
             }
         }
+    }
+}
+
+/// Whether a page of `class` cannot be in this part of the kernel's memory. What vmalloc's area maps may be shared with a
+/// process or a file.
+fn contradicts(part: Part, class: PageClass) -> bool {
+    match part {
+        Part::Mapped => matches!(class, PageClass::Free | PageClass::Unaccepted),
+        _ => DumpLevel::MAX.drops(class),
     }
 }
 

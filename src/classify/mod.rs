@@ -3,6 +3,7 @@
 //! Knows how compound pages and free blocks spread over many frames. Must not know files or outputs. The plane and the
 //! counts go to `plan` and to the report.
 
+mod audit;
 mod block;
 mod parse;
 mod picks;
@@ -12,11 +13,12 @@ use vdump_filters::{Doubt, PageClass, PfnRange, Selection};
 
 use crate::{
     layout::KernelLayout,
-    memory::{MemMap, Protected, StructPages, VirtReader},
+    memory::{MemMap, Part, Protected, StructPages, VirtReader},
     report::Progress,
     source::Source,
 };
 
+pub use audit::{Check, Verdict, audit};
 use block::Block;
 
 pub use picks::{Picked, Picks};
@@ -33,11 +35,21 @@ pub struct Counts {
     pub doubts: [u64; Doubt::ALL.len()],
     /// What was decided otherwise than by class.
     pub picked: Picked,
+    /// Pages of what is protected, by [`Part::index`].
+    pub parts: [u64; Part::COUNT],
+    /// Those of them whose struct pages say otherwise, by the class that these amount to.
+    pub misfits: [[u64; PageClass::COUNT]; Part::COUNT],
 }
 
 impl Default for Counts {
     fn default() -> Self {
-        Self { classes: [0; PageClass::COUNT], doubts: [0; Doubt::ALL.len()], picked: Picked::default() }
+        Self {
+            classes: [0; PageClass::COUNT],
+            doubts: [0; Doubt::ALL.len()],
+            picked: Picked::default(),
+            parts: [0; Part::COUNT],
+            misfits: [[0; PageClass::COUNT]; Part::COUNT],
+        }
     }
 }
 
@@ -63,14 +75,20 @@ impl Counts {
     }
 
     fn merge(mut self, other: &Self) -> Self {
-        for (own, theirs) in self.classes.iter_mut().zip(other.classes) {
-            *own += theirs;
-        }
-        for (own, theirs) in self.doubts.iter_mut().zip(other.doubts) {
-            *own += theirs;
+        add(&mut self.classes, &other.classes);
+        add(&mut self.doubts, &other.doubts);
+        add(&mut self.parts, &other.parts);
+        for (own, theirs) in self.misfits.iter_mut().zip(&other.misfits) {
+            add(own, theirs);
         }
         self.picked.add(&other.picked);
         self
+    }
+}
+
+fn add(own: &mut [u64], theirs: &[u64]) {
+    for (own, theirs) in own.iter_mut().zip(theirs) {
+        *own += theirs;
     }
 }
 

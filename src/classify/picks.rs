@@ -100,7 +100,7 @@ impl Picks<'_> {
         };
         for part in self.drop.into_iter().flat_map(|drop| drop.within(range)) {
             put(part, Pick::Drop);
-            for part in protected.ranges().within(part) {
+            for part in protected.certain(part) {
                 put(part, Pick::Protected);
             }
         }

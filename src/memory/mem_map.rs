@@ -134,6 +134,27 @@ impl MemMap {
         self.parts(PfnRange::new(pfn, pfn + 1)).next()?.1.ok()
     }
 
+    /// Where the map of `ram` lies: virtual addresses and bytes. Sections have maps as a whole, holes included.
+    pub fn extents(&self, ram: &RamMap, page_shift: u32) -> Vec<(u64, u64)> {
+        match &self.kind {
+            Kind::Flat { base } => {
+                let of_range = |range: PfnRange| {
+                    (
+                        base.wrapping_add(range.start.wrapping_mul(self.page_size)),
+                        range.len().saturating_mul(self.page_size),
+                    )
+                };
+                ram.pfn_ranges(page_shift).map(of_range).collect()
+            }
+            Kind::Sparse { pfn_shift, sections } => {
+                let bytes =
+                    |sections: &Sections| ((sections.end - sections.first) << pfn_shift).saturating_mul(self.page_size);
+                let sound = |sections: &Sections| Some((*sections.place.as_ref().ok()?, bytes(sections)));
+                sections.iter().filter_map(sound).collect()
+            }
+        }
+    }
+
     /// Sections whose struct pages cannot be found.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {

@@ -5,21 +5,27 @@
 //! reads to `klog`, all mappings to `plan`.
 
 pub mod arch;
+pub mod counters;
 mod kallsyms;
 mod mappings;
 mod mem_map;
 mod protect;
 mod struct_pages;
+mod symbols;
 pub mod tasks;
 pub mod user;
 mod virt;
 pub mod window;
+pub mod witnessed;
 pub mod witnesses;
 
+pub use counters::{Count, Counters};
 pub use kallsyms::{Kallsyms, KallsymsError};
 pub use mappings::{Leaf, Mappings, Visit, Walked};
 pub use mem_map::{MemMap, Problem};
 pub use protect::Protected;
 pub use struct_pages::StructPages;
+pub use symbols::Symbols;
 pub use tasks::{Task, Tasks};
 pub use virt::{ReadVirt, ReadVirtError, VirtReader};
+pub use witnessed::{Crashed, Gap, Part};

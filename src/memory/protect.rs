@@ -1,20 +1,28 @@
-//! What must never be dropped, whatever a damaged `struct page` says: the kernel image and the notes.
+//! What must never be dropped, whatever a damaged `struct page` says: the kernel image, the notes, and what else is
+//! `witnessed`.
 //!
-//! Knows which symbols and segments bound them. Must not know dump levels. Goes to `classify`.
+//! Knows which symbols and segments bound image and notes. Must not know dump levels. Goes to `classify`.
 
-use vdump_filters::{PfnRange, PfnRanges};
+use vdump_filters::PfnRange;
 
-use super::{Kallsyms, KallsymsError, VirtReader};
+use super::{
+    Crashed, KallsymsError, MemMap, Part, Symbols, VirtReader,
+    witnessed::{self, Gap, Witnessed},
+};
 use crate::{
-    layout::{Fact, KernelLayout, Origin, PagingLayout, VmcoreInfo},
+    layout::{Fact, KernelLayout, Origin, PagingLayout},
     source::{Load, Source},
 };
 
 /// Frames that are kept in any case.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Protected {
-    found: Vec<PfnRange>,
-    ranges: PfnRanges,
+    /// Sorted and disjoint, each with why it is kept.
+    ranges: Vec<(PfnRange, Part)>,
+    /// Kept only if they look free, sorted and disjoint; some of them are in `ranges` too.
+    mapped: Vec<PfnRange>,
+    /// Parts that are not known, or not all of them.
+    gaps: Vec<(Part, Gap)>,
     facts: Vec<Fact>,
     limits: Vec<String>,
 }
@@ -30,9 +38,8 @@ const IMAGE_PARTS: [(&str, (&str, &str)); 4] = [
 /// The rest of the bss's last 2 MiB, freed too unless memory is encrypted (`mem_encrypt_free_decrypted_mem`, arch/x86).
 const FREED_HOLE: (&str, &str) = ("__start_bss_decrypted_unused", "__end_bss_decrypted");
 
-/// Variables that point to the pages of the VMCOREINFO note (kernel/vmcore_info.c), two pages at most each.
-const NOTE_POINTERS: [&str; 2] = ["vmcoreinfo_data", "vmcoreinfo_note"];
-const NOTE_PAGES: u64 = 2;
+/// Variables that point to the pages of the VMCOREINFO note (kernel/vmcore_info.c), and how many they are at most.
+const NOTE_POINTERS: [(&str, u64); 2] = [("vmcoreinfo_data", 1), ("vmcoreinfo_note", 2)];
 /// The variable that points to the per-CPU notes with registers (kernel/crash_core.c), and the offsets of each CPU's area.
 const CRASH_NOTES: &str = "crash_notes";
 const CPU_OFFSETS: &str = "__per_cpu_offset";
@@ -43,24 +50,48 @@ const MAX_IMAGE: u64 = 256 << 20;
 /// As many CPUs as x86_64 can have (`NR_CPUS`).
 const MAX_CPUS: usize = 8192;
 
+/// All of the kernel's variables and bounds that are looked up here.
+pub(super) const SYMBOLS: &[&str] = &[
+    "_text",
+    "_etext",
+    "__start_rodata",
+    "__end_rodata",
+    "_sdata",
+    "__init_begin",
+    "__bss_start",
+    "__bss_stop",
+    "__start_bss_decrypted_unused",
+    "__end_bss_decrypted",
+    "vmcoreinfo_data",
+    "vmcoreinfo_note",
+    CRASH_NOTES,
+    CPU_OFFSETS,
+];
+
 impl Protected {
     /// Finds the ranges, from the crashed kernel's symbol table or else from the segment that maps its text.
     #[must_use]
-    pub fn find(source: &Source, info: &VmcoreInfo, layout: &KernelLayout, virt: &VirtReader<'_>) -> Self {
+    pub fn find(
+        source: &Source,
+        layout: &KernelLayout,
+        virt: &VirtReader<'_>,
+        symbols: Result<&Symbols, &KallsymsError>,
+    ) -> Self {
         let mut found = Self::default();
-        match Symbols::read(info, virt) {
+        match symbols {
             Ok(symbols) => {
-                found.image_by_symbols(&symbols, layout);
-                found.notes(&symbols, source, layout, virt);
+                found.image_by_symbols(symbols, layout);
+                found.notes(symbols, source, layout, virt);
             }
             Err(error) => found
                 .limits
                 .push(format!("the kernel image's bounds come from the dump's segments, not from symbols: {error}")),
         }
-        if found.found.is_empty() {
+        if found.ranges.is_empty() {
             found.image_by_segment(source, layout);
         }
-        found.settled()
+        found.settle();
+        found
     }
 
     /// What the segments alone say, where nothing is known of the kernel: one of x86_64 that lies in the text window.
@@ -68,21 +99,45 @@ impl Protected {
     pub fn by_segments(source: &Source, page_shift: u32) -> Self {
         let mut found = Self::default();
         match source.loads().iter().find(|load| PagingLayout::is_text(source.machine(), load.vaddr) && is_image(load)) {
-            Some(load) => found.add("kernel image", load.paddr, load.memsz, page_shift, Origin::Segment),
+            Some(load) => found.add(Part::ImageSegment, "kernel image", load.paddr, load.memsz, page_shift),
             None => found.limits.push("nothing tells where the kernel image lies".to_owned()),
         }
-        found.settled()
+        found.settle();
+        found
     }
 
-    fn settled(mut self) -> Self {
-        self.ranges = PfnRanges::new(std::mem::take(&mut self.found));
-        self
+    /// Adds what the kernel's own structures show to be its own.
+    pub fn witness(&mut self, crashed: &Crashed<'_>, map: &MemMap) {
+        for Witnessed { part, ranges, gap } in witnessed::find(crashed, map) {
+            self.gaps.extend(gap.map(|gap| (part, gap)));
+            if part == Part::Mapped {
+                self.mapped = ranges;
+            } else {
+                self.ranges.extend(ranges.into_iter().map(|range| (range, part)));
+            }
+        }
+        self.settle();
     }
 
-    /// The protected frames.
+    /// The protected parts of `range`, those that are kept only if they look free last.
+    pub fn within(&self, range: PfnRange) -> impl Iterator<Item = (PfnRange, Part)> {
+        let first = self.ranges.partition_point(|(kept, _)| kept.end <= range.start);
+        let certain = self.ranges[first..].iter().copied().take_while(move |(kept, _)| kept.start < range.end);
+        let first = self.mapped.partition_point(|kept| kept.end <= range.start);
+        let mapped = self.mapped[first..].iter().take_while(move |kept| kept.start < range.end);
+        let mapped = mapped.map(|kept| (*kept, Part::Mapped));
+        certain.chain(mapped).map(move |(kept, part)| (kept.intersect(range), part))
+    }
+
+    /// The parts of `range` that are kept whatever they look like.
+    pub fn certain(&self, range: PfnRange) -> impl Iterator<Item = PfnRange> {
+        self.within(range).filter(|(_, part)| *part != Part::Mapped).map(|(kept, _)| kept)
+    }
+
+    /// Parts that are not known, or not all of them.
     #[must_use]
-    pub fn ranges(&self) -> &PfnRanges {
-        &self.ranges
+    pub fn gaps(&self) -> &[(Part, Gap)] {
+        &self.gaps
     }
 
     /// Where the bounds came from.
@@ -97,11 +152,12 @@ impl Protected {
         &self.limits
     }
 
-    fn add(&mut self, name: &'static str, paddr: u64, len: u64, page_shift: u32, origin: Origin) {
+    fn add(&mut self, part: Part, name: &'static str, paddr: u64, len: u64, page_shift: u32) {
+        let origin = if part == Part::ImageSegment { Origin::Segment } else { Origin::Kallsyms };
         let Some(last) = paddr.checked_add(len.max(1) - 1) else {
             return;
         };
-        self.found.push(PfnRange::new(paddr >> page_shift, (last >> page_shift) + 1));
+        self.ranges.push((PfnRange::new(paddr >> page_shift, (last >> page_shift) + 1), part));
         self.facts.push(Fact { name, value: format!("{paddr:#x}..{:#x}", last.saturating_add(1)), origin });
     }
 
@@ -115,7 +171,7 @@ impl Protected {
             let (before, after) = hole.filter(|(from, to)| start <= *from && *to <= end).unwrap_or((end, end));
             for (from, to) in [(start, before), (after, end)] {
                 if from < to {
-                    self.add(name, layout.paging.image_paddr(from), to - from, layout.page_shift, Origin::Kallsyms);
+                    self.add(Part::Image, name, layout.paging.image_paddr(from), to - from, layout.page_shift);
                 }
             }
         }
@@ -124,9 +180,9 @@ impl Protected {
     fn notes(&mut self, symbols: &Symbols, source: &Source, layout: &KernelLayout, virt: &VirtReader<'_>) {
         let read = |at: u64| virt.read_u64(at).ok().filter(|value| *value != 0);
         let pointer = |name: &str| symbols.get(name).and_then(read);
-        for name in NOTE_POINTERS {
+        for (name, pages) in NOTE_POINTERS {
             if let Some(at) = pointer(name) {
-                self.add_virtual("vmcoreinfo", at, NOTE_PAGES << layout.page_shift, layout, virt);
+                self.add_virtual("vmcoreinfo", at, pages << layout.page_shift, layout, virt);
             }
         }
         if let (Some(notes), Some(offsets)) = (pointer(CRASH_NOTES), symbols.get(CPU_OFFSETS)) {
@@ -145,7 +201,7 @@ impl Protected {
                 return;
             };
             let part = mapping.len.min(len - done);
-            self.add(name, mapping.paddr, part, layout.page_shift, Origin::Kallsyms);
+            self.add(Part::Notes, name, mapping.paddr, part, layout.page_shift);
             done += part;
         }
     }
@@ -153,11 +209,29 @@ impl Protected {
     fn image_by_segment(&mut self, source: &Source, layout: &KernelLayout) {
         let text = source.loads().iter().find(|load| layout.paging.is_image(load.vaddr) && is_image(load));
         match text {
-            Some(load) => self.add("kernel image", load.paddr, load.memsz, layout.page_shift, Origin::Segment),
+            Some(load) => self.add(Part::ImageSegment, "kernel image", load.paddr, load.memsz, layout.page_shift),
             None => self.limits.push(
                 "nothing bounds the kernel image: its pages are kept only because their struct pages say so".to_owned(),
             ),
         }
+    }
+
+    /// Sorts the ranges and makes them disjoint: what two parts claim goes to the one that starts first.
+    fn settle(&mut self) {
+        self.ranges.sort_unstable();
+        let mut settled: Vec<(PfnRange, Part)> = Vec::with_capacity(self.ranges.len());
+        for (range, part) in self.ranges.drain(..) {
+            let end = settled.last().map_or(0, |(last, _)| last.end);
+            let left = PfnRange::new(range.start.max(end), range.end);
+            if left.is_empty() {
+                continue;
+            }
+            match settled.last_mut() {
+                Some((last, same)) if *same == part && last.end == left.start => last.end = left.end,
+                _ => settled.push((left, part)),
+            }
+        }
+        self.ranges = settled;
     }
 }
 
@@ -166,24 +240,35 @@ fn is_image(load: &Load) -> bool {
     load.memsz <= MAX_IMAGE
 }
 
-/// The symbols that bound something, looked up in one pass.
-struct Symbols(Vec<(&'static str, Option<u64>)>);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Symbols {
-    fn read(info: &VmcoreInfo, virt: &VirtReader<'_>) -> Result<Self, KallsymsError> {
-        let bounds = IMAGE_PARTS.iter().map(|(_, bounds)| *bounds).chain([FREED_HOLE]);
-        let mut names: Vec<&str> = bounds.flat_map(|(start, end)| [start, end]).collect();
-        names.extend(NOTE_POINTERS);
-        names.extend([CRASH_NOTES, CPU_OFFSETS]);
-        let found = Kallsyms::load(info, virt)?.lookup(&names)?;
-        Ok(Self(names.into_iter().zip(found).collect()))
-    }
-
-    fn get(&self, name: &str) -> Option<u64> {
-        self.0.iter().find(|(known, _)| *known == name)?.1
-    }
-
-    fn pair(&self, (start, end): (&str, &str)) -> Option<(u64, u64)> {
-        self.get(start).zip(self.get(end)).filter(|(start, end)| start < end)
+    #[test]
+    fn ranges_are_merged_and_cut() {
+        let range = |start, end| PfnRange::new(start, end);
+        let mut protected = Protected {
+            ranges: vec![
+                (range(10, 20), Part::Image),
+                (range(0, 5), Part::Image),
+                (range(15, 30), Part::Image),
+                (range(40, 50), Part::Log),
+                (range(44, 46), Part::Stacks),
+                (range(48, 52), Part::PerCpu),
+            ],
+            mapped: vec![range(4, 6), range(60, 70)],
+            ..Protected::default()
+        };
+        protected.settle();
+        let within: Vec<_> = protected.within(range(3, 51)).collect();
+        let expected = [
+            (range(3, 5), Part::Image),
+            (range(10, 30), Part::Image),
+            (range(40, 50), Part::Log),
+            (range(50, 51), Part::PerCpu),
+            (range(4, 6), Part::Mapped),
+        ];
+        assert_eq!(within, expected);
+        assert_eq!(protected.within(range(30, 40)).count(), 0);
     }
 }

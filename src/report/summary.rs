@@ -7,6 +7,7 @@ use std::fmt;
 use serde::Serialize;
 use vdump_filters::PageClass;
 
+use super::SelfCheck;
 use crate::error::printable;
 
 /// Pages of one class.
@@ -174,6 +175,9 @@ pub struct Report {
     pub doubts: Vec<DoubtLine>,
     /// Ranges kept because they could not be classified.
     pub problems: Vec<ProblemLine>,
+    /// How what was found fits what else the kernel says; absent where nobody asked for classes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub self_check: Option<SelfCheck>,
     /// Pages that could not be read; the first hundred.
     pub read_errors: Vec<ReadErrorLine>,
     /// How many pages could not be read.
@@ -284,6 +288,9 @@ impl Report {
         }
         if let Some(more @ 1..) = self.problems.len().checked_sub(LISTED) {
             writeln!(f, "vdump: kept {more} more ranges for such reasons")?;
+        }
+        if let Some(check) = &self.self_check {
+            f.write_str(&check.violations())?;
         }
         for DoubtLine { reason, pages } in &self.doubts {
             writeln!(f, "vdump: kept {pages} pages in doubt: {reason}")?;

@@ -5,15 +5,23 @@
 use crate::{
     error::{Error, Result},
     layout::{Fact, KernelLayout, VmcoreInfo},
-    memory::{MemMap, Protected, VirtReader},
+    memory::{Counters, Crashed, MemMap, Protected, Symbols, VirtReader, counters, tasks, witnessed},
     source::Source,
 };
+
+/// Keys that [`Kernel::look_closer`] can use and that no kernel exports: its own types say them.
+pub(super) fn keys_to_look_closer() -> Vec<&'static str> {
+    tasks::KEYS.into_iter().chain(witnessed::KEYS).chain(counters::KEYS).collect()
+}
 
 /// A crashed kernel whose struct pages can be found.
 pub(super) struct Kernel {
     pub(super) layout: KernelLayout,
     pub(super) map: MemMap,
     pub(super) protected: Protected,
+    /// What it counted itself, where it was asked.
+    pub(super) counters: Option<Counters>,
+    symbols: Option<Symbols>,
 }
 
 impl Kernel {
@@ -23,15 +31,32 @@ impl Kernel {
     /// The layout lacks something, or the memory map cannot be read.
     pub(super) fn read(source: &Source, info: &VmcoreInfo) -> Result<Self> {
         let layout = KernelLayout::resolve(source, info)?;
-        let virt = VirtReader::new(source, layout.paging)
-            .ok_or_else(|| Error::input("the dump's architecture is not known"))?;
+        let virt = virt(source, &layout)?;
         let map = MemMap::read(&virt, &layout, source.existing())?;
-        let protected = Protected::find(source, info, &layout, &virt);
-        Ok(Self { layout, map, protected })
+        let symbols = Symbols::read(info, &virt);
+        let protected = Protected::find(source, &layout, &virt, symbols.as_ref());
+        Ok(Self { layout, map, protected, counters: None, symbols: symbols.ok() })
+    }
+
+    /// Looks up what its own structures show to be its own, and what it counted, so that struct pages are not believed alone.
+    ///
+    /// # Errors
+    /// As [`Kernel::read`], which has succeeded.
+    pub(super) fn look_closer(&mut self, source: &Source, info: &VmcoreInfo) -> Result<()> {
+        let virt = virt(source, &self.layout)?;
+        let symbols = self.symbols.as_ref();
+        let crashed = Crashed { source, info, layout: &self.layout, virt, symbols };
+        self.protected.witness(&crashed, &self.map);
+        self.counters = Some(Counters::read(&crashed));
+        Ok(())
     }
 
     /// Every value and who said it.
     pub(super) fn facts(&self) -> impl Iterator<Item = &Fact> {
         self.layout.facts.iter().chain(self.protected.facts())
     }
+}
+
+fn virt<'a>(source: &'a Source, layout: &KernelLayout) -> Result<VirtReader<'a>> {
+    VirtReader::new(source, layout.paging).ok_or_else(|| Error::input("the dump's architecture is not known"))
 }

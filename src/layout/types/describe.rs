@@ -28,7 +28,10 @@ const SIZES: &[&str] = &[
     "atomic_long_t",
     "latched_seq",
     "uts_namespace",
+    // Not exported by any kernel: what the self-check needs.
     "thread_union",
+    "spinlock",
+    "hstate",
 ];
 
 /// Members whose offsets are exported. A kernel has those of its era.
@@ -54,6 +57,13 @@ const OFFSETS: &[(&str, &[&str])] = &[
     ("pglist_data", &["node_zones", "nr_zones", "node_mem_map", "node_start_pfn", "node_spanned_pages", "node_id"]),
     ("zone", &["free_area", "vm_stat", "spanned_pages"]),
     ("free_area", &["free_list"]),
+    // Not exported by any kernel: what the self-check needs (`memory/counters`, `memory/witnessed`).
+    ("pglist_data", &["per_cpu_nodestats"]),
+    ("per_cpu_nodestat", &["vm_node_stat_diff"]),
+    ("zone", &["lock"]),
+    ("free_area", &["nr_free"]),
+    ("hstate", &["order", "nr_huge_pages"]),
+    ("pcpu_chunk", &["base_addr", "nr_pages"]),
     ("list_head", &["next", "prev"]),
     ("uts_namespace", &["name"]),
     ("atomic_long_t", &["counter"]),
@@ -109,7 +119,19 @@ const PAGE_TYPES: &[(&str, &str, &str)] = &[
 ];
 
 /// Enums whose enumerators are exported.
-const ENUMS: &[&str] = &["pageflags", "pagetype", "compound_dtor_id", "zone_stat_item"];
+const ENUMS: &[&str] = &["pageflags", "pagetype", "compound_dtor_id", "zone_stat_item", "node_stat_item"];
+/// Enumerators that number the kernel's counts, with their enums: the first is exported, the self-check needs the others.
+const COUNTS: &[(&str, &str)] = &[
+    ("zone_stat_item", "NR_FREE_PAGES"),
+    ("zone_stat_item", "NR_UNACCEPTED"),
+    ("node_stat_item", "NR_INACTIVE_ANON"),
+    ("node_stat_item", "NR_ACTIVE_ANON"),
+    ("node_stat_item", "NR_INACTIVE_FILE"),
+    ("node_stat_item", "NR_ACTIVE_FILE"),
+    ("node_stat_item", "NR_UNEVICTABLE"),
+    ("node_stat_item", "NR_ISOLATED_ANON"),
+    ("node_stat_item", "NR_ISOLATED_FILE"),
+];
 /// Variables whose lengths are exported.
 const ARRAYS: &[&str] = &["mem_section", "node_data"];
 
@@ -147,7 +169,9 @@ pub fn describe(types: &Types, witness: Witness) -> VmcoreInfo {
     flags(&mut info, types);
     page_types(&mut info, types);
     info.set("NUMBER", "HUGETLB_PAGE_DTOR", types.enumerator("compound_dtor_id", "HUGETLB_PAGE_DTOR"));
-    info.set("NUMBER", "NR_FREE_PAGES", types.enumerator("zone_stat_item", "NR_FREE_PAGES"));
+    for (of, name) in COUNTS {
+        info.set("NUMBER", name, types.enumerator(of, name));
+    }
     info.info
 }
 

@@ -6,6 +6,7 @@ mod estimate;
 mod picks;
 mod prepare;
 mod report;
+mod self_check;
 mod set;
 mod stream;
 mod tasks;
@@ -15,11 +16,12 @@ mod write;
 use std::time::Instant;
 
 use rayon::ThreadPool;
+use vdump_filters::Selection;
 
 use super::{Stop, kernel::Kernel};
 use crate::{
     bitmap::{PageBitmap, Planes},
-    classify::Counts,
+    classify::{Check, Counts},
     cli::{Filter, Format, resolve::Job},
     error::{Error, Kind, Result},
     layout::{PagingLayout, VmcoreInfo},
@@ -75,6 +77,8 @@ struct Run<'a> {
     kernel: Option<Kernel>,
     /// What to keep and to drop frame by frame.
     chosen: Chosen,
+    /// The classes to drop: what was asked for, less what the self-check does not believe.
+    drop: Selection,
     /// The page tables, where mapped memory is to be shown.
     paging: Option<PagingLayout>,
     page_shift: u32,
@@ -92,6 +96,8 @@ struct Classified {
     kept: PageBitmap,
     counts: Counts,
     problems: Vec<Problem>,
+    /// Empty where nothing was checked.
+    checks: Vec<Check>,
     seconds: f64,
 }
 

@@ -72,13 +72,14 @@ impl Chosen {
         }
         let protected = Protected::by_segments(source, page_shift);
         warnings.extend(protected.limits().iter().map(|limit| format!("{limit}: --drop-range may drop some of it")));
+        let protected = PfnRanges::new(protected.certain(PfnRange::new(0, u64::MAX)).collect());
         let asked = self.drop.without(&self.keep);
         let count = |kept: &PageBitmap, range: PfnRange| kept.runs_in(range).map(PfnRange::len).sum::<u64>();
-        for range in asked.without(protected.ranges()).as_slice() {
+        for range in asked.without(&protected).as_slice() {
             picked.dropped += count(kept, *range);
             kept.fill(*range, false);
         }
-        let spared = asked.as_slice().iter().flat_map(|range| protected.ranges().within(*range));
+        let spared = asked.as_slice().iter().flat_map(|range| protected.within(*range));
         picked.protected = spared.map(|range| count(kept, range)).sum();
         picked
     }

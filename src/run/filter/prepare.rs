@@ -8,7 +8,7 @@ use object::elf::{EM_386, EM_ARM};
 use rayon::ThreadPoolBuilder;
 use vdump_filters::{PageClass, Selection};
 
-use super::{Classified, Run, budget, picks::Chosen, tasks, virtual_memory};
+use super::{Classified, Run, budget, picks::Chosen, self_check, tasks, virtual_memory};
 use crate::{
     bitmap::{PageBitmap, Planes},
     classify::{Classifier, Counts},
@@ -20,7 +20,11 @@ use crate::{
     layout::VmcoreInfo,
     memory::Problem,
     report::{Progress, human_bytes},
-    run::{Stop, facts, kernel::Kernel, known},
+    run::{
+        Stop, facts,
+        kernel::{self, Kernel},
+        known,
+    },
     sink::{Output, Pipe, Target},
     source::Source,
 };
@@ -47,10 +51,13 @@ impl<'a> Run<'a> {
         let (budget, planes) = budget::fit(job, source, page_shift)?;
         let mut warnings = [job.tried.as_slice(), source.remarks(), unsure.as_slice()].concat();
         if let Some(info) = info.as_mut().filter(|_| !job.keep_all) {
-            known::complete(source, info, &tasks::keys(job), budget.limit);
+            let mut also = if job.drop().needs_classes() { kernel::keys_to_look_closer() } else { Vec::new() };
+            also.extend(tasks::keys(job));
+            known::complete(source, info, &also, budget.limit);
             warnings.extend(known::contradictions(info, job.strict)?);
         }
-        let kernel = if job.keep_all { None } else { kernel(job.drop(), source, info.as_ref(), &mut warnings)? };
+        let kernel =
+            if job.keep_all { None } else { crashed_kernel(job.drop(), source, info.as_ref(), &mut warnings)? };
         let known = info.as_ref().zip(kernel.as_ref());
         let of_tasks = tasks::find(job, source, known, page_shift, stop)?;
         warnings.extend(of_tasks.warnings.iter().cloned());
@@ -82,6 +89,7 @@ impl<'a> Run<'a> {
             info,
             kernel,
             chosen,
+            drop: job.drop(),
             paging,
             page_shift,
             budget,
@@ -94,9 +102,26 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// The plane of frames to keep.
+    /// The plane of frames to keep. A class that the self-check does not believe is kept, so that all is classified anew.
     pub(super) fn classify(&mut self) -> Result<Classified> {
         let begun = Instant::now();
+        let mut classified = self.classify_once()?;
+        let checks = self.self_check(&classified.counts);
+        if self.job.strict {
+            self.check_classified(&classified.counts, &classified.problems)?;
+            self_check::must_hold(&checks)?;
+        }
+        let believed = self_check::believed(self.drop, &checks, &classified.counts);
+        if believed != self.drop {
+            self.drop = believed;
+            // Its plane goes before there is another.
+            drop(classified);
+            classified = self.classify_once()?;
+        }
+        Ok(Classified { checks, seconds: begun.elapsed().as_secs_f64(), ..classified })
+    }
+
+    fn classify_once(&mut self) -> Result<Classified> {
         let ram = self.source.ram();
         let mut kept = self.planes.plane(self.source.existing().max_pfn(self.page_shift))?;
         for range in ram.pfn_ranges(self.page_shift) {
@@ -107,8 +132,8 @@ impl<'a> Run<'a> {
         match &self.kernel {
             Some(Kernel { layout, map, protected, .. }) => {
                 problems = map.problems();
-                let (drop, picks) = (self.job.drop(), self.chosen.picks());
-                let classifier = Classifier { source: self.source, layout, map, protected, drop, picks };
+                let picks = self.chosen.picks();
+                let classifier = Classifier { source: self.source, layout, map, protected, drop: self.drop, picks };
                 self.progress.start("classify", kept.count());
                 counts = self.pool.install(|| classifier.run(kept.as_bytes_mut(), &self.progress));
             }
@@ -119,10 +144,7 @@ impl<'a> Run<'a> {
             }
         }
         self.check_interrupted("before anything was written")?;
-        if self.job.strict {
-            self.check_classified(&counts, &problems)?;
-        }
-        Ok(Classified { kept, counts, problems, seconds: begun.elapsed().as_secs_f64() })
+        Ok(Classified { kept, counts, problems, checks: Vec::new(), seconds: 0.0 })
     }
 
     /// With `--strict` every frame must have a `struct page` that could be read.
@@ -190,7 +212,7 @@ fn place(job: &Job, source: &Source) -> Result<Place> {
 }
 
 /// Knowledge about the kernel: levels 0 and 1 do without, but then cannot skip poisoned and offline pages.
-fn kernel(
+fn crashed_kernel(
     drop: Selection,
     source: &Source,
     info: Option<&VmcoreInfo>,
@@ -203,7 +225,12 @@ fn kernel(
             .next_step("dump with -d 0 or -d 1, which need no knowledge of the kernel")),
     };
     match found {
-        Ok(kernel) => Ok(Some(kernel)),
+        Ok(mut kernel) => {
+            if let Some(info) = info.filter(|_| drop.needs_classes()) {
+                kernel.look_closer(source, info)?;
+            }
+            Ok(Some(kernel))
+        }
         Err(error) if drop.needs_classes() => Err(error),
         Err(error) => {
             warnings.push(format!("poisoned and offline pages are not left out: {error}"));

@@ -4,13 +4,14 @@ use std::io::{self, Write as _};
 
 use vdump_filters::{Doubt, PageClass, Selection};
 
-use super::{Classified, Outcome, Run, virtual_memory};
+use super::{Classified, Outcome, Run, self_check, virtual_memory};
 use crate::{
     classify::Picked,
     cli::Format,
     error::printable,
     report::{
         ClassLine, DoubtLine, MappedLine, Mode, PageTotals, PickedLine, ProblemLine, ReadErrorLine, Report, Seconds,
+        SelfCheck,
     },
     run::facts,
     sink::Written,
@@ -24,7 +25,7 @@ impl Run<'_> {
         let Classified { counts, problems, .. } = classified;
         let Written { zero, lost, lost_pages, .. } = &outcome.written;
         let (zero, lost) = (*zero, *lost);
-        let drop = self.job.drop();
+        let drop = self.drop;
         let names: Vec<_> = self.job.input.paths.iter().map(|path| path.display().to_string()).collect();
         let line = |class: PageClass, pages: u64| ClassLine {
             name: class.name(),
@@ -81,6 +82,7 @@ impl Run<'_> {
                     cause: problem.cause.clone(),
                 })
                 .collect(),
+            self_check: self_check::lines(&classified.checks, self.job.drop(), drop),
             read_errors: lost_pages
                 .iter()
                 .map(|page| ReadErrorLine { pfn: page.pfn, cause: page.cause.clone() })
@@ -140,6 +142,7 @@ impl Run<'_> {
             for fact in kernel.facts() {
                 text += &format!("vdump: {} = {} ({})\n", fact.name, fact.value, fact.origin);
             }
+            text += &report.self_check.iter().map(SelfCheck::in_full).collect::<String>();
         }
         if self.job.progress != Mode::None {
             text += &report.to_string();

@@ -61,7 +61,7 @@ impl Run<'_> {
     pub(super) fn elf_plan(&self, classified: &Classified, zero: &PageBitmap) -> Result<ElfPlan> {
         let notes = self.source.notes().len() as u64;
         let none = PageBitmap::new(0);
-        let tails = if self.job.drop().drops_zero() { zero } else { &none };
+        let tails = if self.drop.drops_zero() { zero } else { &none };
         let loads = addresses::loads(self.source, self.info.as_ref(), self.kernel.as_ref());
         let mut plan = ElfPlan::make(&classified.kept, tails, &loads, notes, self.page_shift)?;
         if let Some(paging) = self.paging {
@@ -199,7 +199,7 @@ impl Run<'_> {
         let phys_base = self.kernel.as_ref().map(|kernel| kernel.layout.paging.phys_base);
         let saved = self.source.saved_cpus() as u32;
         let copied = recorded.filter(|_| self.job.copy);
-        let level = self.job.drop().recorded(self.job.level);
+        let level = self.drop.recorded(self.job.level);
         KdumpFacts {
             // What is copied keeps its header.
             utsname: copied.map_or_else(|| facts::utsname(self.source, info), |recorded| recorded.utsname),

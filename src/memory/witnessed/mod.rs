@@ -1,0 +1,295 @@
+//! Memory that the kernel's own structures show to be its own, whatever the struct pages say: page tables, the memory map,
+//! per-CPU areas, stacks, the log.
+//!
+//! Knows the ways to it, each of them bounded. Must not know classes. What is found becomes part of what is
+//! [`Protected`](super::Protected).
+
+mod log;
+mod map;
+mod per_cpu;
+mod stacks;
+mod tables;
+
+use vdump_filters::PfnRange;
+
+use super::{MemMap, ReadVirt as _, Symbols, VirtReader};
+use crate::{
+    layout::{KernelLayout, VmcoreInfo},
+    source::Source,
+};
+
+/// The kernel's variables that lead there.
+pub(super) const SYMBOLS: &[&str] = &[
+    "__per_cpu_start",
+    "__per_cpu_end",
+    "__per_cpu_offset",
+    "nr_cpu_ids",
+    "pcpu_base_addr",
+    "pcpu_unit_size",
+    "pcpu_first_chunk",
+    "log_buf",
+    "log_buf_len",
+    "vmalloc_base",
+    "vmemmap_base",
+    "init_task",
+    "idle_threads",
+];
+
+/// Keys that no kernel exports and that the ways need: its own types say them.
+pub const KEYS: [&str; 3] = ["OFFSET(pcpu_chunk.base_addr)", "OFFSET(pcpu_chunk.nr_pages)", "SIZE(thread_union)"];
+
+/// A part of the kernel's memory.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Part {
+    /// The kernel's image, between symbols that bound it.
+    Image,
+    /// VMCOREINFO and the CPUs' registers.
+    Notes,
+    /// The struct pages themselves.
+    MemMap,
+    /// Page tables of the kernel's half of the address space.
+    PageTables,
+    /// The CPUs' own variables.
+    PerCpu,
+    /// The tasks' kernel stacks.
+    Stacks,
+    /// The kernel's log.
+    Log,
+    /// The segment that maps the image, where no symbols bound it: some of it is freed after boot.
+    ImageSegment,
+    /// What vmalloc's area and that of modules map. It may belong to a process or a file, but it cannot be free.
+    Mapped,
+}
+
+impl Part {
+    /// How many there are.
+    pub const COUNT: usize = 9;
+    /// All, by [`Part::index`].
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Image,
+        Self::Notes,
+        Self::MemMap,
+        Self::PageTables,
+        Self::PerCpu,
+        Self::Stacks,
+        Self::Log,
+        Self::ImageSegment,
+        Self::Mapped,
+    ];
+
+    /// Position in [`Part::ALL`], for counters.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Image => "kernel image",
+            Self::Notes => "notes",
+            Self::MemMap => "memory map",
+            Self::PageTables => "page tables",
+            Self::PerCpu => "per-CPU areas",
+            Self::Stacks => "task stacks",
+            Self::Log => "log buffer",
+            Self::ImageSegment => "image segment",
+            Self::Mapped => "vmalloc and modules",
+        }
+    }
+
+    /// Whether struct pages that say otherwise must be wrong.
+    #[must_use]
+    pub fn is_certain(self) -> bool {
+        self != Self::ImageSegment
+    }
+}
+
+/// The crashed kernel, as far as looking for its memory needs it.
+#[derive(Debug)]
+pub struct Crashed<'a> {
+    /// The dump.
+    pub source: &'a Source,
+    /// What is known about its kernel.
+    pub info: &'a VmcoreInfo,
+    /// The same, resolved.
+    pub layout: &'a KernelLayout,
+    /// Its memory.
+    pub virt: VirtReader<'a>,
+    /// Its variables, where its symbol table can be used.
+    pub symbols: Option<&'a Symbols>,
+}
+
+impl Crashed<'_> {
+    pub(super) fn symbol(&self, name: &str) -> Option<u64> {
+        self.symbols.and_then(|symbols| symbols.get(name)).or_else(|| self.info.symbol(name))
+    }
+
+    pub(super) fn word(&self, vaddr: u64) -> Option<u64> {
+        self.virt.read_u64(vaddr).ok()
+    }
+
+    pub(super) fn half(&self, vaddr: u64) -> Option<u32> {
+        let mut bytes = [0; 4];
+        self.virt.read_virt(vaddr, &mut bytes).ok()?;
+        Some(u32::from_le_bytes(bytes))
+    }
+
+    pub(super) fn byte(&self, vaddr: u64) -> Option<u8> {
+        let mut byte = [0];
+        self.virt.read_virt(vaddr, &mut byte).ok()?;
+        Some(byte[0])
+    }
+
+    /// The value of a variable that is a word.
+    pub(super) fn variable(&self, name: &str) -> Option<u64> {
+        self.word(self.symbol(name)?)
+    }
+
+    /// CPUs that the kernel knows by number.
+    pub(super) fn cpus(&self) -> u64 {
+        let known = self.symbol("nr_cpu_ids").and_then(|at| self.half(at)).map(u64::from);
+        known.filter(|cpus| (1..=MAX_CPUS).contains(cpus)).unwrap_or(self.source.saved_cpus() as u64).min(MAX_CPUS)
+    }
+
+    /// The CPUs' offsets of their own variables; none for a number that is no CPU.
+    pub(super) fn cpu_offsets(&self) -> impl Iterator<Item = u64> {
+        let table = self.symbol("__per_cpu_offset");
+        let start = self.symbol("__per_cpu_start").unwrap_or(0);
+        // The table begins as the image's own copy, for all (arch/x86/kernel/setup_percpu.c, `BOOT_PERCPU_OFFSET`); it is freed
+        // when the CPUs that exist have theirs.
+        let is_real = move |offset: &u64| *offset != 0 && !self.layout.paging.is_image(start.wrapping_add(*offset));
+        let read = move |cpu| self.word(table?.wrapping_add(cpu * 8));
+        (0..self.cpus()).filter_map(read).filter(is_real)
+    }
+}
+
+/// As many CPUs as x86_64 can have (`NR_CPUS`).
+const MAX_CPUS: u64 = 8192;
+/// Ranges kept of one part: 1 MiB of them. The part is known as far as they go.
+const MAX_RANGES: usize = 64 << 10;
+/// Steps of one translation of a long range.
+const MAX_STEPS: u32 = 1 << 20;
+
+/// Frames of one part.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    ranges: Vec<PfnRange>,
+    full: bool,
+}
+
+impl Frames {
+    /// Adds `len` bytes at a physical address.
+    fn add(&mut self, paddr: u64, len: u64, crashed: &Crashed<'_>) {
+        let shift = crashed.layout.page_shift;
+        let Some(last) = paddr.checked_add(len.max(1) - 1).filter(|_| !self.full) else {
+            return;
+        };
+        let range = PfnRange::new(paddr >> shift, (last >> shift) + 1);
+        if let Some(before) = self.ranges.last_mut()
+            && before.start <= range.start
+            && range.start <= before.end
+        {
+            before.end = before.end.max(range.end);
+            return;
+        }
+        self.ranges.push(range);
+        if self.ranges.len() >= MAX_RANGES {
+            merge(&mut self.ranges);
+            // Merging must have been worth it, or it would be done for each range.
+            self.full = self.ranges.len() > MAX_RANGES / 2;
+        }
+    }
+
+    /// Adds what is mapped of `len` bytes at a virtual address; gives whether all of it is.
+    fn add_virtual(&mut self, vaddr: u64, len: u64, crashed: &Crashed<'_>) -> bool {
+        const SMALLEST: u64 = 4096;
+        let (mut done, mut whole) = (0, true);
+        for _ in 0..MAX_STEPS {
+            if done >= len {
+                return whole;
+            }
+            let at = vaddr.wrapping_add(done);
+            let left = len - done;
+            done += match crashed.virt.translate(at) {
+                Ok(mapping) => {
+                    let part = mapping.len.min(left);
+                    self.add(mapping.paddr, part, crashed);
+                    part.max(1)
+                }
+                Err(_) => {
+                    whole = false;
+                    SMALLEST - at % SMALLEST
+                }
+            };
+        }
+        false
+    }
+
+    fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+}
+
+/// Sorts ranges and joins those that touch.
+pub(super) fn merge(ranges: &mut Vec<PfnRange>) {
+    ranges.sort_unstable();
+    ranges.dedup_by(|next, last| {
+        let joined = next.start <= last.end;
+        if joined {
+            last.end = last.end.max(next.end);
+        }
+        joined
+    });
+}
+
+/// Why a part is not known, or not all of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Gap {
+    /// Nothing says where it is.
+    Unknown(String),
+    /// Something on the way to it is damaged.
+    Damaged(String),
+}
+
+type Found = Result<(), Gap>;
+
+/// One part, as far as it was found.
+#[derive(Debug)]
+pub(super) struct Witnessed {
+    pub(super) part: Part,
+    pub(super) ranges: Vec<PfnRange>,
+    pub(super) gap: Option<Gap>,
+}
+
+impl Witnessed {
+    fn new(part: Part, mut frames: Frames, found: Found) -> Self {
+        merge(&mut frames.ranges);
+        let full = || Gap::Damaged(format!("only the first {MAX_RANGES} pieces are looked at"));
+        Self { part, ranges: frames.ranges, gap: found.err().or_else(|| frames.full.then(full)) }
+    }
+}
+
+/// Looks for all parts. Never fails: what cannot be found is a gap.
+pub(super) fn find(crashed: &Crashed<'_>, map: &MemMap) -> Vec<Witnessed> {
+    let (mut page_tables, mut mapped) = (Frames::default(), Frames::default());
+    let walked = tables::find(crashed, &mut page_tables, &mut mapped);
+    let mut struct_pages = Frames::default();
+    map::find(crashed, map, &mut struct_pages);
+    let mut all = vec![
+        Witnessed::new(Part::PageTables, page_tables, walked.clone()),
+        Witnessed::new(Part::Mapped, mapped, walked),
+        Witnessed::new(Part::MemMap, struct_pages, Ok(())),
+    ];
+    for (part, find) in [
+        (Part::PerCpu, per_cpu::find as fn(&Crashed<'_>, &mut Frames) -> Found),
+        (Part::Stacks, stacks::find),
+        (Part::Log, log::find),
+    ] {
+        let mut frames = Frames::default();
+        let found = find(crashed, &mut frames);
+        all.push(Witnessed::new(part, frames, found));
+    }
+    all
+}
