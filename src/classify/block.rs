@@ -3,9 +3,13 @@
 //! Knows free blocks and compound pages: a head speaks for many frames, also for those in later blocks. Must not know
 //! the dump's format. Writes the block's part of the plane of kept frames.
 
-use vdump_filters::{Doubt, DumpLevel, Encodings, PageClass, PageFacts, PfnRange, Selection, decide};
+use vdump_filters::{Doubt, DumpLevel, Encodings, PageClass, PageFacts, PfnRange, Selection, decide, rule_for};
 
-use super::{Counts, parse::Pages};
+use super::{
+    Counts,
+    parse::Pages,
+    trace::{Listener, Spoken, Step, Trace, Watch},
+};
 use crate::{
     layout::PageLayout,
     memory::{MemMap, Protected, StructPages},
@@ -41,6 +45,19 @@ struct Span {
     range: PfnRange,
 }
 
+impl Span {
+    fn class(&self) -> PageClass {
+        match self.head {
+            Head::Free(class) | Head::Compound { class, .. } => class,
+        }
+    }
+
+    fn spoken(&self) -> Spoken {
+        let (head, order) = (self.range.start, self.range.len().trailing_zeros());
+        Spoken { head, order, class: self.class(), compound: matches!(self.head, Head::Compound { .. }) }
+    }
+}
+
 impl<'a> Block<'a> {
     pub(super) fn new(pages: StructPages<'a>, layout: &'a PageLayout, protected: &'a Protected) -> Self {
         Self { pages, layout, protected, classes: Vec::new(), present: Vec::new() }
@@ -51,6 +68,52 @@ impl<'a> Block<'a> {
         if bits.iter().all(|byte| *byte == 0) {
             return;
         }
+        self.decide(range, &mut ());
+        for (byte, classes) in bits.iter_mut().zip(self.classes.chunks(8)) {
+            for (bit, class) in classes.iter().enumerate() {
+                if *byte >> bit & 1 == 1 {
+                    counts.add(*class, 1);
+                    *byte &= !(u8::from(drop.drops(*class)) << bit);
+                }
+            }
+        }
+    }
+
+    /// Classifies the frames of `range` whose bits are set, and counts each in the part of the memory that it lies in.
+    /// `parts` are sorted and disjoint.
+    pub(super) fn survey(&mut self, range: PfnRange, bits: &[u8], parts: &[PfnRange], counts: &mut [Counts]) {
+        if bits.iter().all(|byte| *byte == 0) {
+            return;
+        }
+        self.decide(range, &mut ());
+        let first = parts.partition_point(|part| part.end <= range.start);
+        let touched = parts.iter().zip(counts).skip(first).take_while(|(part, _)| part.start < range.end);
+        for (part, counts) in touched {
+            let part = part.intersect(range);
+            for index in (part.start - range.start) as usize..(part.end - range.start) as usize {
+                if bits.get(index / 8).is_some_and(|byte| byte >> (index % 8) & 1 == 1) {
+                    counts.add(self.classes[index], 1);
+                }
+            }
+        }
+    }
+
+    /// The class of one frame of the block `range`, and why.
+    pub(super) fn trace(&mut self, range: PfnRange, pfn: u64) -> Trace {
+        let index = pfn.saturating_sub(range.start) as usize;
+        let mut listener = Listener { index, steps: Vec::new() };
+        self.decide(range, &mut listener);
+        let (_, valid) = self.pages.read(PfnRange::new(pfn, pfn + 1));
+        Trace {
+            class: self.classes.get(index).copied().unwrap_or(PageClass::Unmapped),
+            steps: listener.steps,
+            is_ram: self.present.get(index).copied().unwrap_or(false),
+            readable: valid == [true],
+        }
+    }
+
+    /// Finds the class of every frame of `range`.
+    fn decide<W: Watch>(&mut self, range: PfnRange, watch: &mut W) {
         let covering = self.covering(range.start);
         self.classes.clear();
         self.classes.resize(range.len() as usize, PageClass::Unmapped);
@@ -66,9 +129,10 @@ impl<'a> Block<'a> {
             range,
             classes: &mut self.classes,
             map,
+            watch: &mut *watch,
         };
         scan.run(covering);
-        self.settle(range, bits, drop, counts);
+        self.protect(range, watch);
     }
 
     /// Looks for a head in an earlier block that speaks for `start`. Heads are aligned to their own size, so there is
@@ -107,21 +171,16 @@ impl<'a> Block<'a> {
         compound.ok()
     }
 
-    /// Takes what must be kept out of the drop, counts, and clears bits.
-    fn settle(&mut self, range: PfnRange, bits: &mut [u8], drop: Selection, counts: &mut Counts) {
+    /// Takes what must be kept out of the drop.
+    fn protect<W: Watch>(&mut self, range: PfnRange, watch: &mut W) {
         for kept in self.protected.within(range) {
-            for class in &mut self.classes[(kept.start - range.start) as usize..(kept.end - range.start) as usize] {
+            let start = (kept.start - range.start) as usize;
+            let classes = &mut self.classes[start..(kept.end - range.start) as usize];
+            for (index, class) in (start..).zip(classes) {
                 // Poison stays dropped: reading it may end the capture.
                 if *class != PageClass::HwPoison && DumpLevel::MAX.drops(*class) {
                     *class = PageClass::Protected;
-                }
-            }
-        }
-        for (byte, classes) in bits.iter_mut().zip(self.classes.chunks(8)) {
-            for (bit, class) in classes.iter().enumerate() {
-                if *byte >> bit & 1 == 1 {
-                    counts.add(*class, 1);
-                    *byte &= !(u8::from(drop.drops(*class)) << bit);
+                    watch.see(index, || Step::Protected);
                 }
             }
         }
@@ -129,7 +188,7 @@ impl<'a> Block<'a> {
 }
 
 /// The pass over a block's struct pages.
-struct Scan<'a> {
+struct Scan<'a, W> {
     pages: Pages<'a>,
     layout: &'a PageLayout,
     valid: &'a [bool],
@@ -137,9 +196,10 @@ struct Scan<'a> {
     range: PfnRange,
     classes: &'a mut [PageClass],
     map: &'a MemMap,
+    watch: &'a mut W,
 }
 
-impl Scan<'_> {
+impl<W: Watch> Scan<'_, W> {
     fn run(&mut self, covering: Option<Span>) {
         let mut at = match covering {
             Some(span) => self.spread(span),
@@ -161,7 +221,10 @@ impl Scan<'_> {
         let facts = PageFacts::read(self.pages.raw(index), &self.layout.encodings);
         let poisoned = facts.has(PageFacts::HWPOISON) && !facts.has(PageFacts::UNINITIALISED);
         // Poison is the page's own; what it speaks for is decided without.
-        let class = decide(facts.without(PageFacts::HWPOISON));
+        let own = facts.without(PageFacts::HWPOISON);
+        let rule = rule_for(own);
+        let class = rule.class();
+        self.watch.see(index, || Step::Rule { facts: own, rule });
         let next = match self.span_of(index, pfn, facts, class) {
             Ok(Some(span)) => self.spread(span),
             Ok(None) => {
@@ -170,12 +233,14 @@ impl Scan<'_> {
             }
             Err(doubt) => {
                 let doubtful = DumpLevel::MAX.drops(class) || matches!(class, PageClass::Doubtful(_));
-                let tail = doubt == Doubt::OrphanTail;
-                self.classes[index] = if doubtful || tail { PageClass::Doubtful(doubt) } else { class };
+                let doubtful = doubtful || doubt == Doubt::OrphanTail;
+                self.watch.see(index, || if doubtful { Step::Doubt(doubt) } else { Step::Alone(doubt) });
+                self.classes[index] = if doubtful { PageClass::Doubtful(doubt) } else { class };
                 index + 1
             }
         };
         if poisoned {
+            self.watch.see(index, || Step::Poison);
             self.classes[index] = PageClass::HwPoison;
         }
         next
@@ -219,7 +284,14 @@ impl Scan<'_> {
         for pfn in part.start..part.end {
             let index = (pfn - self.range.start) as usize;
             if self.valid[index] {
-                self.classes[index] = self.member(&span, pfn, index);
+                let class = self.member(&span, pfn, index);
+                self.classes[index] = class;
+                self.watch.see(index, || Step::Head(span.spoken()));
+                match class {
+                    PageClass::Doubtful(doubt) if class != span.class() => self.watch.see(index, || Step::Doubt(doubt)),
+                    PageClass::HwPoison if class != span.class() => self.watch.see(index, || Step::Poison),
+                    _ => {}
+                }
             }
         }
         (part.end - self.range.start) as usize

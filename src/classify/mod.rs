@@ -5,8 +5,9 @@
 
 mod block;
 mod parse;
+mod trace;
 
-use rayon::prelude::{IndexedParallelIterator as _, ParallelIterator as _, ParallelSliceMut as _};
+use rayon::prelude::{IndexedParallelIterator as _, ParallelIterator as _, ParallelSlice as _, ParallelSliceMut as _};
 use vdump_filters::{Doubt, PageClass, PfnRange, Selection};
 
 use crate::{
@@ -17,6 +18,7 @@ use crate::{
 };
 
 use block::Block;
+pub use trace::{Spoken, Step, Trace};
 
 /// Frames classified at a time: 512 KiB of struct pages, which fits a core's second-level cache.
 pub const BLOCK_PAGES: u64 = 8192;
@@ -106,6 +108,39 @@ impl Classifier<'_> {
                 },
             )
             .reduce(Counts::default, |sum, counts| sum.merge(&counts))
+    }
+
+    /// Counts the frames whose bits are set in `frames`, for each of `parts` (sorted, disjoint) on its own. Drops nothing. Runs on the current
+    /// rayon pool; stops early, with partial counts, when the progress says that the user wants to.
+    #[must_use]
+    pub fn survey(&self, frames: &[u8], parts: &[PfnRange], progress: &Progress) -> Vec<Counts> {
+        let none = || vec![Counts::default(); parts.len()];
+        let merge = |mut sum: Vec<Counts>, more: Vec<Counts>| {
+            sum.iter_mut().zip(&more).for_each(|(sum, more)| *sum = std::mem::take(sum).merge(more));
+            sum
+        };
+        let survey = |block: &mut Option<Block<'_>>, (index, bits): (usize, &[u8])| {
+            let mut counts = none();
+            let start = index as u64 * BLOCK_PAGES;
+            if let Some(block) = block.as_mut().filter(|_| !progress.stopped()) {
+                block.survey(PfnRange::new(start, start + bits.len() as u64 * 8), bits, parts, &mut counts);
+                progress.add(bits.iter().map(|byte| u64::from(byte.count_ones())).sum());
+            }
+            counts
+        };
+        let blocks = frames.par_chunks(BLOCK_PAGES as usize / 8).enumerate();
+        blocks.map_init(|| self.block(), survey).reduce(none, merge)
+    }
+
+    /// The class of one frame, and why: the very decision of [`Classifier::run`]. `None` only for an architecture that the layout
+    /// would have refused already.
+    #[must_use]
+    pub fn trace(&self, pfn: u64) -> Option<Trace> {
+        // The block that the frame lies in. The last one is shorter: planes of frames have whole words.
+        let end = self.source.existing().max_pfn(self.layout.page_shift).next_multiple_of(64);
+        let start = pfn - pfn % BLOCK_PAGES;
+        let range = PfnRange::new(start, end.clamp(start, start.saturating_add(BLOCK_PAGES)));
+        Some(self.block()?.trace(range, pfn))
     }
 
     /// One thread's workspace; `None` only for an architecture that the layout would have refused already.
