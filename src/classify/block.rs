@@ -79,23 +79,25 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// Classifies the frames of `range` whose bits are set, and counts each in the part of the memory that it lies in.
-    /// `parts` are sorted and disjoint.
-    pub(super) fn survey(&mut self, range: PfnRange, bits: &[u8], parts: &[PfnRange], counts: &mut [Counts]) {
+    /// Classifies the frames of `range` whose bits are set, and counts them for each of `parts` (sorted, disjoint) that the
+    /// range touches.
+    pub(super) fn survey(&mut self, range: PfnRange, bits: &[u8], parts: &[PfnRange]) -> Vec<(usize, Counts)> {
         if bits.iter().all(|byte| *byte == 0) {
-            return;
+            return Vec::new();
         }
         self.decide(range, &mut ());
         let first = parts.partition_point(|part| part.end <= range.start);
-        let touched = parts.iter().zip(counts).skip(first).take_while(|(part, _)| part.start < range.end);
-        for (part, counts) in touched {
-            let part = part.intersect(range);
+        let touched = parts.iter().enumerate().skip(first).take_while(|(_, part)| part.start < range.end);
+        let count = |(number, part): (usize, &PfnRange)| {
+            let (part, mut counts) = (part.intersect(range), Counts::default());
             for index in (part.start - range.start) as usize..(part.end - range.start) as usize {
                 if bits.get(index / 8).is_some_and(|byte| byte >> (index % 8) & 1 == 1) {
                     counts.add(self.classes[index], 1);
                 }
             }
-        }
+            (number, counts)
+        };
+        touched.map(count).collect()
     }
 
     /// The class of one frame of the block `range`, and why.

@@ -7,6 +7,8 @@ mod block;
 mod parse;
 mod trace;
 
+use std::sync::Mutex;
+
 use rayon::prelude::{IndexedParallelIterator as _, ParallelIterator as _, ParallelSlice as _, ParallelSliceMut as _};
 use vdump_filters::{Doubt, PageClass, PfnRange, Selection};
 
@@ -59,7 +61,9 @@ impl Counts {
         self.classes.iter().sum()
     }
 
-    fn merge(mut self, other: &Self) -> Self {
+    /// Both together.
+    #[must_use]
+    pub fn merge(mut self, other: &Self) -> Self {
         for (own, theirs) in self.classes.iter_mut().zip(other.classes) {
             *own += theirs;
         }
@@ -114,22 +118,20 @@ impl Classifier<'_> {
     /// rayon pool; stops early, with partial counts, when the progress says that the user wants to.
     #[must_use]
     pub fn survey(&self, frames: &[u8], parts: &[PfnRange], progress: &Progress) -> Vec<Counts> {
-        let none = || vec![Counts::default(); parts.len()];
-        let merge = |mut sum: Vec<Counts>, more: Vec<Counts>| {
-            sum.iter_mut().zip(&more).for_each(|(sum, more)| *sum = std::mem::take(sum).merge(more));
-            sum
-        };
+        let all = Mutex::new(vec![Counts::default(); parts.len()]);
         let survey = |block: &mut Option<Block<'_>>, (index, bits): (usize, &[u8])| {
-            let mut counts = none();
+            let Some(block) = block.as_mut().filter(|_| !progress.stopped()) else { return };
             let start = index as u64 * BLOCK_PAGES;
-            if let Some(block) = block.as_mut().filter(|_| !progress.stopped()) {
-                block.survey(PfnRange::new(start, start + bits.len() as u64 * 8), bits, parts, &mut counts);
-                progress.add(bits.iter().map(|byte| u64::from(byte.count_ones())).sum());
+            let counted = block.survey(PfnRange::new(start, start + bits.len() as u64 * 8), bits, parts);
+            progress.add(bits.iter().map(|byte| u64::from(byte.count_ones())).sum());
+            if let Ok(mut all) = all.lock() {
+                for (part, counts) in counted {
+                    all[part] = std::mem::take(&mut all[part]).merge(&counts);
+                }
             }
-            counts
         };
-        let blocks = frames.par_chunks(BLOCK_PAGES as usize / 8).enumerate();
-        blocks.map_init(|| self.block(), survey).reduce(none, merge)
+        frames.par_chunks(BLOCK_PAGES as usize / 8).enumerate().for_each_init(|| self.block(), survey);
+        all.into_inner().unwrap_or_default()
     }
 
     /// The class of one frame, and why: the very decision of [`Classifier::run`]. `None` only for an architecture that the layout

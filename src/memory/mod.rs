@@ -13,6 +13,7 @@ mod struct_pages;
 mod virt;
 pub mod window;
 pub mod witnesses;
+mod zones;
 
 pub use kallsyms::{Kallsyms, KallsymsError};
 pub use mappings::{Leaf, Mappings, Visit, Walked};
@@ -20,3 +21,4 @@ pub use mem_map::{MemMap, Problem};
 pub use protect::Protected;
 pub use struct_pages::StructPages;
 pub use virt::{ReadVirt, ReadVirtError, VirtReader};
+pub use zones::{Zone, zones};
