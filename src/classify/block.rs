@@ -355,7 +355,7 @@ impl<W: Watch> Scan<'_, W> {
 
 /// The address of the head that a tail's word leads to: a pointer with bit 0 set, or, since 7.1 (d6746190bbf3), a mask for the
 /// tail's own address. A mask has all its high bits set, where no `struct page` lies.
-fn head_of(word: u64, own_address: u64) -> u64 {
+pub(crate) fn head_of(word: u64, own_address: u64) -> u64 {
     const LOWEST_MASK: u64 = 0xffff_ffff_0000_0000;
     if word >= LOWEST_MASK { own_address & word & !1 } else { word - 1 }
 }

@@ -20,6 +20,7 @@ use crate::{
 };
 
 use block::Block;
+pub(crate) use block::head_of;
 pub use trace::{Spoken, Step, Trace};
 
 /// Frames classified at a time: 512 KiB of struct pages, which fits a core's second-level cache.

@@ -32,7 +32,24 @@ pub struct MemMap {
 #[derive(Debug)]
 enum Kind {
     Flat { base: u64 },
-    Sparse { pfn_shift: u32, sections: Vec<(u64, Section)> },
+    Sparse { layout: SparseLayout, sections: Vec<(u64, Section)> },
+}
+
+/// What the kernel's section table says about one section.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SectionFacts {
+    /// Its number.
+    pub number: u64,
+    /// Its frames.
+    pub range: PfnRange,
+    /// Virtual address of its `mem_section`, or why there is none.
+    pub entry: std::result::Result<u64, String>,
+    /// `section_mem_map`, if it could be read.
+    pub word: Option<u64>,
+    /// The low bits of that, which are flags.
+    pub flags: u64,
+    /// Virtual address of the `struct page` of the section's first frame, or why there is none.
+    pub map: std::result::Result<u64, String>,
 }
 
 /// One section: the virtual address of its first struct page, or why it has none.
@@ -62,20 +79,22 @@ impl MemMap {
                 };
                 let none_is_good = |sections: &[(u64, Section)]| sections.iter().all(|(_, section)| section.is_err());
                 let mut sections = read(sparse);
+                let mut layout = sparse;
                 if none_is_good(&sections)
                     && sparse.extreme
                     && let Ok(table) = virt.read_u64(sparse.table)
                 {
                     // Kernels between 83e3c48729d9 (4.15) and a0b1280368d1 (4.15) and their stable backports export the
                     // address of the pointer to the table.
-                    sections = read(SparseLayout { table, ..sparse });
+                    layout.table = table;
+                    sections = read(layout);
                 }
                 if none_is_good(&sections)
                     && let Some((_, Err(cause))) = sections.first()
                 {
                     return Err(unreadable("mem_section", cause));
                 }
-                Kind::Sparse { pfn_shift: sparse.pfn_shift, sections }
+                Kind::Sparse { layout, sections }
             }
         };
         Ok(Self { page_size, kind })
@@ -90,7 +109,7 @@ impl MemMap {
             }
             let (end, place) = match &self.kind {
                 Kind::Flat { base } => (range.end, Ok(base.wrapping_add(at.wrapping_mul(self.page_size)))),
-                Kind::Sparse { pfn_shift, sections } => {
+                Kind::Sparse { layout: SparseLayout { pfn_shift, .. }, sections } => {
                     let number = at >> pfn_shift;
                     let place = match sections.binary_search_by_key(&number, |(number, _)| *number) {
                         Ok(found) => sections[found].1.as_ref().map_err(|cause| &**cause).map(|base| {
@@ -114,12 +133,47 @@ impl MemMap {
         self.parts(PfnRange::new(pfn, pfn + 1)).next()?.1.ok()
     }
 
+    /// What the section table says about a frame's section, whether the dump has memory there or not; `None` without
+    /// sections.
+    #[must_use]
+    pub fn section(&self, virt: &VirtReader<'_>, pfn: u64) -> Option<SectionFacts> {
+        let Kind::Sparse { layout: sparse, .. } = &self.kind else { return None };
+        let mut table = SectionTable { virt, sparse: *sparse, page_size: self.page_size, last_root: None };
+        let number = pfn >> sparse.pfn_shift;
+        let entry = table.entry_address(number);
+        let read = |entry: &u64| virt.read_u64(entry.wrapping_add(sparse.map_offset)).ok();
+        let word = entry.as_ref().ok().and_then(read);
+        Some(SectionFacts {
+            number,
+            range: PfnRange::new(number << sparse.pfn_shift, (number + 1) << sparse.pfn_shift),
+            entry: entry.map_err(Cow::into_owned),
+            word,
+            flags: word.unwrap_or(0) & (table.alignment() - 1),
+            map: table.section(number).map_err(Cow::into_owned),
+        })
+    }
+
+    /// The frame whose `struct page` lies at `vaddr`, among the memory that the dump tells of.
+    #[must_use]
+    pub fn pfn_of(&self, vaddr: u64) -> Option<u64> {
+        let within = |base: u64| Some(vaddr.checked_sub(base)? / self.page_size);
+        match &self.kind {
+            Kind::Flat { base } => within(*base),
+            Kind::Sparse { layout: SparseLayout { pfn_shift, .. }, sections } => {
+                sections.iter().find_map(|(number, section)| {
+                    let index = within(*section.as_ref().ok()?).filter(|index| *index < 1 << pfn_shift)?;
+                    Some((number << pfn_shift) + index)
+                })
+            }
+        }
+    }
+
     /// Sections whose struct pages cannot be found.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
         match &self.kind {
             Kind::Flat { .. } => Vec::new(),
-            Kind::Sparse { pfn_shift, sections } => {
+            Kind::Sparse { layout: SparseLayout { pfn_shift, .. }, sections } => {
                 let mut problems: Vec<Problem> = Vec::new();
                 for (number, section) in sections {
                     let Err(cause) = section else { continue };

@@ -15,9 +15,10 @@ pub mod window;
 pub mod witnesses;
 mod zones;
 
+pub use arch::{Mapping, Walk, WalkError};
 pub use kallsyms::{Kallsyms, KallsymsError};
 pub use mappings::{Leaf, Mappings, Visit, Walked};
-pub use mem_map::{MemMap, Problem};
+pub use mem_map::{MemMap, Problem, SectionFacts};
 pub use protect::Protected;
 pub use struct_pages::StructPages;
 pub use virt::{ReadVirt, ReadVirtError, VirtReader};

@@ -14,6 +14,8 @@ use crate::{
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Protected {
     ranges: Vec<PfnRange>,
+    /// What each holds, before ranges that touch were joined.
+    named: Vec<(PfnRange, &'static str)>,
     facts: Vec<Fact>,
     limits: Vec<String>,
 }
@@ -72,6 +74,11 @@ impl Protected {
             .map(move |kept| kept.intersect(range))
     }
 
+    /// What a frame holds that must stay; nothing for most.
+    pub fn names(&self, pfn: u64) -> impl Iterator<Item = &'static str> {
+        self.named.iter().filter(move |(range, _)| range.contains(pfn)).map(|(_, name)| *name)
+    }
+
     /// Where the bounds came from.
     #[must_use]
     pub fn facts(&self) -> &[Fact] {
@@ -88,7 +95,9 @@ impl Protected {
         let Some(last) = paddr.checked_add(len.max(1) - 1) else {
             return;
         };
-        self.ranges.push(PfnRange::new(paddr >> layout.page_shift, (last >> layout.page_shift) + 1));
+        let range = PfnRange::new(paddr >> layout.page_shift, (last >> layout.page_shift) + 1);
+        self.ranges.push(range);
+        self.named.push((range, name));
         self.facts.push(Fact { name, value: format!("{paddr:#x}..{:#x}", last.saturating_add(1)), origin });
     }
 
