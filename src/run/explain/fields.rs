@@ -77,8 +77,10 @@ impl<'a> Words<'a> {
         let long = |name, value, meaning: String| Field { name, value, width: 8, meaning };
         let int = |name, value: u32, meaning: String| Field { name, value: value.into(), width: 4, meaning };
         let tail = self.head(vaddr);
+        // In a tail the word is the compound's own.
+        let of_page = |meaning: String| if tail.is_none() { meaning } else { String::new() };
         let mut fields =
-            vec![long("flags", raw.flags, String::new()), long("mapping", raw.mapping, mapping(raw.mapping))];
+            vec![long("flags", raw.flags, String::new()), long("mapping", raw.mapping, of_page(mapping(raw.mapping)))];
         if let Some(word) = raw.type_word {
             fields.push(int("_mapcount", word, type_word(word, &self.layout.encodings, info)));
         }

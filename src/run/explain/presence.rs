@@ -104,9 +104,7 @@ fn absent(source: &Source, decision: Option<&Decision>) -> (&'static str, String
         (Some(level), Some(class)) if level.drops(class) => {
             ("excluded", format!("no: it was made at level {level}, which leaves out {class} pages"))
         }
-        _ if source.is_incomplete() => {
-            ("lost", "no: the dump is incomplete, and ended before this page".to_owned())
-        }
+        _ if source.is_incomplete() => ("lost", "no: the dump is incomplete, and ended before this page".to_owned()),
         (Some(level), Some(class)) => (
             "left-out",
             format!(
