@@ -47,6 +47,11 @@ def explain(dump: Path, option: str, numbers: Iterable[int]) -> list[dict]:
     return json.loads(text)["pages"]
 
 
+def said(crashed: Crash, step: str) -> dict:
+    """The JSON that a step printed; what measured it printed a line behind."""
+    return json.JSONDecoder().raw_decode(crashed.step(step).text("out"))[0]
+
+
 def some(pages: list, count: int) -> list:
     return pages[:: max(1, len(pages) // count)][:count]
 
@@ -179,11 +184,11 @@ def test_the_running_kernel_showed_itself(crashed: Crash) -> None:
         assert result.exit_code == wanted, (step, result.text("err"))
     assert "vdump load --panic" in crashed.step("live-refused").text("err")
     assert not crashed.step("live-refused").dump.exists()
-    info = json.loads(crashed.step("live-info").text("out"))
+    info = said(crashed, "live-info")
     assert info["kernel"] == crashed.kernel.release
     assert "running kernel" in info["format"]
     assert "vdump-lab: kernel log line three" in crashed.step("live-dmesg").text("out")
-    for story in json.loads(crashed.step("live-explain").text("out"))["pages"]:
+    for story in said(crashed, "live-explain")["pages"]:
         assert story["class"] and story["struct_page"]["fields"] and story["zones"], story
     assert crashed.step("live-zones").max_rss_kib < 64 << 10
     assert crashed.step("live-classes").max_rss_kib < 64 << 10
@@ -191,15 +196,15 @@ def test_the_running_kernel_showed_itself(crashed: Crash) -> None:
 
 def test_the_running_kernel_shows_what_its_dump_has(crashed: Crash, note) -> None:
     """Within 5 %. The memory of the program that looked is user memory too, and was free in the dump."""
-    before = json.loads(crashed.step("live-classes").text("out"))
+    before = said(crashed, "live-classes")
     after = json.loads(run("classes", "--json", crashed.vmcore))
     assert before["live"] and not after["live"]
     own = crashed.step("live-classes").max_rss_kib // 4
     assert abs(before["ram_pages"] - after["ram_pages"]) <= SMALL
-    said, dumped = ({line["name"]: line["pages"] for line in report["classes"]} for report in (before, after))
+    told, dumped = ({line["name"]: line["pages"] for line in report["classes"]} for report in (before, after))
     figures = []
-    for name in said.keys() | dumped.keys():
-        one, two = said.get(name, 0), dumped.get(name, 0)
+    for name in told.keys() | dumped.keys():
+        one, two = told.get(name, 0), dumped.get(name, 0)
         allowed = max(two * 0.05, SMALL) + (own if name in ("user", "free") else 0)
         figures.append(f"{name} {one}/{two}")
         assert abs(one - two) <= allowed, f"{name}: {one} pages before the crash, {two} in the dump, {own} of vdump"
@@ -210,7 +215,7 @@ def test_the_running_kernel_shows_what_its_dump_has(crashed: Crash, note) -> Non
 
 
 def test_a_dry_run_of_the_running_kernel_foretells_the_dump(crashed: Crash, note) -> None:
-    foretold = json.loads(crashed.step("live-dry-run").text("out"))["bytes_written"]
-    written = json.loads(crashed.step("kdump-j2").text("out"))["bytes_written"]
+    foretold = said(crashed, "live-dry-run")["bytes_written"]
+    written = said(crashed, "kdump-j2")["bytes_written"]
     note(f"{crashed.guest.name}: a dry run on /proc/kcore said {foretold} bytes, the dump has {written}")
     assert abs(foretold - written) <= written * 0.15

@@ -117,7 +117,7 @@ fn count(
     let parts = Parts::new(found, max_pfn);
     progress.start("classify", frames.count());
     let by_part = classifier(DumpLevel::NONE).survey(frames.as_bytes(), parts.ranges(), progress);
-    let counts = by_part.iter().fold(Counts::default(), |sum, counts| sum.merge(counts));
+    let counts = by_part.iter().fold(Counts::default(), Counts::merge);
     let zones = zones.map(|zones| zones.map(|zones| parts.by_zone(&by_part, zones)));
     let (zero, unreadable) = if zero {
         // What is never read stays unread here too.

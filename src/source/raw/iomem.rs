@@ -47,8 +47,10 @@ fn parse(text: &[u8]) -> Result<Vec<Range<u64>>, String> {
     if ram.is_empty() { Err("it has no 'System RAM'".to_owned()) } else { Ok(ram) }
 }
 
+type Ranges = Vec<Range<u64>>;
+
 /// The RAM, and what no dump has of it.
-fn ranges(text: &[u8]) -> Result<(Vec<Range<u64>>, Vec<Range<u64>>), String> {
+fn ranges(text: &[u8]) -> Result<(Ranges, Ranges), String> {
     let text = str::from_utf8(text).map_err(|_| "it is no text".to_owned())?;
     let (mut ram, mut others) = (Vec::new(), Vec::new());
     for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
