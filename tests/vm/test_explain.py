@@ -40,6 +40,8 @@ OF_EACH_KIND = 12
 SPREAD = 400
 SMALL = 64
 """Pages that a class may gain or lose whatever its size: the shell that runs the steps allocates a few."""
+LOW = 256
+"""The lowest MiB: the kernel has it, and the core headers of a dump leave it out."""
 
 
 def explain(dump: Path, option: str, numbers: Iterable[int]) -> list[dict]:
@@ -200,7 +202,7 @@ def test_the_running_kernel_shows_what_its_dump_has(crashed: Crash, note) -> Non
     after = json.loads(run("classes", "--json", crashed.vmcore))
     assert before["live"] and not after["live"]
     own = crashed.step("live-classes").max_rss_kib // 4
-    assert abs(before["ram_pages"] - after["ram_pages"]) <= SMALL
+    assert 0 <= before["ram_pages"] - after["ram_pages"] <= LOW
     told, dumped = ({line["name"]: line["pages"] for line in report["classes"]} for report in (before, after))
     figures = []
     for name in told.keys() | dumped.keys():
@@ -211,11 +213,11 @@ def test_the_running_kernel_shows_what_its_dump_has(crashed: Crash, note) -> Non
     note(f"{crashed.guest.name}: /proc/kcore/vmcore pages: {', '.join(sorted(figures))}")
     # A level's size is what a dump of that level has.
     for one, two in zip(before["levels"], after["levels"], strict=True):
-        assert abs(one["kept_pages"] - two["kept_pages"]) <= two["kept_pages"] * 0.05 + own
+        assert abs(one["kept_pages"] - two["kept_pages"]) <= two["kept_pages"] * 0.05 + own + LOW
 
 
 def test_a_dry_run_of_the_running_kernel_foretells_the_dump(crashed: Crash, note) -> None:
     foretold = said(crashed, "live-dry-run")["bytes_written"]
     written = said(crashed, "kdump-j2")["bytes_written"]
     note(f"{crashed.guest.name}: a dry run on /proc/kcore said {foretold} bytes, the dump has {written}")
-    assert abs(foretold - written) <= written * 0.15
+    assert abs(foretold - written) <= written * 0.2

@@ -29,8 +29,8 @@ LIVE = (
     ("live-dmesg", f"vdump dmesg {KCORE}"),
     ("live-explain", f"vdump explain --json --pfn 0x1000,0x2000,0x10000 {KCORE}"),
     ("live-refused", f"vdump filter --progress plain {KCORE} {OUT}/live-refused.vmcore"),
-    ("live-dry-run", f"vdump filter --dry-run --json --progress plain {KCORE}"),
     ("live-zones", f"vdump classes --json --verbose --zero --progress plain {KCORE}"),
+    ("live-dry-run", f"vdump filter --dry-run --json --progress plain {KCORE}"),
     ("live-classes", f"vdump classes --json --progress none -j 1 {KCORE}"),
 )
 
