@@ -3,7 +3,9 @@
 //! Knows the order of the rooms, and only that. The work is in the rooms; what is said about it is in `report`.
 
 mod check;
+mod classes;
 mod dmesg;
+mod explain;
 mod facts;
 mod filter;
 mod info;
@@ -41,6 +43,8 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Merge(merge) => merge::run(merge),
         Command::Info(info) => info::run(info),
         Command::Dmesg(dmesg) => dmesg::run(dmesg),
+        Command::Classes(classes) => classes::run(classes),
+        Command::Explain(explain) => explain::run(explain),
         Command::Layout(layout) => layout::run(layout),
         Command::Check(check) => check::run(check),
         Command::Load(load) => load::load(load),

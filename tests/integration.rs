@@ -22,6 +22,7 @@ mod convert;
 mod cut_short;
 mod dmesg;
 mod eras;
+mod explain;
 mod faults;
 mod flattened;
 mod headers;

@@ -5,10 +5,31 @@
 use crate::{Doubt, PageClass, PageFacts};
 
 /// One row: all of `must`, none of `must_not`, then this class.
-struct Rule {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rule {
     must: PageFacts,
     must_not: PageFacts,
     class: PageClass,
+}
+
+impl Rule {
+    /// The facts that a page must have.
+    #[must_use]
+    pub fn must(&self) -> PageFacts {
+        self.must
+    }
+
+    /// The facts of which it must have none.
+    #[must_use]
+    pub fn must_not(&self) -> PageFacts {
+        self.must_not
+    }
+
+    /// The class that follows.
+    #[must_use]
+    pub fn class(&self) -> PageClass {
+        self.class
+    }
 }
 
 const fn rule(must: PageFacts, must_not: PageFacts, class: PageClass) -> Rule {
@@ -44,16 +65,26 @@ const RULES: &[Rule] = &[
     rule(PageFacts::SWAPBACKED.and(PageFacts::SWAPCACHE), NONE, PageClass::CachePrivate),
 ];
 
-/// What a page with these facts was used for. A page that no row names is the kernel's own.
+/// A page that no row of the table names is the kernel's own.
+const LAST: &Rule = &rule(NONE, NONE, PageClass::Kernel);
+
+/// The row that decides about a page with these facts.
+#[must_use]
+#[inline]
+pub fn rule_for(facts: PageFacts) -> &'static Rule {
+    for rule in RULES {
+        if facts.has(rule.must) && !facts.any(rule.must_not) {
+            return rule;
+        }
+    }
+    LAST
+}
+
+/// What a page with these facts was used for.
 #[must_use]
 #[inline]
 pub fn decide(facts: PageFacts) -> PageClass {
-    for rule in RULES {
-        if facts.has(rule.must) && !facts.any(rule.must_not) {
-            return rule.class;
-        }
-    }
-    PageClass::Kernel
+    rule_for(facts).class
 }
 
 #[cfg(test)]
@@ -96,6 +127,16 @@ mod tests {
         assert_eq!(of(&[PageFacts::HWPOISON, PageFacts::SLAB]), PageClass::HwPoison);
         assert_eq!(of(&[PageFacts::UNINITIALISED, PageFacts::HWPOISON]), PageClass::Doubtful(Doubt::Uninitialised));
         assert_eq!(of(&[PageFacts::BUDDY, PageFacts::REFERENCED]), PageClass::Doubtful(Doubt::FreeButUsed));
+    }
+
+    #[test]
+    fn the_row_that_decides_fits() {
+        for row in RULES.iter().chain([LAST]) {
+            let found = rule_for(row.must());
+            assert!(row.must().has(found.must()) && !row.must().any(found.must_not()));
+            assert_eq!(decide(row.must()), found.class());
+        }
+        assert_eq!(rule_for(PageFacts::PRIVATE), LAST);
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub struct PageFacts(u16);
 macro_rules! facts {
     ($($(#[$doc:meta])* $name:ident = $bit:expr;)*) => {
         impl PageFacts { $($(#[$doc])* pub const $name: Self = Self(1 << $bit);)* }
+        const NAMES: &[(PageFacts, &str)] = &[$((PageFacts::$name, stringify!($name))),*];
     };
 }
 
@@ -95,6 +96,11 @@ impl PageFacts {
     #[inline]
     pub const fn any(self, unwanted: Self) -> bool {
         self.0 & unwanted.0 != 0
+    }
+
+    /// The names of the facts in the set, as in the table of the decision.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        NAMES.iter().filter(move |(fact, _)| self.has(*fact)).map(|(_, name)| *name)
     }
 
     #[inline]

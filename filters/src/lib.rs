@@ -18,7 +18,7 @@ mod pfn;
 mod selection;
 
 pub use class::{Doubt, PageClass};
-pub use decide::decide;
+pub use decide::{Rule, decide, rule_for};
 pub use encoding::{Encodings, FlagBits, HugetlbEncoding, OrderEncoding, SlabEncoding, TypeTest};
 pub use facts::{PageFacts, RawPage};
 pub use level::{DumpLevel, InvalidDumpLevel};

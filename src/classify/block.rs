@@ -3,12 +3,13 @@
 //! Knows free blocks and compound pages: a head speaks for many frames, also for those in later blocks. Must not know
 //! the dump's format. Writes the block's part of the plane of kept frames.
 
-use vdump_filters::{Doubt, DumpLevel, Encodings, PageClass, PageFacts, PfnRange, Selection, decide};
+use vdump_filters::{Doubt, DumpLevel, Encodings, PageClass, PageFacts, PfnRange, Selection, decide, rule_for};
 
 use super::{
     Counts,
     parse::Pages,
     picks::{Pick, Picks},
+    trace::{Listener, Spoken, Step, Trace, Watch},
 };
 use crate::{
     layout::PageLayout,
@@ -47,6 +48,19 @@ struct Span {
     range: PfnRange,
 }
 
+impl Span {
+    fn class(&self) -> PageClass {
+        match self.head {
+            Head::Free(class) | Head::Compound { class, .. } => class,
+        }
+    }
+
+    fn spoken(&self) -> Spoken {
+        let (head, order) = (self.range.start, self.range.len().trailing_zeros());
+        Spoken { head, order, class: self.class(), compound: matches!(self.head, Head::Compound { .. }) }
+    }
+}
+
 impl<'a> Block<'a> {
     pub(super) fn new(
         pages: StructPages<'a>,
@@ -67,6 +81,71 @@ impl<'a> Block<'a> {
             let frames = bits.iter().map(|byte| u64::from(byte.count_ones())).sum();
             return counts.add(PageClass::Unmapped, frames);
         }
+        self.decide(range, &mut (), |index, part, misfit| {
+            let in_dump = u64::from(bits[index / 8] >> (index % 8) & 1);
+            counts.parts[part.index()] += in_dump;
+            if let Some(class) = misfit {
+                counts.misfits[part.index()][class.index()] += in_dump;
+            }
+        });
+        self.picks.of(range, self.protected, &mut self.picked);
+        for (index, (byte, classes)) in bits.iter_mut().zip(self.classes.chunks(8)).enumerate() {
+            for (bit, class) in classes.iter().enumerate() {
+                if *byte >> bit & 1 == 1 {
+                    counts.add(*class, 1);
+                    let drops = match self.picked.get(index * 8 + bit) {
+                        Some(pick) => pick.drops(*class, drop, &mut counts.picked),
+                        None => drop.drops(*class),
+                    };
+                    *byte &= !(u8::from(drops) << bit);
+                }
+            }
+        }
+    }
+
+    /// Classifies the frames of `range` whose bits are set, and counts them for each of `parts` (sorted, disjoint) that the
+    /// range touches.
+    pub(super) fn survey(&mut self, range: PfnRange, bits: &[u8], parts: &[PfnRange]) -> Vec<(usize, Counts)> {
+        if bits.iter().all(|byte| *byte == 0) {
+            return Vec::new();
+        }
+        self.decide(range, &mut (), |_, _, _| {});
+        let first = parts.partition_point(|part| part.end <= range.start);
+        let touched = parts.iter().enumerate().skip(first).take_while(|(_, part)| part.start < range.end);
+        let count = |(number, part): (usize, &PfnRange)| {
+            let (part, mut counts) = (part.intersect(range), Counts::default());
+            for index in (part.start - range.start) as usize..(part.end - range.start) as usize {
+                if bits.get(index / 8).is_some_and(|byte| byte >> (index % 8) & 1 == 1) {
+                    counts.add(self.classes[index], 1);
+                }
+            }
+            (number, counts)
+        };
+        touched.map(count).collect()
+    }
+
+    /// The class of one frame of the block `range`, and why.
+    pub(super) fn trace(&mut self, range: PfnRange, pfn: u64) -> Trace {
+        let index = pfn.saturating_sub(range.start) as usize;
+        let mut listener = Listener { index, steps: Vec::new() };
+        self.decide(range, &mut listener, |_, _, _| {});
+        let (_, valid) = self.pages.read(PfnRange::new(pfn, pfn + 1));
+        Trace {
+            class: self.classes.get(index).copied().unwrap_or(PageClass::Unmapped),
+            steps: listener.steps,
+            is_ram: self.present.get(index).copied().unwrap_or(false),
+            readable: valid == [true],
+        }
+    }
+
+    /// Finds the class of every frame of `range`. What is protected goes to `guarded`: its index, the part, and the class that it
+    /// would have had.
+    fn decide<W: Watch>(
+        &mut self,
+        range: PfnRange,
+        watch: &mut W,
+        guarded: impl FnMut(usize, Part, Option<PageClass>),
+    ) {
         let covering = self.covering(range.start);
         self.classes.clear();
         self.classes.resize(range.len() as usize, PageClass::Unmapped);
@@ -82,9 +161,10 @@ impl<'a> Block<'a> {
             range,
             classes: &mut self.classes,
             map,
+            watch: &mut *watch,
         };
         scan.run(covering);
-        self.settle(range, bits, drop, counts);
+        self.protect(range, watch, guarded);
     }
 
     /// Looks for a head in an earlier block that speaks for `start`. Heads are aligned to their own size, so there is
@@ -123,30 +203,22 @@ impl<'a> Block<'a> {
         compound.ok()
     }
 
-    /// Takes what must be kept out of the drop, counts, and clears bits.
-    fn settle(&mut self, range: PfnRange, bits: &mut [u8], drop: Selection, counts: &mut Counts) {
+    /// Takes what must be kept out of the drop.
+    fn protect<W: Watch>(
+        &mut self,
+        range: PfnRange,
+        watch: &mut W,
+        mut guarded: impl FnMut(usize, Part, Option<PageClass>),
+    ) {
         for (kept, part) in self.protected.within(range) {
             for index in (kept.start - range.start) as usize..(kept.end - range.start) as usize {
                 let class = self.classes[index];
-                let in_dump = bits[index / 8] >> (index % 8) & 1 == 1;
-                counts.parts[part.index()] += u64::from(in_dump);
                 // Poison stays dropped: reading it may end the capture.
-                if class != PageClass::HwPoison && contradicts(part, class) {
+                let misfit = class != PageClass::HwPoison && contradicts(part, class);
+                guarded(index, part, misfit.then_some(class));
+                if misfit {
                     self.classes[index] = PageClass::Protected;
-                    counts.misfits[part.index()][class.index()] += u64::from(in_dump);
-                }
-            }
-        }
-        self.picks.of(range, self.protected, &mut self.picked);
-        for (index, (byte, classes)) in bits.iter_mut().zip(self.classes.chunks(8)).enumerate() {
-            for (bit, class) in classes.iter().enumerate() {
-                if *byte >> bit & 1 == 1 {
-                    counts.add(*class, 1);
-                    let drops = match self.picked.get(index * 8 + bit) {
-                        Some(pick) => pick.drops(*class, drop, &mut counts.picked),
-                        None => drop.drops(*class),
-                    };
-                    *byte &= !(u8::from(drops) << bit);
+                    watch.see(index, || Step::Protected);
                 }
             }
         }
@@ -163,7 +235,7 @@ fn contradicts(part: Part, class: PageClass) -> bool {
 }
 
 /// The pass over a block's struct pages.
-struct Scan<'a> {
+struct Scan<'a, W> {
     pages: Pages<'a>,
     layout: &'a PageLayout,
     valid: &'a [bool],
@@ -171,9 +243,10 @@ struct Scan<'a> {
     range: PfnRange,
     classes: &'a mut [PageClass],
     map: &'a MemMap,
+    watch: &'a mut W,
 }
 
-impl Scan<'_> {
+impl<W: Watch> Scan<'_, W> {
     fn run(&mut self, covering: Option<Span>) {
         let mut at = match covering {
             Some(span) => self.spread(span),
@@ -195,7 +268,10 @@ impl Scan<'_> {
         let facts = PageFacts::read(self.pages.raw(index), &self.layout.encodings);
         let poisoned = facts.has(PageFacts::HWPOISON) && !facts.has(PageFacts::UNINITIALISED);
         // Poison is the page's own; what it speaks for is decided without.
-        let class = decide(facts.without(PageFacts::HWPOISON));
+        let own = facts.without(PageFacts::HWPOISON);
+        let rule = rule_for(own);
+        let class = rule.class();
+        self.watch.see(index, || Step::Rule { facts: own, rule });
         let next = match self.span_of(index, pfn, facts, class) {
             Ok(Some(span)) => self.spread(span),
             Ok(None) => {
@@ -204,12 +280,14 @@ impl Scan<'_> {
             }
             Err(doubt) => {
                 let doubtful = DumpLevel::MAX.drops(class) || matches!(class, PageClass::Doubtful(_));
-                let tail = doubt == Doubt::OrphanTail;
-                self.classes[index] = if doubtful || tail { PageClass::Doubtful(doubt) } else { class };
+                let doubtful = doubtful || doubt == Doubt::OrphanTail;
+                self.watch.see(index, || if doubtful { Step::Doubt(doubt) } else { Step::Alone(doubt) });
+                self.classes[index] = if doubtful { PageClass::Doubtful(doubt) } else { class };
                 index + 1
             }
         };
         if poisoned {
+            self.watch.see(index, || Step::Poison);
             self.classes[index] = PageClass::HwPoison;
         }
         next
@@ -253,7 +331,14 @@ impl Scan<'_> {
         for pfn in part.start..part.end {
             let index = (pfn - self.range.start) as usize;
             if self.valid[index] {
-                self.classes[index] = self.member(&span, pfn, index);
+                let class = self.member(&span, pfn, index);
+                self.classes[index] = class;
+                self.watch.see(index, || Step::Head(span.spoken()));
+                match class {
+                    PageClass::Doubtful(doubt) if class != span.class() => self.watch.see(index, || Step::Doubt(doubt)),
+                    PageClass::HwPoison if class != span.class() => self.watch.see(index, || Step::Poison),
+                    _ => {}
+                }
             }
         }
         (part.end - self.range.start) as usize
@@ -315,7 +400,7 @@ impl Scan<'_> {
 
 /// The address of the head that a tail's word leads to: a pointer with bit 0 set, or, since 7.1 (d6746190bbf3), a mask for the
 /// tail's own address. A mask has all its high bits set, where no `struct page` lies.
-fn head_of(word: u64, own_address: u64) -> u64 {
+pub(crate) fn head_of(word: u64, own_address: u64) -> u64 {
     const LOWEST_MASK: u64 = 0xffff_ffff_0000_0000;
     if word >= LOWEST_MASK { own_address & word & !1 } else { word - 1 }
 }

@@ -7,8 +7,11 @@ mod audit;
 mod block;
 mod parse;
 mod picks;
+mod trace;
 
-use rayon::prelude::{IndexedParallelIterator as _, ParallelIterator as _, ParallelSliceMut as _};
+use std::sync::Mutex;
+
+use rayon::prelude::{IndexedParallelIterator as _, ParallelIterator as _, ParallelSlice as _, ParallelSliceMut as _};
 use vdump_filters::{Doubt, PageClass, PfnRange, Selection};
 
 use crate::{
@@ -20,6 +23,8 @@ use crate::{
 
 pub use audit::{Check, Verdict, audit};
 use block::Block;
+pub(crate) use block::head_of;
+pub use trace::{Spoken, Step, Trace};
 
 pub use picks::{Picked, Picks};
 
@@ -74,7 +79,9 @@ impl Counts {
         self.classes.iter().sum()
     }
 
-    fn merge(mut self, other: &Self) -> Self {
+    /// Both together.
+    #[must_use]
+    pub fn merge(mut self, other: &Self) -> Self {
         add(&mut self.classes, &other.classes);
         add(&mut self.doubts, &other.doubts);
         add(&mut self.parts, &other.parts);
@@ -132,6 +139,37 @@ impl Classifier<'_> {
                 },
             )
             .reduce(Counts::default, |sum, counts| sum.merge(&counts))
+    }
+
+    /// Counts the frames whose bits are set in `frames`, for each of `parts` (sorted, disjoint) on its own. Drops nothing. Runs on the current
+    /// rayon pool; stops early, with partial counts, when the progress says that the user wants to.
+    #[must_use]
+    pub fn survey(&self, frames: &[u8], parts: &[PfnRange], progress: &Progress) -> Vec<Counts> {
+        let all = Mutex::new(vec![Counts::default(); parts.len()]);
+        let survey = |block: &mut Option<Block<'_>>, (index, bits): (usize, &[u8])| {
+            let Some(block) = block.as_mut().filter(|_| !progress.stopped()) else { return };
+            let start = index as u64 * BLOCK_PAGES;
+            let counted = block.survey(PfnRange::new(start, start + bits.len() as u64 * 8), bits, parts);
+            progress.add(bits.iter().map(|byte| u64::from(byte.count_ones())).sum());
+            if let Ok(mut all) = all.lock() {
+                for (part, counts) in counted {
+                    all[part] = std::mem::take(&mut all[part]).merge(&counts);
+                }
+            }
+        };
+        frames.par_chunks(BLOCK_PAGES as usize / 8).enumerate().for_each_init(|| self.block(), survey);
+        all.into_inner().unwrap_or_default()
+    }
+
+    /// The class of one frame, and why: the very decision of [`Classifier::run`]. `None` only for an architecture that the layout
+    /// would have refused already.
+    #[must_use]
+    pub fn trace(&self, pfn: u64) -> Option<Trace> {
+        // The block that the frame lies in. The last one is shorter: planes of frames have whole words.
+        let end = self.source.existing().max_pfn(self.layout.page_shift).next_multiple_of(64);
+        let start = pfn - pfn % BLOCK_PAGES;
+        let range = PfnRange::new(start, end.clamp(start, start.saturating_add(BLOCK_PAGES)));
+        Some(self.block()?.trace(range, pfn))
     }
 
     /// One thread's workspace; `None` only for an architecture that the layout would have refused already.

@@ -13,6 +13,7 @@ use vdump_filters::DumpLevel;
 use super::{
     Cli, Command, Dmesg, Filter, Format, Knowing, Layout, Merge, ProgressStyle, Reading, Writing,
     choosing::Choosing,
+    classes::Classes,
     getopt::{Row, Table, Word},
     resolve::parse_size,
 };
@@ -31,6 +32,7 @@ enum Does {
     Debug,
     DryRun,
     DumpDmesg,
+    MemUsage,
     Split,
     Reassemble,
     Rearrange,
@@ -94,7 +96,7 @@ const OPTIONS: &[Row<Does>] = &[
     (None, Some("config"), Does::RefusedValue(NO_ERASE)),
     (None, Some("eppic"), Does::RefusedValue(NO_ERASE)),
     (None, Some("extension"), Does::RefusedValue("plugins are not loaded; filter by level")),
-    (None, Some("mem-usage"), Does::Refused("a running kernel is not read; use --dry-run in the capture kernel")),
+    (None, Some("mem-usage"), Does::MemUsage),
     (None, Some("partial-dmesg"), Does::Ignored("the whole log is printed")),
     (None, Some("vtop"), Does::RefusedValue("use crash's vtop")),
     (Some('X'), None, Does::Refused(NO_XEN)),
@@ -116,6 +118,7 @@ This is vdump, called as makedumpfile.
   makedumpfile --reassemble DUMPFILE1 DUMPFILE2 ... DUMPFILE
   makedumpfile --dump-dmesg VMCORE LOGFILE
   makedumpfile --dry-run [-d LEVEL] VMCORE
+  makedumpfile --mem-usage /proc/kcore
   makedumpfile -g LAYOUT -x VMLINUX
 
 Options that changed nothing are noted, options that cannot be honoured are refused with the reason.
@@ -168,6 +171,7 @@ struct Line {
     verbose: bool,
     dry_run: bool,
     dmesg: bool,
+    mem_usage: bool,
     quiet: bool,
     threads: Option<u16>,
     knowing: Knowing,
@@ -189,6 +193,7 @@ impl Line {
             Does::Debug => self.verbose = true,
             Does::DryRun => self.dry_run = true,
             Does::DumpDmesg => self.dmesg = true,
+            Does::MemUsage => self.mem_usage = true,
             Does::Split => self.split = true,
             Does::Reassemble => self.reassemble = true,
             Does::Rearrange => self.rearrange = true,
@@ -228,9 +233,9 @@ impl Line {
                 Layout { vmlinux: Some(vmlinux), btf: None, from: None, diff: None, output, force, json: false };
             return Ok(Request::Run(Box::new(Cli { command: Command::Layout(layout) }), self.notes));
         }
-        let modes = [self.dmesg, self.split, self.reassemble, self.rearrange, self.flatten];
+        let modes = [self.dmesg, self.mem_usage, self.split, self.reassemble, self.rearrange, self.flatten];
         if modes.iter().filter(|mode| **mode).count() > 1 {
-            return Err(usage("-F, -R, --dump-dmesg, --split and --reassemble exclude each other"));
+            return Err(usage("-F, -R, --dump-dmesg, --mem-usage, --split and --reassemble exclude each other"));
         }
         if self.flatten && self.levels.len() > 1 {
             self.levels.truncate(1);
@@ -238,6 +243,7 @@ impl Line {
         }
         let command = match &self {
             Self { dmesg: true, .. } => self.log()?,
+            Self { mem_usage: true, .. } => self.classes()?,
             Self { reassemble: true, .. } | Self { rearrange: true, .. } => self.merge()?,
             _ => self.filter()?,
         };
@@ -255,6 +261,23 @@ impl Line {
             knowing: self.knowing.clone(),
             output,
             force: self.force,
+        }))
+    }
+
+    fn classes(&self) -> Result<Command> {
+        let [input] = self.files.as_slice() else {
+            return Err(usage("--mem-usage takes one file, /proc/kcore"));
+        };
+        Ok(Command::Classes(Classes {
+            inputs: vec![input.clone()],
+            reading: Reading::default(),
+            knowing: self.knowing.clone(),
+            zero: false,
+            verbose: self.verbose,
+            json: false,
+            threads: self.threads,
+            memory_limit: None,
+            progress: self.progress(),
         }))
     }
 
@@ -386,7 +409,7 @@ mod tests {
         let (filter, notes) = filter("--cyclic-buffer 1024 --non-mmap --splitblock-size 9 -E in out");
         assert_eq!((filter.writing.format, filter.writing.compress), (Some(Format::Elf), Some(Compression::None)));
         assert_eq!(notes.len(), 3, "{notes:?}");
-        for line in ["-X in out", "--mem-usage /proc/kcore", "--config rules in out"] {
+        for line in ["-X in out", "--config rules in out"] {
             let error = parsed(line).unwrap_err();
             assert_eq!(error.exit_code(), 2);
             assert!(error.to_string().contains("cannot be honoured"), "{error}");
@@ -415,10 +438,16 @@ mod tests {
             "--dry-run -g out -x vmlinux",
             "--no in out",
             "--nonsense in out",
+            "--mem-usage",
+            "--mem-usage /proc/kcore out",
+            "--mem-usage --split /proc/kcore",
             "--help=1",
         ] {
             assert_eq!(parsed(line).map(|_| ()).unwrap_err().exit_code(), 2, "{line}");
         }
+        let Ok(Request::Run(cli, notes)) = parsed("--mem-usage -f /proc/kcore") else { panic!() };
+        let Command::Classes(classes) = cli.command else { panic!() };
+        assert_eq!((classes.inputs.as_slice(), notes.len()), (["/proc/kcore".into()].as_slice(), 0));
         assert!(matches!(parsed("-h"), Ok(Request::Help)));
         assert!(matches!(parsed("-v"), Ok(Request::Version)));
         assert!(matches!(parsed("--dump-d in log"), Ok(Request::Run(..))));

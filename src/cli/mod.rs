@@ -4,7 +4,9 @@
 //! `run`.
 
 pub mod choosing;
+pub mod classes;
 pub mod compat;
+pub mod explain;
 mod getopt;
 pub mod kexec;
 pub mod load;
@@ -46,6 +48,10 @@ pub enum Command {
     Info(Info),
     /// Print the crashed kernel's log
     Dmesg(Dmesg),
+    /// Say what memory was used for, and how much of it a dump would have; also of the running kernel (/proc/kcore)
+    Classes(classes::Classes),
+    /// Tell all about one page: what it was used for, how that is known, and why a dump has it or not
+    Explain(explain::Explain),
     /// Load a capture kernel (--panic), or a kernel for the next reboot
     Load(load::Load),
     /// Unload it

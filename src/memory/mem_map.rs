@@ -32,7 +32,7 @@ pub struct MemMap {
 #[derive(Debug)]
 enum Kind {
     Flat { base: u64 },
-    Sparse { pfn_shift: u32, sections: Vec<Sections> },
+    Sparse { layout: SparseLayout, sections: Vec<Sections> },
 }
 
 /// Neighbouring sections whose struct pages follow one another, as all do in a virtual memory map; or that lack them for the
@@ -44,6 +44,23 @@ struct Sections {
     end: u64,
     /// Of the first one.
     place: Section,
+}
+
+/// What the kernel's section table says about one section.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SectionFacts {
+    /// Its number.
+    pub number: u64,
+    /// Its frames.
+    pub range: PfnRange,
+    /// Virtual address of its `mem_section`, or why there is none.
+    pub entry: std::result::Result<u64, String>,
+    /// `section_mem_map`, if it could be read.
+    pub word: Option<u64>,
+    /// The low bits of that, which are flags.
+    pub flags: u64,
+    /// Virtual address of the `struct page` of the section's first frame, or why there is none.
+    pub map: std::result::Result<u64, String>,
 }
 
 /// One section: the virtual address of its first struct page, or why it has none.
@@ -77,20 +94,22 @@ impl MemMap {
                 };
                 let none_is_good = |sections: &[Sections]| sections.iter().all(|sections| sections.place.is_err());
                 let mut sections = read(sparse);
+                let mut layout = sparse;
                 if none_is_good(&sections)
                     && sparse.extreme
                     && let Ok(table) = virt.read_u64(sparse.table)
                 {
                     // Kernels between 83e3c48729d9 (4.15) and a0b1280368d1 (4.15) and their stable backports export the
                     // address of the pointer to the table.
-                    sections = read(SparseLayout { table, ..sparse });
+                    layout.table = table;
+                    sections = read(layout);
                 }
                 if none_is_good(&sections)
                     && let Some(Sections { place: Err(cause), .. }) = sections.first()
                 {
                     return Err(unreadable("mem_section", cause));
                 }
-                Kind::Sparse { pfn_shift: sparse.pfn_shift, sections }
+                Kind::Sparse { layout, sections }
             }
         };
         Ok(Self { page_size, kind })
@@ -105,7 +124,7 @@ impl MemMap {
             }
             let (end, place) = match &self.kind {
                 Kind::Flat { base } => (range.end, Ok(base.wrapping_add(at.wrapping_mul(self.page_size)))),
-                Kind::Sparse { pfn_shift, sections } => {
+                Kind::Sparse { layout: SparseLayout { pfn_shift, .. }, sections } => {
                     let number = at >> pfn_shift;
                     let after = sections.partition_point(|sections| sections.end <= number);
                     match sections.get(after).filter(|sections| sections.first <= number) {
@@ -146,11 +165,46 @@ impl MemMap {
                 };
                 ram.pfn_ranges(page_shift).map(of_range).collect()
             }
-            Kind::Sparse { pfn_shift, sections } => {
+            Kind::Sparse { layout: SparseLayout { pfn_shift, .. }, sections } => {
                 let bytes =
                     |sections: &Sections| ((sections.end - sections.first) << pfn_shift).saturating_mul(self.page_size);
                 let sound = |sections: &Sections| Some((*sections.place.as_ref().ok()?, bytes(sections)));
                 sections.iter().filter_map(sound).collect()
+            }
+        }
+    }
+
+    /// What the section table says about a frame's section, whether the dump has memory there or not; `None` without
+    /// sections.
+    #[must_use]
+    pub fn section(&self, virt: &VirtReader<'_>, pfn: u64) -> Option<SectionFacts> {
+        let Kind::Sparse { layout: sparse, .. } = &self.kind else { return None };
+        let mut table = SectionTable { virt, sparse: *sparse, page_size: self.page_size, last_root: None };
+        let number = pfn >> sparse.pfn_shift;
+        let entry = table.entry_address(number);
+        let read = |entry: &u64| virt.read_u64(entry.wrapping_add(sparse.map_offset)).ok();
+        let word = entry.as_ref().ok().and_then(read);
+        Some(SectionFacts {
+            number,
+            range: PfnRange::new(number << sparse.pfn_shift, (number + 1) << sparse.pfn_shift),
+            entry: entry.map_err(Cow::into_owned),
+            word,
+            flags: word.unwrap_or(0) & (table.alignment() - 1),
+            map: table.section(number).map_err(Cow::into_owned),
+        })
+    }
+
+    /// The frame whose `struct page` lies at `vaddr`, among the memory that the dump tells of.
+    #[must_use]
+    pub fn pfn_of(&self, vaddr: u64) -> Option<u64> {
+        let within = |base: u64| Some(vaddr.checked_sub(base)? / self.page_size);
+        match &self.kind {
+            Kind::Flat { base } => within(*base),
+            Kind::Sparse { layout: SparseLayout { pfn_shift, .. }, sections } => {
+                sections.iter().find_map(|Sections { first, end, place }| {
+                    let index = within(*place.as_ref().ok()?).filter(|index| *index < (end - first) << pfn_shift)?;
+                    Some((first << pfn_shift) + index)
+                })
             }
         }
     }
@@ -160,7 +214,7 @@ impl MemMap {
     pub fn problems(&self) -> Vec<Problem> {
         match &self.kind {
             Kind::Flat { .. } => Vec::new(),
-            Kind::Sparse { pfn_shift, sections } => {
+            Kind::Sparse { layout: SparseLayout { pfn_shift, .. }, sections } => {
                 let mut problems: Vec<Problem> = Vec::new();
                 for Sections { first, end, place } in sections {
                     let Err(cause) = place else { continue };

@@ -18,14 +18,17 @@ mod virt;
 pub mod window;
 pub mod witnessed;
 pub mod witnesses;
+mod zones;
 
+pub use arch::{Mapping, Walk, WalkError};
 pub use counters::{Count, Counters};
 pub use kallsyms::{Kallsyms, KallsymsError};
 pub use mappings::{Leaf, Mappings, Visit, Walked};
-pub use mem_map::{MemMap, Problem};
+pub use mem_map::{MemMap, Problem, SectionFacts};
 pub use protect::Protected;
 pub use struct_pages::StructPages;
 pub use symbols::Symbols;
 pub use tasks::{Task, Tasks};
 pub use virt::{ReadVirt, ReadVirtError, VirtReader};
 pub use witnessed::{Crashed, Gap, Part};
+pub use zones::{Zone, zones};

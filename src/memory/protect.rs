@@ -23,6 +23,8 @@ pub struct Protected {
     mapped: Vec<PfnRange>,
     /// Parts that are not known, or not all of them.
     gaps: Vec<(Part, Gap)>,
+    /// What image and notes hold, by name.
+    named: Vec<(PfnRange, &'static str)>,
     facts: Vec<Fact>,
     limits: Vec<String>,
 }
@@ -140,6 +142,14 @@ impl Protected {
         &self.gaps
     }
 
+    /// What a frame holds that must stay; nothing for most.
+    pub fn names(&self, pfn: u64) -> impl Iterator<Item = &'static str> {
+        let named = self.named.iter().filter(move |(range, _)| range.contains(pfn)).map(|(_, name)| *name);
+        let in_parts = self.within(PfnRange::new(pfn, pfn + 1)).map(|(_, part)| part);
+        let is_named = |part: &Part| matches!(part, Part::Image | Part::ImageSegment | Part::Notes);
+        named.chain(in_parts.filter(move |part| !is_named(part)).map(Part::name))
+    }
+
     /// Where the bounds came from.
     #[must_use]
     pub fn facts(&self) -> &[Fact] {
@@ -157,7 +167,9 @@ impl Protected {
         let Some(last) = paddr.checked_add(len.max(1) - 1) else {
             return;
         };
-        self.ranges.push((PfnRange::new(paddr >> page_shift, (last >> page_shift) + 1), part));
+        let range = PfnRange::new(paddr >> page_shift, (last >> page_shift) + 1);
+        self.ranges.push((range, part));
+        self.named.push((range, name));
         self.facts.push(Fact { name, value: format!("{paddr:#x}..{:#x}", last.saturating_add(1)), origin });
     }
 

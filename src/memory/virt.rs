@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 
-use super::arch::{self, Arch, Mapping, TableReader, WalkError};
+use super::arch::{self, Arch, Mapping, TableReader, Walk, WalkError};
 use crate::{
     layout::PagingLayout,
     source::{MAX_READ, PageReader, ReadError, Source},
@@ -63,6 +63,23 @@ impl<'a> VirtReader<'a> {
     /// It is not mapped, or the tables are damaged.
     pub fn translate(&self, vaddr: u64) -> Result<Mapping, WalkError> {
         self.arch.translate(&mut self.tables.borrow_mut(), vaddr)
+    }
+
+    /// The way from the top table to where `vaddr` lies: each entry, with the kernel's name for its table.
+    ///
+    /// # Errors
+    /// As [`VirtReader::translate`]; the entries up to there are given.
+    pub fn walk(&self, vaddr: u64) -> (Vec<(Walk, &'static str)>, Result<Mapping, WalkError>) {
+        let mut steps = Vec::new();
+        let mut seen = |step: Walk| steps.push((step, self.arch.level_name(step.level)));
+        let found = self.arch.walk(&mut self.tables.borrow_mut(), vaddr, &mut seen);
+        (steps, found)
+    }
+
+    /// Bits of a virtual address that the page tables translate; those above must be copies of the highest.
+    #[must_use]
+    pub fn address_bits(&self) -> u32 {
+        self.arch.shift(self.arch.top().1 + 1)
     }
 
     /// Fills `out` (at most [`MAX_READ`] bytes) from a physical address.

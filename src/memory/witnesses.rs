@@ -3,7 +3,10 @@
 //! Knows where the kernel keeps both. Must not know what the types are good for. The answers are joined with VMCOREINFO, for
 //! kernels whose note leaves something out.
 
-use super::{Kallsyms, ReadVirt, ReadVirtError};
+use super::{
+    Kallsyms, ReadVirt, ReadVirtError,
+    zones::{self, MAX_ZONES},
+};
 use crate::layout::{VmcoreInfo, types::MAX_BTF};
 
 /// The bounds of the BTF in the kernel's image (include/asm-generic/vmlinux.lds.h, 5.2: 341dfcf8d78e).
@@ -30,10 +33,8 @@ pub fn own_btf(info: &VmcoreInfo, virt: &dyn ReadVirt, most: u64) -> Result<Vec<
 const MOST_BLOCKS: u32 = 256;
 /// As many as must say the same.
 const FEWEST_BLOCKS: u32 = 8;
-/// More than any kernel has (`MAX_NR_ZONES`, `MIGRATE_TYPES`, `MAX_NUMNODES`).
-const MAX_ZONES: u64 = 8;
+/// More than any kernel has (`MIGRATE_TYPES`, `NR_PAGE_ORDERS`).
 const MAX_LISTS: u64 = 16;
-const MAX_NODES: u64 = 1024;
 const MAX_ORDERS: u64 = 20;
 /// What free blocks are marked with: before 4.18, up to 6.10, in 6.11, and since. Any other word was read at the wrong place:
 /// -1 would be every page that is not mapped, and all of them would be dropped as free.
@@ -46,7 +47,7 @@ const BUDDY_WORDS: [u32; 4] = [0xffff_ff80, 0xffff_ff7f, 0xbfff_ffff, 0xf000_000
 pub fn buddy_word(info: &VmcoreInfo, virt: &dyn ReadVirt) -> Option<u32> {
     let lists = FreeLists::of(info)?;
     let mut found = Found::default();
-    for node in lists.nodes(info, virt) {
+    for (_, node) in zones::nodes(info, virt) {
         for zone in 0..MAX_ZONES {
             let zone = node.wrapping_add(lists.zones).wrapping_add(zone.wrapping_mul(lists.zone_size));
             // A node has fewer zones than there could be: what follows them is no list, and says so.
@@ -98,15 +99,6 @@ impl FreeLists {
         })
     }
 
-    fn nodes(&self, info: &VmcoreInfo, virt: &dyn ReadVirt) -> Vec<u64> {
-        if let Some(table) = info.symbol("node_data") {
-            let nodes = info.length("node_data").unwrap_or(1).min(MAX_NODES);
-            let read = |node: u64| word_at(virt, table.wrapping_add(node * 8)).ok().filter(|at| *at != 0);
-            return (0..nodes).filter_map(read).collect();
-        }
-        info.symbol("contig_page_data").into_iter().collect()
-    }
-
     /// Looks at the first free block of each list of a zone.
     fn look(&self, zone: u64, virt: &dyn ReadVirt, found: &mut Found) -> Result<(), ReadVirtError> {
         for order in 0..self.orders {
@@ -134,7 +126,7 @@ impl FreeLists {
     }
 }
 
-fn word_at(virt: &dyn ReadVirt, vaddr: u64) -> Result<u64, ReadVirtError> {
+pub(super) fn word_at(virt: &dyn ReadVirt, vaddr: u64) -> Result<u64, ReadVirtError> {
     let mut word = [0; 8];
     virt.read_virt(vaddr, &mut word)?;
     Ok(u64::from_le_bytes(word))

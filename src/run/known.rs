@@ -57,9 +57,13 @@ pub(super) fn read(source: &Source, knowing: &Knowing, warnings: &mut Vec<String
 /// Asks the crashed kernel's memory where the rest leaves something out that filtering needs, or one of the keys in `also`. What it cannot say stays open:
 /// the layout then says what follows. BTF beyond half of `limit` bytes of memory is left alone: a list of its types comes to it.
 pub(super) fn complete(source: &Source, info: &mut VmcoreInfo, also: &[&str], limit: u64) {
-    if !lacks(source, info) && also.iter().all(|key| info.text(key).is_some()) {
-        return;
+    if lacks(source, info) || also.iter().any(|key| info.text(key).is_none()) {
+        ask(source, info, limit);
     }
+}
+
+/// The same, whether filtering needs anything more or not: people want names.
+pub(super) fn ask(source: &Source, info: &mut VmcoreInfo, limit: u64) {
     let Some(virt) = virt(source, info) else { return };
     if let Some(said) = own_types(info, &virt, limit / 2) {
         hear(info, said);

@@ -6,6 +6,7 @@
 mod elf;
 mod kdump;
 mod layers;
+mod live;
 mod open;
 mod ram;
 mod raw;
@@ -105,8 +106,10 @@ pub struct Source {
     cut_short: Option<CutShort>,
     /// Whoever wrote the dump says that it ends early.
     incomplete: bool,
-    /// What others said about raw memory.
+    /// What others said about raw memory, or what is to be known of a running kernel's.
     given: Option<raw::Given>,
+    /// The kernel runs, and this is its memory.
+    live: bool,
 }
 
 impl Source {
@@ -160,6 +163,12 @@ impl Source {
     #[must_use]
     pub fn is_incomplete(&self) -> bool {
         self.incomplete || self.cut_short.is_some()
+    }
+
+    /// Whether this is the memory of the kernel that runs here (`/proc/kcore`): it changes while it is read.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.live
     }
 
     /// Page frames that the machine had, as far as the dump tells, and the dump has not.

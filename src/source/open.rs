@@ -12,7 +12,7 @@ use std::{
 use object::elf::Machine;
 
 use super::{
-    CutShort, InputFormat, Layer, Opening, RamGiven, RamMap, Source, elf, kdump, layers, raw,
+    CutShort, InputFormat, Layer, Opening, RamGiven, RamMap, Source, elf, kdump, layers, live, raw,
     store::{DeviceStore, FileStore, Store},
 };
 use crate::error::{Error, Kind, Result};
@@ -77,8 +77,13 @@ impl Source {
     fn from_elf(opened: Opened) -> Result<Self> {
         let core = elf::parse(&opened.path, opened.store.as_ref())?;
         let size = opened.store.size();
+        let mut whole = RamMap::from_loads(&core.loads);
+        let running = live::look(&opened.file, &core.notes, &mut whole);
+        // The size of /proc/kcore is that of the address space.
+        let is_live = running.as_ref().is_some_and(|(_, live)| *live);
         let (ram, existing, cut_short) = match core.cut(size) {
-            None => (RamMap::from_loads(&core.loads), None, None),
+            None => (whole, None, None),
+            Some(_) if is_live => (whole, None, None),
             Some((ram, _)) if !ram.pieces().iter().any(|piece| piece.offset.is_some()) => {
                 return Err(nothing_left(&opened.path, size, core.end()));
             }
@@ -86,7 +91,8 @@ impl Source {
         };
         let elf::Elf { machine, loads, notes, incomplete } = core;
         let bare = Self::bare(opened, InputFormat::Elf, machine, ram, notes);
-        Ok(Self { loads, existing, cut_short, incomplete, ..bare })
+        let given = running.map(|(given, _)| given);
+        Ok(Self { loads, existing, cut_short, incomplete, given, live: is_live, ..bare })
     }
 
     fn from_raw(opened: Opened, ram: &RamGiven) -> Result<Self> {
@@ -125,6 +131,7 @@ impl Source {
             cut_short,
             incomplete,
             given,
+            live: false,
         })
     }
 
@@ -146,6 +153,7 @@ impl Source {
             cut_short: None,
             incomplete: false,
             given: None,
+            live: false,
         }
     }
 }
@@ -245,6 +253,9 @@ fn open_error(path: &Path, error: &io::Error) -> Error {
             base.next_step("it exists only in a capture kernel, booted by kexec after a crash")
         }
         io::ErrorKind::NotFound => base.next_step("check the path"),
+        io::ErrorKind::PermissionDenied if path == Path::new("/proc/kcore") => {
+            base.next_step("run as root with CAP_SYS_RAWIO; a kernel that is locked down shows its memory to nobody")
+        }
         io::ErrorKind::PermissionDenied => base.next_step("run as root, or as the dump's owner"),
         _ => base,
     }

@@ -74,7 +74,7 @@ impl RamMap {
     }
 
     /// Removes sorted ranges (start, end), which may overlap.
-    fn take_out(&mut self, ranges: &[(u64, u64)]) {
+    pub(super) fn take_out(&mut self, ranges: &[(u64, u64)]) {
         let mut next = 0;
         let mut left = Vec::with_capacity(self.pieces.len());
         for piece in std::mem::take(&mut self.pieces) {

@@ -69,6 +69,8 @@ pub struct Machine {
     /// Whether sections 33 and 34 are broken, if there is RAM in them.
     pub broken_sections: bool,
     pub odd_notes: bool,
+    /// The note that only /proc/kcore has: the memory was copied while the kernel ran.
+    pub running: bool,
     pub note_segments: usize,
     /// Zero bytes after the last note of each PT_NOTE but the last.
     pub note_padding: usize,
@@ -121,6 +123,7 @@ impl Machine {
             cpus: 2,
             broken_sections: true,
             odd_notes: false,
+            running: false,
             note_segments: 1,
             note_padding: 0,
             views: Vec::new(),

@@ -27,6 +27,9 @@ impl Machine {
         if self.style == Style::Qemu {
             notes.extend((0..self.cpus).map(|_| note("QEMU", 0, &[0x51; 440])));
         }
+        if self.running {
+            notes.push(note("CORE", 3, &[0; 136]));
+        }
         if self.odd_notes {
             notes.push(note("LINUX", 0x202, &[7; 13]));
             notes.push(note("", 99, &[]));

@@ -55,7 +55,7 @@ const OFFSETS: &[(&str, &[&str])] = &[
     ("folio", &["_folio_dtor", "_folio_order"]),
     ("mem_section", &["section_mem_map"]),
     ("pglist_data", &["node_zones", "nr_zones", "node_mem_map", "node_start_pfn", "node_spanned_pages", "node_id"]),
-    ("zone", &["free_area", "vm_stat", "spanned_pages"]),
+    ("zone", &["free_area", "vm_stat", "spanned_pages", "zone_start_pfn", "name"]),
     ("free_area", &["free_list"]),
     // Not exported by any kernel: what the self-check needs (`memory/counters`, `memory/witnessed`).
     ("pglist_data", &["per_cpu_nodestats"]),
@@ -91,22 +91,11 @@ const OFFSETS: &[(&str, &[&str])] = &[
 const LENGTHS: &[(&str, &str, &str)] = &[
     ("zone.free_area", "zone", "free_area"),
     ("free_area.free_list", "free_area", "free_list"),
+    ("pglist_data.node_zones", "pglist_data", "node_zones"),
     ("printk_info_subsystem", "dev_printk_info", "subsystem"),
     ("printk_info_device", "dev_printk_info", "device"),
     ("maple_range_64.slot", "maple_range_64", "slot"),
     ("maple_arange_64.slot", "maple_arange_64", "slot"),
-];
-
-/// Page flags whose numbers are exported.
-const FLAGS: &[&str] = &[
-    "PG_lru",
-    "PG_private",
-    "PG_swapcache",
-    "PG_swapbacked",
-    "PG_slab",
-    "PG_hwpoison",
-    // A flag from 6.6 to 6.8, and a page type before (as a number of a destructor) and after.
-    "PG_hugetlb",
 ];
 
 /// Page types: the key's middle, the enumerator since 6.12 and that of 6.11.
@@ -190,15 +179,19 @@ impl Lines {
 
 fn flags(info: &mut Lines, types: &Types) {
     let flag = |name| types.enumerator("pageflags", name);
-    for name in FLAGS {
-        info.set("NUMBER", name, flag(name));
+    // All of them, under every name they have: the kernel exports a few, and people want to read them all.
+    for (name, value) in types.enumerators("pageflags").filter(|(name, _)| name.starts_with("PG_")) {
+        info.set("NUMBER", name, Some(value));
     }
     let head = flag("PG_head").and_then(|bit| u32::try_from(bit).ok()).and_then(|bit| 1i64.checked_shl(bit));
     info.set("NUMBER", "PG_head_mask", head);
 }
 
-/// The words that mark page types, as the C `int` that the kernel prints.
+/// The words that mark page types, as the C `int` that the kernel prints; and the numbers of all types since 6.12.
 fn page_types(info: &mut Lines, types: &Types) {
+    for (name, value) in types.enumerators("pagetype").filter(|(name, _)| name.starts_with("PGTY_")) {
+        info.set("NUMBER", name, Some(value));
+    }
     for (key, since_6_12, of_6_11) in PAGE_TYPES {
         let value = match types.enumerator("pagetype", since_6_12) {
             // `PGTY_buddy << 24` (4ffca5a96678, 6.12).

@@ -51,6 +51,21 @@ pub enum Entry {
     Table(u64),
 }
 
+/// One entry on the way from the top table to a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Walk {
+    /// The table's level; 1 is the lowest.
+    pub level: u32,
+    /// Physical address of the table.
+    pub table: u64,
+    /// Which of its entries.
+    pub index: u64,
+    /// The entry.
+    pub entry: u64,
+    /// Bytes of memory that one entry of such a table covers.
+    pub covers: u64,
+}
+
 /// Entries of a page table.
 pub const TABLE_ENTRIES: u64 = (TABLE_SIZE / 8) as u64;
 
@@ -78,11 +93,23 @@ pub trait Arch: Sync + std::fmt::Debug {
     /// The parts of the address space that hold the kernel's own memory, what is needed most first: first and last address.
     fn kernel_parts(&self) -> Vec<RangeInclusive<u64>>;
 
-    /// Walks the crashed kernel's page tables. Takes a bounded number of reads, whatever the tables say.
+    /// What the kernel calls a table of `level`.
+    fn level_name(&self, level: u32) -> &'static str;
+
+    /// Walks the crashed kernel's page tables and shows each entry to `seen`. Takes a bounded number of reads, whatever the tables
+    /// say.
     ///
     /// # Errors
     /// [`WalkError`].
-    fn translate(&self, tables: &mut TableReader<'_>, vaddr: u64) -> Result<Mapping, WalkError>;
+    fn walk(&self, tables: &mut TableReader<'_>, vaddr: u64, seen: &mut dyn FnMut(Walk)) -> Result<Mapping, WalkError>;
+
+    /// Where `vaddr` lies.
+    ///
+    /// # Errors
+    /// As [`Arch::walk`].
+    fn translate(&self, tables: &mut TableReader<'_>, vaddr: u64) -> Result<Mapping, WalkError> {
+        self.walk(tables, vaddr, &mut |_| ())
+    }
 }
 
 /// The architecture for a layout; `None` for one that is not known.

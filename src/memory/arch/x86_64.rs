@@ -4,7 +4,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::{Arch, Entry, Mapping, TABLE_ENTRIES, TableReader, WalkError};
+use super::{Arch, Entry, Mapping, TABLE_ENTRIES, TableReader, Walk, WalkError};
 use crate::layout::PagingLayout;
 
 const PRESENT: u64 = 1;
@@ -99,11 +99,23 @@ impl Arch for X86_64 {
         vec![IMAGE_TO_FIXMAP, CPU_ENTRY_AREA, start..=CPU_ENTRY_AREA.start() - 1]
     }
 
-    fn translate(&self, tables: &mut TableReader<'_>, vaddr: u64) -> Result<Mapping, WalkError> {
+    fn level_name(&self, level: u32) -> &'static str {
+        match (level, self.paging.levels) {
+            (1, _) => "PTE",
+            (2, _) => "PMD",
+            (3, _) => "PUD",
+            (4, 5) => "P4D",
+            _ => "PGD",
+        }
+    }
+
+    fn walk(&self, tables: &mut TableReader<'_>, vaddr: u64, seen: &mut dyn FnMut(Walk)) -> Result<Mapping, WalkError> {
         let (mut table, top) = self.top();
         for level in (1..=top).rev() {
             let size = 1u64 << self.shift(level);
-            let entry = tables.entry(level, table, vaddr / size % TABLE_ENTRIES)?;
+            let index = vaddr / size % TABLE_ENTRIES;
+            let entry = tables.entry(level, table, index)?;
+            seen(Walk { level, table, index, entry, covers: size });
             match self.entry(level, entry) {
                 Entry::Absent | Entry::Elsewhere => return Err(WalkError::NotMapped(level)),
                 Entry::Broken => return Err(WalkError::Broken(level, entry)),

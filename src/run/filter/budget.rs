@@ -29,7 +29,6 @@ pub(super) fn fit(job: &Job, source: &Source, page_shift: u32) -> Result<(Budget
     // And one of the frames of tasks.
     let planes = planes + u64::from(!job.choosing.keep_task.is_empty());
     let plane = PageBitmap::bytes_for(source.existing().max_pfn(page_shift));
-    let segments = source.loads().len() as u64 * 3 * elf::PHDR_SIZE;
     let frames = job.format == Format::Elf && (job.compression.makes_frames() || to_pipe);
     // A frame before compression, and what compression may add to it.
     let codec = if frames {
@@ -37,15 +36,10 @@ pub(super) fn fit(job: &Job, source: &Source, page_shift: u32) -> Result<(Budget
     } else {
         job.compression.context_bytes()
     };
-    let (opened, reading) = source.memory();
     let needs = Needs {
         bitmaps: plane.saturating_mul(planes),
-        tables: opened
-            + source.notes().len() as u64 * 2
-            + segments
-            + sections(source, page_shift) * SECTION_BYTES
-            + source.map_bytes(),
-        codec: codec + reading + if source.recorded().is_some() { DECODER_BYTES } else { 0 },
+        tables: tables(source, page_shift),
+        codec: codec + decoding(source),
         batch: frames.then_some(FRAME),
         lanes: job.parts as u64,
     };
@@ -65,6 +59,37 @@ pub(super) fn fit(job: &Job, source: &Source, page_shift: u32) -> Result<(Budget
 
 fn gains_nothing(budget: &Budget, in_memory: &Result<Budget>) -> bool {
     in_memory.as_ref().is_ok_and(|known| (known.threads, known.batch_pages) == (budget.threads, budget.batch_pages))
+}
+
+/// The same for a look at all of memory that writes nothing, with so many planes of frames.
+pub(in crate::run) fn to_look(
+    source: &Source,
+    page_shift: u32,
+    planes: u64,
+    limit: u64,
+    threads: usize,
+) -> Result<Budget> {
+    let plane = PageBitmap::bytes_for(source.existing().max_pfn(page_shift));
+    let needs = Needs {
+        bitmaps: plane.saturating_mul(planes),
+        tables: tables(source, page_shift),
+        codec: decoding(source),
+        batch: None,
+        lanes: 1,
+    };
+    Budget::fit(limit, threads, 1 << page_shift, needs)
+}
+
+/// What is held about the input, whatever is done with it.
+fn tables(source: &Source, page_shift: u32) -> u64 {
+    let segments = source.loads().len() as u64 * 3 * elf::PHDR_SIZE;
+    let notes = source.notes().len() as u64 * 2;
+    source.memory().0 + notes + segments + sections(source, page_shift) * SECTION_BYTES + source.map_bytes()
+}
+
+/// What each worker holds to read.
+fn decoding(source: &Source) -> u64 {
+    source.memory().1 + if source.recorded().is_some() { DECODER_BYTES } else { 0 }
 }
 
 /// What a worker's readers hold where pages must be decompressed: three of them, each with a cache and a buffer.

@@ -1,7 +1,7 @@
 //! `vdump filter`: source, layout, memory, classify, plan, pipeline, sink. `vdump convert` leaves out what is between.
 
 mod addresses;
-mod budget;
+pub(super) mod budget;
 mod estimate;
 mod picks;
 mod prepare;

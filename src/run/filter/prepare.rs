@@ -37,6 +37,14 @@ impl<'a> Run<'a> {
                 .because(format!("it is no part of a split dump: {}", source.describe()))
                 .next_step("use 'vdump convert' to write it as a kdump-compressed dump"));
         }
+        if source.is_live() && job.output.is_some() {
+            return Err(Error::new(Kind::Usage, format!("cannot make a dump of {}", source.path().display()))
+                .because("its kernel runs: what changes while it is read would contradict itself in the dump")
+                .next_step(
+                    "--dry-run says how large a dump would be, and 'vdump classes' of what; for the dump itself load a \
+                     capture kernel ('vdump load --panic') and crash the machine",
+                ));
+        }
         let mut unsure = Vec::new();
         let mut info = known::read(source, &job.knowing, &mut unsure)?;
         if let Some(first) = unsure.first().filter(|_| job.strict) {

@@ -15,19 +15,42 @@ const NOT_DUMPED: [&str; 2] = ["Crash kernel", "GART"];
 
 /// The RAM that `file` describes, in order.
 pub(super) fn read(file: &Path) -> Result<(File, Vec<Range<u64>>)> {
+    let (opened, text) = text_of(file)?;
+    let ranges = parse(&text).map_err(|cause| unusable(file, &cause))?;
+    Ok((opened, ranges))
+}
+
+/// RAM of a running machine that no dump of it would have, as (start, end), in order.
+pub(in crate::source) fn not_dumped(file: &Path) -> Result<Vec<(u64, u64)>> {
+    let (_, text) = text_of(file)?;
+    let (_, others) = ranges(&text).map_err(|cause| unusable(file, &cause))?;
+    Ok(merged(others).into_iter().map(|range| (range.start, range.end)).collect())
+}
+
+fn text_of(file: &Path) -> Result<(File, Vec<u8>)> {
     let reading = |error: &std::io::Error| Error::io(file, "read", error).next_step("save /proc/iomem as root");
     let opened = File::open(file).map_err(|error| reading(&error))?;
     let mut text = Vec::new();
     (&opened).take(MOST_BYTES).read_to_end(&mut text).map_err(|error| reading(&error))?;
-    let ranges = parse(&text).map_err(|cause| {
-        Error::input(format!("cannot use {} as a saved /proc/iomem", file.display()))
-            .because(cause)
-            .next_step("as root: cat /proc/iomem > FILE, on the machine whose memory it is")
-    })?;
-    Ok((opened, ranges))
+    Ok((opened, text))
+}
+
+fn unusable(file: &Path, cause: &str) -> Error {
+    Error::input(format!("cannot use {} as a saved /proc/iomem", file.display()))
+        .because(cause)
+        .next_step("as root: cat /proc/iomem > FILE, on the machine whose memory it is")
 }
 
 fn parse(text: &[u8]) -> Result<Vec<Range<u64>>, String> {
+    let (ram, others) = ranges(text)?;
+    let ram = without(merged(ram), &merged(others));
+    if ram.is_empty() { Err("it has no 'System RAM'".to_owned()) } else { Ok(ram) }
+}
+
+type Ranges = Vec<Range<u64>>;
+
+/// The RAM, and what no dump has of it.
+fn ranges(text: &[u8]) -> Result<(Ranges, Ranges), String> {
     let text = str::from_utf8(text).map_err(|_| "it is no text".to_owned())?;
     let (mut ram, mut others) = (Vec::new(), Vec::new());
     for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
@@ -41,8 +64,7 @@ fn parse(text: &[u8]) -> Result<Vec<Range<u64>>, String> {
             others.push(range);
         }
     }
-    let ram = without(merged(ram), &merged(others));
-    if ram.is_empty() { Err("it has no 'System RAM'".to_owned()) } else { Ok(ram) }
+    Ok((ram, others))
 }
 
 /// Memory added later has its driver in the name: "System RAM (kmem)", "System RAM (virtio_mem)". An alias is the same RAM

@@ -3,7 +3,7 @@
 //! Knows who can say what of it is RAM: ELF core headers, or a saved /proc/iomem. Must not guess that. Makes a `Source`.
 
 mod headers;
-mod iomem;
+pub(super) mod iomem;
 mod search;
 
 use std::{
@@ -77,7 +77,7 @@ pub(super) struct Raw {
     pub(super) files: Vec<File>,
 }
 
-/// What was decided about raw memory, for reports.
+/// What was decided about raw memory, or about a running kernel's, for reports.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Given {
     /// Who said what is RAM.

@@ -3,7 +3,7 @@
 //! Knows mapped windows, reads, and when to use which. Must not know formats. Used as it is for ELF cores, and below every
 //! other store.
 
-use std::fs::File;
+use std::{fs::File, os::fd::AsRawFd as _, sync::Mutex};
 
 use super::{Store, StoreError, StoreReader};
 use crate::{
@@ -24,6 +24,8 @@ pub struct FileStore {
     file: File,
     size: u64,
     mapped: bool,
+    /// For readers that have no description of their own.
+    turn: Mutex<()>,
 }
 
 impl FileStore {
@@ -34,7 +36,7 @@ impl FileStore {
     pub fn new(file: File) -> std::io::Result<Self> {
         let size = file.metadata()?.len();
         let mapped = is_proc_file(&file);
-        Ok(Self { file, size, mapped })
+        Ok(Self { file, size, mapped, turn: Mutex::new(()) })
     }
 }
 
@@ -45,7 +47,7 @@ impl Store for FileStore {
 
     fn reader(&self) -> Box<dyn StoreReader + '_> {
         let windows = self.mapped.then(Windows::default);
-        Box::new(FileReader { store: self, windows, buffer: Vec::new() })
+        Box::new(FileReader { store: self, windows, own: None, buffer: Vec::new() })
     }
 }
 
@@ -54,6 +56,9 @@ struct FileReader<'a> {
     store: &'a FileStore,
     /// `None`: never map.
     windows: Option<Windows>,
+    /// Another description of the same file of procfs, or that there is none to be had. /proc/kcore has one buffer for each
+    /// description (fs/proc/kcore.c, `file->private_data`, since 4.9: df04abfd181a), and readers that share it get one another's bytes.
+    own: Option<Option<File>>,
     buffer: Vec<u8>,
 }
 
@@ -67,12 +72,22 @@ impl StoreReader for FileReader<'_> {
         }
         self.buffer.resize(len.max(self.buffer.len()), 0);
         let buffer = &mut self.buffer[..len];
-        match read_some_at(&self.store.file, buffer, offset) {
+        let store = self.store;
+        let own = if store.mapped { self.own.get_or_insert_with(|| again(&store.file)).as_ref() } else { None };
+        let turn = (store.mapped && own.is_none()).then(|| store.turn.lock());
+        let got = read_some_at(own.unwrap_or(&store.file), buffer, offset);
+        drop(turn);
+        match got {
             Ok(got) if got == len => Ok(buffer),
             Ok(got) => Err(StoreError::Truncated(got)),
             Err(error) => Err(StoreError::Failed(plain_io(&error))),
         }
     }
+}
+
+/// Opens the file once more, as a description of its own.
+fn again(file: &File) -> Option<File> {
+    File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()
 }
 
 #[derive(Debug, Default)]

@@ -22,6 +22,17 @@ FILTER = tuple(
     for name, options in (("kdump-j1", "-f kdump -j 1"), ("kdump-j2", "-f kdump -j 2"), ("elf-j2", "-f elf -j 2"))
 )
 LOOK = (("info", f"vdump info --json {VMCORE}"), ("dmesg", f"vdump dmesg {VMCORE}"))
+# What the first kernel runs on its own memory before it crashes; last of all what is compared with the dump.
+KCORE = "/proc/kcore"
+LIVE = (
+    ("live-info", f"vdump info --json {KCORE}"),
+    ("live-dmesg", f"vdump dmesg {KCORE}"),
+    ("live-explain", f"vdump explain --json --pfn 0x1000,0x2000,0x10000 {KCORE}"),
+    ("live-refused", f"vdump filter --progress plain {KCORE} {OUT}/live-refused.vmcore"),
+    ("live-zones", f"vdump classes --json --verbose --zero --progress plain {KCORE}"),
+    ("live-dry-run", f"vdump filter --dry-run --json --progress plain {KCORE}"),
+    ("live-classes", f"vdump classes --json --progress none -j 1 {KCORE}"),
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,8 @@ class Guest:
     machine."""
     capture_cpus: int = 1
     steps: tuple[tuple[str, str], ...] = ()
+    live: tuple[tuple[str, str], ...] = ()
+    """What the first kernel runs before the crash."""
     load: str = "vdump load --panic --method segments"
     """What loads the second kernel in the first boot; its files and command line follow."""
     image: str = "vmlinuz"
@@ -93,6 +106,7 @@ LA57 = Guest(
     modules=("virtio_balloon",),
     capture_cpus=2,
     steps=FILTER + LOOK + SAVE,
+    live=LIVE,
 )
 FOUR_LEVEL = replace(LA57, name="6.12-4level", line="6.12", cpu="qemu64")
 
@@ -100,7 +114,7 @@ FOUR_LEVEL = replace(LA57, name="6.12-4level", line="6.12", cpu="qemu64")
 def one_cpu(guest: Guest) -> Guest:
     """The same machine with a capture kernel of one CPU, entered from the CPU that is not the boot CPU. Saves no full
     vmcore."""
-    return replace(guest, name=f"{guest.name}-1cpu", capture_cpus=1, crash_cpu=1, steps=FILTER)
+    return replace(guest, name=f"{guest.name}-1cpu", capture_cpus=1, crash_cpu=1, steps=FILTER, live=())
 
 
 # The smallest machine that the kernel agrees to: it refuses a capture kernel larger than half of the free memory.

@@ -22,7 +22,8 @@ def initramfs(guest: Guest, kernel: Kernel, programs: dict[str, Path]) -> bytes:
     files: dict[str, tuple[int, bytes]] = {
         "init": (0o755, INIT.read_bytes()),
         "conf": (0o644, configuration(guest).encode()),
-        "steps": (0o644, "".join(f"{name}|{command}\n" for name, command in guest.steps).encode()),
+        "steps": (0o644, steps_file(guest.steps)),
+        "live": (0o644, steps_file(guest.live)),
         "bin/busybox": (0o755, Path("/bin/busybox").read_bytes()),
     }
     for module in guest.all_modules:
@@ -34,6 +35,10 @@ def initramfs(guest: Guest, kernel: Kernel, programs: dict[str, Path]) -> bytes:
         for path in (kexec, *shared_libraries(kexec)):
             files[str(path).lstrip("/").replace("sbin/", "bin/")] = (0o755, path.read_bytes())
     return cpio(files)
+
+
+def steps_file(steps: tuple[tuple[str, str], ...]) -> bytes:
+    return "".join(f"{name}|{command}\n" for name, command in steps).encode()
 
 
 def configuration(guest: Guest) -> str:

@@ -1,0 +1,154 @@
+//! `vdump classes`: what memory was used for, by class, and by node and zone; what a dump of it would have.
+//!
+//! Knows the order: kernel, classes, zeros if they are asked for. Must not write a dump. The table is in `show`.
+
+mod parts;
+mod show;
+
+use rayon::ThreadPoolBuilder;
+use vdump_filters::{DumpLevel, PageClass, PfnRange, Selection};
+
+use super::{
+    Stop, facts,
+    filter::budget,
+    kernel::{Kernel, keys_to_look_closer},
+    known,
+};
+use crate::{
+    bitmap::PageBitmap,
+    classify::{Classifier, Counts, Picks},
+    cli::{classes::Classes, resolve},
+    error::{Error, Kind, Result},
+    layout::VmcoreInfo,
+    memory::{VirtReader, Zone, zones},
+    pipeline::find_zeros,
+    report::Progress,
+    source::Source,
+};
+
+use parts::Parts;
+use show::Report;
+
+/// What was counted.
+struct Counted {
+    counts: Counts,
+    /// Of them, pages of zero bytes; counted on request only.
+    zero: Option<Counts>,
+    /// Pages that could not be read while zeros were looked for.
+    unreadable: u64,
+    /// By zone; or why there are none.
+    zones: Option<Result<Vec<ZoneCount>, String>>,
+}
+
+/// Pages of one zone, or of none.
+struct ZoneCount {
+    /// `None`: pages that no zone spans, or more than one.
+    zone: Option<Zone>,
+    counts: Counts,
+}
+
+pub(super) fn run(options: &Classes) -> Result<()> {
+    let source = Source::open_all(&options.reading.opening(&options.inputs))?;
+    let stop = Stop::on_signals()?;
+    let mut warnings = source.remarks().to_vec();
+    let limit = options.memory_limit.unwrap_or_else(resolve::available_memory);
+    let info = known(options, &source, limit, &mut warnings)?;
+    let page_shift = facts::page_shift(&source, Some(&info))?;
+    // The frames; with zeros two more.
+    let planes = if options.zero { 3 } else { 1 };
+    let threads = resolve::threads(options.threads.map(usize::from));
+    let budget = budget::to_look(&source, page_shift, planes, limit, threads)?;
+    let mut kernel = Kernel::read(&source, &info)
+        .map_err(|error| error.next_step("give the kernel's vmlinux (--vmlinux), or its layout file (--layout)"))?;
+    kernel.look_closer(&source, &info)?;
+    warnings.extend(kernel.layout.limits.iter().chain(kernel.protected.limits()).cloned());
+    let pool = ThreadPoolBuilder::new()
+        .num_threads(budget.threads)
+        .build()
+        .map_err(|_| Error::new(Kind::Memory, "cannot start threads").next_step("give -j 1"))?;
+    let progress = Progress::new(resolve::mode(options.progress), 1 << page_shift, stop.flag());
+    let zones = options.verbose.then(|| zones_of(&source, &info, &kernel));
+    let counted = pool.install(|| count(&source, &kernel, zones, options.zero, &progress));
+    progress.finish();
+    if let Some(signal) = stop.signal() {
+        return Err(Error::new(Kind::Interrupted, format!("stopped by {signal} before all pages were counted")));
+    }
+    let report = Report::new(&source, &info, page_shift, &counted, kernel.map.problems(), warnings);
+    super::print(|out| {
+        if options.json {
+            serde_json::to_writer_pretty(&mut *out, &report)?;
+            writeln!(out)
+        } else {
+            write!(out, "{report}")
+        }
+    })
+}
+
+/// What is known of the kernel; where its zones are to be named more than filtering needs.
+fn known(options: &Classes, source: &Source, limit: u64, warnings: &mut Vec<String>) -> Result<VmcoreInfo> {
+    let mut info = known::read(source, &options.knowing, warnings)?.ok_or_else(|| {
+        facts::no_vmcoreinfo(source)
+            .because("so the kernel's structures cannot be found")
+            .next_step("'vdump info' says what the dump has; classes need a dump with the note")
+    })?;
+    if options.verbose {
+        known::ask(source, &mut info, limit);
+    } else {
+        known::complete(source, &mut info, &keys_to_look_closer(), limit);
+    }
+    warnings.extend(known::contradictions(&info, false)?);
+    Ok(info)
+}
+
+fn zones_of(source: &Source, info: &VmcoreInfo, kernel: &Kernel) -> Result<Vec<Zone>, String> {
+    let virt = VirtReader::new(source, kernel.layout.paging).ok_or("the dump's architecture is not known")?;
+    zones(info, &virt)
+}
+
+/// Counts all pages, by zone if there are any.
+fn count(
+    source: &Source,
+    kernel: &Kernel,
+    zones: Option<Result<Vec<Zone>, String>>,
+    zero: bool,
+    progress: &Progress,
+) -> Counted {
+    let page_shift = kernel.layout.page_shift;
+    let Kernel { layout, map, protected, .. } = kernel;
+    let classifier = |drop: DumpLevel| {
+        let (drop, picks) = (Selection::from(drop), Picks::default());
+        Classifier { source, layout, map, protected, drop, picks }
+    };
+    let max_pfn = source.existing().max_pfn(page_shift);
+    let mut frames = PageBitmap::new(max_pfn);
+    source.ram().pfn_ranges(page_shift).for_each(|range| frames.fill(range, true));
+    let found: &[Zone] = zones.as_ref().and_then(|zones| zones.as_ref().ok()).map_or(&[], Vec::as_slice);
+    let parts = Parts::new(found, max_pfn);
+    progress.start("classify", frames.count());
+    let by_part = classifier(DumpLevel::NONE).survey(frames.as_bytes(), parts.ranges(), progress);
+    let counts = by_part.iter().fold(Counts::default(), Counts::merge);
+    let zones = zones.map(|zones| zones.map(|zones| parts.by_zone(&by_part, zones)));
+    let (zero, unreadable) = if zero {
+        // What is never read stays unread here too.
+        _ = classifier(DumpLevel::NONE).run(frames.as_bytes_mut(), &Progress::silent());
+        progress.start("zeros", frames.count());
+        let mut zero = PageBitmap::new(max_pfn);
+        let (_, lost) = find_zeros(source, &mut frames, Some(&mut zero), page_shift, progress);
+        let all = [PfnRange::new(0, max_pfn)];
+        let counts = classifier(DumpLevel::NONE).survey(zero.as_bytes(), &all, &Progress::silent());
+        (counts.into_iter().next(), lost.count)
+    } else {
+        (None, 0)
+    };
+    Counted { counts, zero, unreadable, zones }
+}
+
+impl Counted {
+    /// Pages that a dump of this level would have, and how many of them are zero, where that is known.
+    fn kept(&self, level: DumpLevel) -> (u64, Option<u64>) {
+        let kept = |counts: &Counts| {
+            PageClass::ALL.iter().filter(|class| !level.drops(**class)).map(|class| counts.of(*class)).sum::<u64>()
+        };
+        (kept(&self.counts).saturating_sub(self.unreadable), self.zero.as_ref().map(kept))
+    }
+}
