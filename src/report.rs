@@ -3,9 +3,11 @@
 //! Knows how numbers read. Must not know how they were found. Every room may report progress; only `run` makes reports.
 
 mod progress;
+mod redaction;
 mod summary;
 
 pub use progress::{Mode, Progress};
+pub use redaction::{RedactedAt, RedactionLine, RuleLine, UnfollowedLine};
 pub use summary::{
     ClassLine, DoubtLine, MappedLine, PageTotals, PartLine, ProblemLine, ReadErrorLine, Report, Seconds, human_bytes,
 };

@@ -89,6 +89,10 @@ pub struct Filter {
     #[command(flatten)]
     pub writing: Writing,
 
+    /// What must not be in the dump.
+    #[command(flatten)]
+    pub redacting: Redacting,
+
     /// Print what would be dropped and kept, and about how large the dump would be; write nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -119,6 +123,14 @@ pub struct Convert {
     #[command(flatten)]
     pub reading: Reading,
 
+    /// What is known about the kernel; used by --redact and --virtual only.
+    #[command(flatten)]
+    pub knowing: Knowing,
+
+    /// What must not be in the dump.
+    #[command(flatten)]
+    pub redacting: Redacting,
+
     /// How to write it.
     #[command(flatten)]
     pub writing: Writing,
@@ -132,7 +144,8 @@ impl Convert {
             files: self.files.clone(),
             reading: self.reading.clone(),
             dump_level: vec![DumpLevel::NONE],
-            knowing: Knowing::default(),
+            knowing: self.knowing.clone(),
+            redacting: self.redacting.clone(),
             writing: self.writing.clone(),
             dry_run: false,
             verbose: false,
@@ -156,6 +169,15 @@ pub struct Knowing {
     /// The crashed kernel's BTF, for example a copy of /sys/kernel/btf/vmlinux
     #[arg(long, value_name = "FILE")]
     pub btf: Option<PathBuf>,
+}
+
+/// What must not be in a dump.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Args)]
+pub struct Redacting {
+    /// Overwrite what the rules in this file name, in every page that is written: 'erase SYMBOL.MEMBER', lists with 'for',
+    /// as in makedumpfile.conf(5). Types come from --vmlinux, else from --btf or the BTF in the dump. See docs/redaction.md
+    #[arg(long, value_name = "RULES")]
+    pub redact: Option<PathBuf>,
 }
 
 /// Options of `vdump layout`.
@@ -241,6 +263,7 @@ impl Merge {
             reading: Reading::default(),
             dump_level: vec![DumpLevel::NONE],
             knowing: Knowing::default(),
+            redacting: Redacting::default(),
             writing: Writing {
                 format,
                 compress,

@@ -9,7 +9,7 @@ use super::is_zero;
 use crate::{
     bitmap::{PageBitmap, runs_of},
     report::Progress,
-    source::{MAX_READ, PageReader, Source},
+    source::{MAX_READ, Mask, OutputReader, Source},
 };
 
 /// Frames looked at as one piece of work; a multiple of 8.
@@ -43,10 +43,15 @@ impl Lost {
     }
 }
 
-/// The frames of `kept` whose pages are all zeros. Pages that cannot be read leave `kept`. Runs on the current rayon pool;
+/// The frames of `kept` whose pages are all zeros under the mask. Pages that cannot be read leave `kept`. Runs on the current rayon pool;
 /// stops early when the progress says that the user wants to.
 #[must_use]
-pub fn find_zeros(source: &Source, kept: &mut PageBitmap, page_shift: u32, progress: &Progress) -> (PageBitmap, Lost) {
+pub fn find_zeros(
+    (source, mask): (&Source, &Mask),
+    kept: &mut PageBitmap,
+    page_shift: u32,
+    progress: &Progress,
+) -> (PageBitmap, Lost) {
     let mut zero = PageBitmap::new(kept.len());
     let part = PART as usize / 8;
     let lost = zero
@@ -55,7 +60,7 @@ pub fn find_zeros(source: &Source, kept: &mut PageBitmap, page_shift: u32, progr
         .zip(kept.as_bytes_mut().par_chunks_mut(part))
         .enumerate()
         .map_init(
-            || source.reader(),
+            || source.output_reader(mask),
             |reader, (index, (zero, kept))| {
                 let start = index as u64 * PART;
                 let mut lost = Lost::default();
@@ -82,7 +87,12 @@ pub fn find_zeros(source: &Source, kept: &mut PageBitmap, page_shift: u32, progr
     (zero, lost)
 }
 
-fn look(reader: &mut PageReader<'_>, run: PfnRange, page_shift: u32, mut found: impl FnMut(u64, Result<bool, String>)) {
+fn look(
+    reader: &mut OutputReader<'_>,
+    run: PfnRange,
+    page_shift: u32,
+    mut found: impl FnMut(u64, Result<bool, String>),
+) {
     let page_size = 1usize << page_shift;
     let step = (MAX_READ >> page_shift) as u64;
     let mut at = run.start;

@@ -6,6 +6,7 @@
 mod elf;
 mod kdump;
 mod layers;
+mod mask;
 mod open;
 mod ram;
 mod raw;
@@ -24,6 +25,7 @@ use crate::format::note;
 
 pub use kdump::Recorded;
 pub use layers::Layer;
+pub use mask::{Mask, Masked, OutputReader};
 pub use open::is_part;
 pub(crate) use open::{open_file, unknown_format};
 pub use ram::{Piece, RamMap};
@@ -224,6 +226,12 @@ impl Source {
     #[must_use]
     pub fn stored_pages(&self) -> Option<Box<dyn StoredPages + '_>> {
         self.store.stored_pages()
+    }
+
+    /// A reader of its own for one thread, for what goes to an output: `mask` lies over all that it reads.
+    #[must_use]
+    pub fn output_reader<'a>(&'a self, mask: &'a Mask) -> OutputReader<'a> {
+        OutputReader::new(self.reader(), mask)
     }
 
     /// A reader of its own for one thread.

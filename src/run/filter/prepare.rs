@@ -8,7 +8,7 @@ use object::elf::{EM_386, EM_ARM};
 use rayon::ThreadPoolBuilder;
 use vdump_filters::{PageClass, Selection};
 
-use super::{Classified, Run, budget, virtual_memory};
+use super::{Classified, Run, budget, redaction, virtual_memory};
 use crate::{
     bitmap::PageBitmap,
     classify::{Classifier, Counts},
@@ -52,6 +52,8 @@ impl<'a> Run<'a> {
         }
         let kernel = if job.keep_all { None } else { kernel(job.drop(), source, info.as_ref(), &mut warnings)? };
         let paging = if job.map_virtual { Some(virtual_memory::paging(source, info.as_ref())?) } else { None };
+        let redaction = redaction::find(job, source, info.as_ref(), (stop, budget.spare))?;
+        warnings.extend(redaction::unfollowed(&redaction));
         let output = place(job, source)?;
         let pool = ThreadPoolBuilder::new()
             .num_threads(budget.threads)
@@ -76,6 +78,7 @@ impl<'a> Run<'a> {
             pool,
             progress,
             output,
+            redaction,
             warnings,
             started,
         })

@@ -44,10 +44,10 @@ impl Run<'_> {
 
     pub(super) fn write_elf(&self, target: Target, classified: &mut Classified) -> Result<Outcome> {
         let (zero, before) = self.zeros(classified)?;
-        let notes = self.source.notes();
+        let notes = self.elf_notes();
         let plan = self.elf_plan(classified, &zero)?;
         let (gap_pages, mapped) = (plan.gap_pages, plan.mapped);
-        let sink = ElfSink::create(target, plan, self.source.machine(), notes, self.page_shift)?;
+        let sink = ElfSink::create(target, plan, self.source.machine(), &notes, self.page_shift)?;
         classified.kept.subtract(&zero);
         drop(zero);
         let pages = &classified.kept;
@@ -58,7 +58,7 @@ impl Run<'_> {
     }
 
     pub(super) fn elf_plan(&self, classified: &Classified, zero: &PageBitmap) -> Result<ElfPlan> {
-        let notes = self.source.notes().len() as u64;
+        let notes = self.elf_notes().len() as u64;
         let none = PageBitmap::new(if self.job.drop().drops_zero() { 0 } else { zero.len() });
         let tails = if self.job.drop().drops_zero() { zero } else { &none };
         let loads = addresses::loads(self.source, self.info.as_ref(), self.kernel.as_ref());
@@ -73,8 +73,9 @@ impl Run<'_> {
     /// over them would show zeros. Below the level's zero bit the zeros count, but take room in the file, as holes.
     pub(super) fn zeros(&self, classified: &mut Classified) -> Result<(PageBitmap, Written)> {
         self.progress.start("zeros", classified.kept.count());
-        let (zero, lost) =
-            self.pool.install(|| find_zeros(self.source, &mut classified.kept, self.page_shift, &self.progress));
+        let (zero, lost) = self.pool.install(|| {
+            find_zeros((self.source, &self.redaction.mask), &mut classified.kept, self.page_shift, &self.progress)
+        });
         self.check_interrupted("before anything was written")?;
         let lost_pages: Vec<_> = lost.pages.into_iter().map(|(pfn, cause)| LostPage { pfn, cause }).collect();
         if let Some(page) = lost_pages.first() {
@@ -172,7 +173,7 @@ impl Run<'_> {
             Some(stored) => Worker::Copies(Copier::new(stored, self.source.ram(), self.page_shift, self.job.strict)),
             None => {
                 let codec = self.job.compression.codec();
-                Worker::Packs(Packer::new(self.source.reader(), codec, self.page_shift))
+                Worker::Packs(Packer::new(self.source.output_reader(&self.redaction.mask), codec, self.page_shift))
             }
         };
         move |batch, out| match &mut worker {
@@ -201,7 +202,7 @@ impl Run<'_> {
         let level = self.job.drop().recorded(self.job.level);
         KdumpFacts {
             // What is copied keeps its header.
-            utsname: copied.map_or_else(|| facts::utsname(self.source, info), |recorded| recorded.utsname),
+            utsname: copied.map_or_else(|| facts::utsname(self.source, info, self.mask()), |recorded| recorded.utsname),
             crash_time: copied
                 .map_or_else(|| facts::crash_time(self.source, info).unwrap_or(0), |recorded| recorded.crash_time),
             phys_base: phys_base.or_else(|| recorded?.phys_base).unwrap_or(0),
@@ -209,7 +210,7 @@ impl Run<'_> {
             codec_flags: copied.map_or_else(|| self.job.compression.codec().flags(), |recorded| recorded.codec_flags),
             cpus: if saved > 0 && copied.is_none() { saved } else { recorded.map_or(0, |recorded| recorded.cpus) },
             notes: self.source.notes().to_vec(),
-            erased: recorded.map_or_else(Vec::new, |recorded| recorded.erase_info.clone()),
+            erased: self.erased(),
             vmcoreinfo: self.source.vmcoreinfo().map(|(offset, text)| (offset, text.len())),
         }
     }
