@@ -37,6 +37,7 @@ mod partials;
 mod places;
 mod protected;
 mod raw;
+mod redact;
 mod rules;
 mod seekable;
 mod specs;

@@ -397,6 +397,13 @@ mod tests {
     }
 
     #[test]
+    fn rules_are_taken() {
+        let (filter, notes) = filter("-d 31 -x vmlinux --config rules in out");
+        assert_eq!((filter.redacting.redact, filter.knowing.vmlinux), (Some("rules".into()), Some("vmlinux".into())));
+        assert!(notes.is_empty(), "{notes:?}");
+    }
+
+    #[test]
     fn nonsense_is_usage() {
         for line in [
             "",

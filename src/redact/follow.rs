@@ -128,6 +128,12 @@ impl Redaction {
         (each, all)
     }
 
+    /// Bytes of memory that it takes.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        (size_of_val(self.places.as_slice()) + size_of_val(self.mask.ranges())) as u64
+    }
+
     /// The list that goes with the dump, as makedumpfile words it.
     #[must_use]
     pub fn list(&self, tallies: &[Tally]) -> String {
@@ -213,7 +219,7 @@ impl<'a, 'v> Follower<'a, 'v> {
         let ruled = |line: &Line| Ruled { line: line.clone(), places: 0, first: Vec::new(), absent: 0 };
         self.rules = plan.lines.iter().map(ruled).collect();
         self.block(&plan.ops, &mut Vec::new());
-        self.compact();
+        self.places = joined(std::mem::take(&mut self.places));
         let mask = self.places.iter().map(|place| Masked { start: place.start, end: place.end(), fill: place.fill });
         let mask = Mask::new(mask.collect());
         Redaction { rules: self.rules, problems: self.problems.into_values().collect(), mask, places: self.places }
@@ -454,39 +460,38 @@ impl<'a, 'v> Follower<'a, 'v> {
             _ => self.places.push(Place { rule: number, start: paddr, len: short, fill }),
         }
         if self.places.len() >= self.most {
-            self.compact();
+            self.places = joined(std::mem::take(&mut self.places));
             if self.places.len() > self.most / 2 {
                 self.problem(rule, format!("{} places are remembered, and no more fit", self.places.len()));
                 self.ended = true;
             }
         }
     }
+}
 
-    /// Joins what overlaps within each rule.
-    fn compact(&mut self) {
-        self.places.sort_unstable();
-        let mut joined: Vec<Place> = Vec::with_capacity(self.places.len());
-        for mut place in self.places.drain(..) {
-            if let Some(last) = joined.last_mut().filter(|last| last.rule == place.rule && last.end() >= place.start) {
-                if place.end() <= last.end() {
-                    continue;
-                }
-                // What both have is the first one's.
-                let both = (last.end() - place.start) as u32;
-                (place.start, place.len) = (last.end(), place.len - both);
-                if last.fill == place.fill
-                    && let Some(longer) = last.len.checked_add(place.len)
-                {
-                    last.len = longer;
-                    continue;
-                }
+/// Sorts, and joins what overlaps within each rule.
+fn joined(mut places: Vec<Place>) -> Vec<Place> {
+    places.sort_unstable();
+    let mut joined: Vec<Place> = Vec::with_capacity(places.len());
+    for mut place in places {
+        if let Some(last) = joined.last_mut().filter(|last| last.rule == place.rule && last.end() >= place.start) {
+            if place.end() <= last.end() {
+                continue;
             }
-            joined.push(place);
+            // What both have is the first one's.
+            let both = (last.end() - place.start) as u32;
+            (place.start, place.len) = (last.end(), place.len - both);
+            if last.fill == place.fill
+                && let Some(longer) = last.len.checked_add(place.len)
+            {
+                last.len = longer;
+                continue;
+            }
         }
-        self.places = joined;
+        joined.push(place);
     }
+    joined
 }
 
 #[cfg(test)]
-#[path = "follow_tests.rs"]
 mod tests;

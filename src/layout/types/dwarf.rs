@@ -432,7 +432,6 @@ struct Members<'a> {
 
 /// How many elements one dimension of an array has.
 fn length(subrange: &Entry<'_>) -> Option<u64> {
-    // An upper bound of -1 is a length of 0; it is written as large a number as its form takes, and then says nothing.
     let counted = || number(subrange, dw::DW_AT_upper_bound)?.checked_add(1);
     number(subrange, dw::DW_AT_count).or_else(counted)
 }

@@ -117,6 +117,12 @@ impl Types {
         self.ambiguous.contains(&format!("struct {structure}"))
     }
 
+    /// Whether a variable is of several types.
+    #[must_use]
+    pub fn is_ambiguous_variable(&self, name: &str) -> bool {
+        self.ambiguous.contains(&format!("variable {name}"))
+    }
+
     /// Names that have several definitions which differ.
     pub fn ambiguous(&self) -> impl Iterator<Item = &str> {
         self.ambiguous.iter().map(String::as_str)

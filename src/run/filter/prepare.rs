@@ -44,7 +44,7 @@ impl<'a> Run<'a> {
         if job.strict {
             check_whole(source, page_shift)?;
         }
-        let budget = budget::fit(job, source, page_shift)?;
+        let mut budget = budget::fit(job, source, page_shift)?;
         let mut warnings = [job.tried.as_slice(), source.remarks(), unsure.as_slice()].concat();
         if let Some(info) = info.as_mut().filter(|_| !job.keep_all) {
             known::complete(source, info, budget.limit);
@@ -53,6 +53,7 @@ impl<'a> Run<'a> {
         let kernel = if job.keep_all { None } else { kernel(job.drop(), source, info.as_ref(), &mut warnings)? };
         let paging = if job.map_virtual { Some(virtual_memory::paging(source, info.as_ref())?) } else { None };
         let redaction = redaction::find(job, source, info.as_ref(), (stop, budget.spare))?;
+        budget.spare = budget.spare.saturating_sub(redaction.memory());
         warnings.extend(redaction::unfollowed(&redaction));
         let output = place(job, source)?;
         let pool = ThreadPoolBuilder::new()

@@ -260,9 +260,11 @@ impl Run<'_> {
     pub(super) fn elf_notes(&self) -> Vec<u8> {
         let mut notes = self.source.notes().to_vec();
         if self.job.format == Format::Elf && self.job.redact.is_some() {
-            // /proc/vmcore pads its notes with zeros, and readers end there.
+            // Readers end where padding begins: what is nothing else goes.
             let end = note::notes(&notes).last().map_or(0, |note| note.end);
-            notes.truncate(end);
+            if notes[end..].iter().all(|byte| *byte == 0) {
+                notes.truncate(end);
+            }
             note::push(&mut notes, ERASED, 0, &self.erased());
         }
         notes
@@ -281,7 +283,15 @@ impl Run<'_> {
             pages: tally.pages,
             dropped_bytes: tally.dropped.saturating_sub(ruled.absent),
             absent_bytes: ruled.absent,
-            at: ruled.first.iter().map(|at| RedactedAt { vaddr: at.vaddr, paddr: at.paddr, bytes: at.bytes }).collect(),
+            at: ruled
+                .first
+                .iter()
+                .map(|at| RedactedAt {
+                    vaddr: format!("{:#x}", at.vaddr),
+                    paddr: format!("{:#x}", at.paddr),
+                    bytes: at.bytes,
+                })
+                .collect(),
         };
         let unfollowed = problems.iter().map(|problem| UnfollowedLine {
             line: problem.line,
