@@ -205,7 +205,9 @@ fn what_is_named_is_gone_from_every_output_and_nothing_else_is() {
         let run = go(&format!("{} -c {codec} -d {level} --json", with(&[])), &out);
         let dump = Kdump::open(&out);
         is_redacted(codec, &fixture, level, &expected, |pfn| dump.page(pfn).ok());
-        assert_eq!(dump.uts()[1], "X".repeat(65)[..65], "the header names the machine too");
+        let mut uts = fixture.uts.clone();
+        uts[1] = "(none)".into();
+        assert_eq!(dump.uts(), uts, "the header names the machine too");
         let list = String::from_utf8(dump.erased().to_vec()).unwrap();
         assert!(
             list.starts_with("erase init_uts_ns.name.nodename size 65\nfor k in key_list.next within key:link\n"),

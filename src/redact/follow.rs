@@ -247,7 +247,12 @@ impl<'a, 'v> Follower<'a, 'v> {
         }
         self.left = self.left.saturating_sub(1);
         if self.left == 0 {
-            self.problem(rule, format!("{MAX_STEPS} pointers and elements were followed, and no more are"));
+            self.problem(
+                rule,
+                format!(
+                    "{MAX_STEPS} pointers and elements were followed, and no more are, nor are the rules after this one"
+                ),
+            );
             self.ended = true;
         } else if self.left.is_multiple_of(BETWEEN_ASKING) && (self.stopped)() {
             self.problem(rule, "it was stopped".to_owned());
@@ -462,7 +467,13 @@ impl<'a, 'v> Follower<'a, 'v> {
         if self.places.len() >= self.most {
             self.places = joined(std::mem::take(&mut self.places));
             if self.places.len() > self.most / 2 {
-                self.problem(rule, format!("{} places are remembered, and no more fit", self.places.len()));
+                self.problem(
+                    rule,
+                    format!(
+                        "{} places are remembered, and no more fit: the rules after this one are not followed",
+                        self.places.len()
+                    ),
+                );
                 self.ended = true;
             }
         }

@@ -13,7 +13,7 @@ use gimli::{
     EndianSlice, EntriesRaw, Format, LittleEndian, UnitHeader, UnitOffset, constants as dw,
 };
 
-use super::{MAX_DEPTH, MAX_MEMBERS, Member, Shape, Structure, Types, Variable, Wanted, is_string};
+use super::{MAX_DEPTH, MAX_LED_TO, MAX_MEMBERS, Member, Shape, Structure, Types, Variable, Wanted, is_string};
 
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
 type Entry<'a> = DebuggingInformationEntry<Slice<'a>>;
@@ -274,7 +274,7 @@ impl<'a> Unit<'a> {
         types: &mut Types,
     ) -> Result<(), DwarfError> {
         while let Some((name, at)) = left.pop() {
-            if self.seen.borrow_mut().insert((at.0, name.clone())) {
+            if self.seen.borrow().len() < MAX_LED_TO && self.seen.borrow_mut().insert((at.0, name.clone())) {
                 let entry = self.entry(at)?;
                 left.extend(self.add_one(&name, &entry, wanted, types)?);
             }

@@ -22,6 +22,8 @@ pub use wanted::Wanted;
 const MAX_DEPTH: u32 = 32;
 /// Members of one structure, those of anonymous ones inside included; the kernel's `task_struct` has 300.
 const MAX_MEMBERS: usize = 1 << 16;
+/// Structures that followed members may lead to in one unit or blob; the rest has to be asked for by name.
+const MAX_LED_TO: usize = 512;
 
 /// One structure or union.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

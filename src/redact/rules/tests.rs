@@ -29,7 +29,7 @@ fn the_manuals_examples_are_understood_but_for_modules() {
     assert_eq!((nullified.text.as_str(), nullified.what.first.column), ("erase vmlist.addr nullify", 8));
     let Statement::For(list) = &found[6] else { panic!("{found:?}") };
     let Over::Within { structure, member } = &list.over else { panic!("{list:?}") };
-    assert_eq!((structure.text.as_str(), member[0].text.as_str(), member[0].column), ("s1", "list", 40));
+    assert_eq!((structure.text.as_str(), member[0].text.as_str(), member[0].column), ("s1", "list", 41));
     assert!(matches!(&found[7], Statement::For(For { over: Over::Array, body, .. }) if body.len() == 1));
     refused("[z90crypt]\nerase ap_device_list", 1, 1, "rules for modules are not supported ('z90crypt')");
 }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{MAX_DEPTH, MAX_MEMBERS, Member, Shape, Structure, Types, Variable, Wanted};
+use super::{MAX_DEPTH, MAX_LED_TO, MAX_MEMBERS, Member, Shape, Structure, Types, Variable, Wanted};
 
 /// Why type information cannot be used.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -233,6 +233,7 @@ impl<'a> Btf<'a> {
         (steps, seen): (&mut usize, &mut BTreeSet<(usize, String)>),
         types: &mut Types,
     ) -> Result<(), BtfError> {
+        let first = seen.len();
         while let Some((name, of)) = left.pop() {
             // One more, so that empty ones end too.
             take(steps, 1)?;
@@ -246,7 +247,9 @@ impl<'a> Btf<'a> {
             for (member, shape) in shapes {
                 types.add_shape(&name, &member, shape);
             }
-            left.extend(leads_to);
+            if seen.len() - first < MAX_LED_TO {
+                left.extend(leads_to);
+            }
         }
         Ok(())
     }
