@@ -59,14 +59,17 @@ struct key p0 = { .keep = { K4 }, .number = 0x5353535353535353 }, p1 = { .keep =
 struct key *pointers[5] = { &p0, 0, &p1, &p0, (struct key *)-12 };
 char grid[3][5] = { "SSSSS", "SSSSS", "SSSSS" };
 struct key *const volatile aside = &p1;
-struct key whole = { .id = 1, .name = text, .data.payload = SECRET }, *to_whole = &whole;
+extern struct list_head deep_list;
+struct key whole = { .id = 1, .name = text, .data.payload = SECRET, .deep.inner.node = { &deep_list, &deep_list } };
+struct key *to_whole = &whole;
 struct key behind = { .keep = { K4 }, .id = 0x53535353 }, *one = &behind, **two = &one;
 pin_t pin = { { 'S', 'S', 'S', 'S', 'S', 'S' }, { 'k', 'k' } };
 static USED(struct { char keep[4]; char hidden[8]; }) anonymous = { { K4 }, { S8 } };
 long scalar = 0x5353535353535353;
 void *opaque = blob;
 void *nothing;
-struct list_head empty = { &empty, &empty }, deep_list = { &whole.deep.inner.node, &whole.deep.inner.node };
+struct list_head empty = { &empty, &empty };
+struct list_head deep_list = { &whole.deep.inner.node, &whole.deep.inner.node };
 /* Mapped as two pages that do not follow each other in memory. */
 char *far = (char *)0xffffc90000000ff8;
 /* Not mapped. */
@@ -91,6 +94,6 @@ __attribute__((section(".truth"), used)) struct { void *at; unsigned long len, f
 	OVER(e0.secret), OVER(e1.secret), OVER(e2.secret),
 	OVER(p0.number), OVER(p1.number),
 	OVER(grid), OVER(whole), OVER(behind.id), OVER(pin.pin), OVER(anonymous.hidden), OVER(scalar),
-	NULLED(opaque), NULLED(c1.blob),
+	NULLED(opaque), NULLED(c0.blob), NULLED(c1.blob), NULLED(c2.blob),
 	{ (void *)0xffffc90000000ff8, 16, 'X' },
 };

@@ -155,7 +155,7 @@ impl Kernel {
         image
     }
 
-    /// Bytes that are overwritten; nothing is in the table twice but the nullified pointers' neighbours.
+    /// Bytes that are overwritten.
     fn bytes(&self) -> u64 {
         self.truth.iter().map(|(_, len, _)| len).sum()
     }

@@ -253,18 +253,18 @@ impl<'a> Words<'a> {
         RuleError { line: self.number, column, what: format!("expected {what}, and the line ends") }
     }
 
-    fn expect(&mut self, what: &str) -> Result<Name, RuleError> {
+    fn word(&mut self, what: &str) -> Result<Name, RuleError> {
         self.next().ok_or_else(|| self.missing(what))
     }
 
     /// A C identifier.
     fn identifier(&mut self, what: &str) -> Result<Name, RuleError> {
-        let name = self.expect(what)?;
+        let name = self.word(what)?;
         if is_identifier(&name.text) { Ok(name) } else { Err(expected(what, &name)) }
     }
 
     fn path(&mut self, what: &str) -> Result<Path, RuleError> {
-        let word = self.expect(what)?;
+        let word = self.word(what)?;
         let mut members = dotted(&word, what)?;
         let first = members.remove(0);
         Ok(Path { first, members })
@@ -283,7 +283,7 @@ impl<'a> Words<'a> {
 
     fn size(&mut self) -> Result<How, RuleError> {
         const WHAT: &str = "a number of bytes, or a symbol or member that holds one";
-        let word = self.expect(WHAT)?;
+        let word = self.word(WHAT)?;
         if !word.text.starts_with(|first: char| first.is_ascii_digit()) {
             let mut members = dotted(&word, WHAT)?;
             let first = members.remove(0);
@@ -314,12 +314,12 @@ impl<'a> Words<'a> {
         let over = match self.next() {
             None => Over::Array,
             Some(word) if word.text == "via" => {
-                let member = self.expect("the member that points to the next structure")?;
+                let member = self.word("the member that points to the next structure")?;
                 Over::Via(dotted(&member, "the member that points to the next structure")?)
             }
             Some(word) if word.text == "within" => {
                 const WHAT: &str = "STRUCTURE:MEMBER, what the list goes through";
-                let word = self.expect(WHAT)?;
+                let word = self.word(WHAT)?;
                 let Some((structure, member)) = word.text.split_once(':') else { return Err(expected(WHAT, &word)) };
                 let name =
                     |text: &str, right: usize| Name { text: text.to_owned(), column: word.column + right, ..word };
@@ -338,13 +338,13 @@ impl<'a> Words<'a> {
     fn typed(&mut self) -> Result<Typed, RuleError> {
         const WHAT: &str = "'char', 'struct NAME' or 'union NAME'";
         let variable = self.identifier("a variable")?;
-        let word = self.expect(WHAT)?;
+        let word = self.word(WHAT)?;
         // A star may touch what is before it.
         let stem = word.text.trim_end_matches('*').to_owned();
         let mut stars = word.text.len() - stem.len();
         let (mut base, is_char) = (Name { text: stem, ..word.clone() }, word.text.trim_end_matches('*') == "char");
         if ["struct", "union"].contains(&word.text.as_str()) {
-            let name = self.expect("a structure's name")?;
+            let name = self.word("a structure's name")?;
             let stem = name.text.trim_end_matches('*').to_owned();
             stars = name.text.len() - stem.len();
             base = Name { text: stem, ..name };
@@ -375,7 +375,7 @@ impl<'a> Words<'a> {
     }
 
     fn keyword(&mut self, keyword: &str) -> Result<(), RuleError> {
-        let word = self.expect(&format!("'{keyword}'"))?;
+        let word = self.word(&format!("'{keyword}'"))?;
         if word.text == keyword { Ok(()) } else { Err(expected(&format!("'{keyword}'"), &word)) }
     }
 

@@ -144,7 +144,7 @@ mod tests {
         mask.apply(0, &mut whole);
         assert_eq!(whole[..8], [100, 101, 102, b'X', b'X', b'X', 0, 0]);
         for from in 0..16usize {
-            for to in from..=16 {
+            for to in from + 1..=16 {
                 let mut part: Vec<u8> = (100 + from as u8..100 + to as u8).collect();
                 let before = part.clone();
                 mask.apply(from as u64, &mut part);
