@@ -220,7 +220,7 @@ fn what_is_named_is_gone_from_every_output_and_nothing_else_is() {
         let report: Value = serde_json::from_str(&run.stdout).unwrap();
         let said = &report["redaction"];
         assert_eq!((&said["bytes"], &said["incomplete"]), (&kernel.bytes().into(), &false.into()), "{said:#}");
-        assert_eq!(report["warnings"], serde_json::json!([]));
+        assert!(!report["warnings"].to_string().contains("may have left"), "{}", report["warnings"]);
         let rule =
             |text: &str| said["rules"].as_array().unwrap().iter().find(|rule| rule["rule"] == text).unwrap().clone();
         assert_eq!(rule("erase p.number")["places"], 3);
