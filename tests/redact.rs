@@ -245,7 +245,9 @@ fn what_is_named_is_gone_from_every_output_and_nothing_else_is() {
     for (name, unpack) in [("out.elf.zst", "zstd"), ("out.elf.lz4", "lz4")] {
         let packed = dir.path().join(name);
         go(&with(&[]), &packed);
-        run(Command::new(unpack).args(["-d", "-f", "-q"]).arg(&packed).arg(&elf)).ok();
+        let out = fs::File::create(&elf).unwrap();
+        let unpacked = Command::new(unpack).args(["-d", "-c", "-q"]).arg(&packed).stdout(Stdio::from(out)).status();
+        assert!(unpacked.unwrap().success(), "{unpack}");
         let core = Elf::open(&elf);
         is_redacted(name, &fixture, 31, &expected, |pfn| elf_page(&core, pfn));
     }
