@@ -406,7 +406,10 @@ impl<'a> Maker<'a> {
             return Err(name.error(format!("the kernel's symbols have no variable '{}'", name.text)).into());
         };
         if self.types.is_ambiguous_variable(&name.text) && !self.given.contains_key(name.text.as_str()) {
-            let cause = format!("several files of the kernel have a variable '{}' of their own", name.text);
+            let cause = format!(
+                "files of the kernel define '{0}' in ways that differ: say which is meant with a line 'type {0} ...'",
+                name.text
+            );
             return Err(name.error(cause).into());
         }
         let shape = self.given.get(name.text.as_str()).or_else(|| self.types.variable(&name.text)).cloned();
