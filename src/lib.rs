@@ -2,7 +2,7 @@
 //!
 //! Data goes one way through the rooms: bytes, [`source`], [`layout`], [`memory`], [`classify`], [`bitmap`], [`plan`],
 //! [`pipeline`], [`sink`], bytes. [`klog`] reads the kernel's log off `memory`, [`check`] looks at dumps
-//! as files. A room uses only rooms before it and the
+//! as files, [`redact`] finds what no output may show. A room uses only rooms before it and the
 //! floor: [`format`](mod@format), [`codec`], [`error`], [`report`], [`sys`] and the crate `vdump_filters`. Only [`run`] sees them all.
 
 pub mod bitmap;
@@ -17,6 +17,7 @@ pub mod layout;
 pub mod memory;
 pub mod pipeline;
 pub mod plan;
+pub mod redact;
 pub mod report;
 pub mod run;
 pub mod sink;

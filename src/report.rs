@@ -3,10 +3,12 @@
 //! Knows how numbers read. Must not know how they were found. Every room may report progress; only `run` makes reports.
 
 mod progress;
+mod redaction;
 mod self_check;
 mod summary;
 
 pub use progress::{Mode, Progress};
+pub use redaction::{RedactedAt, RedactionLine, RuleLine, UnfollowedLine};
 pub use self_check::{CheckLine, SeemLine, SelfCheck};
 pub use summary::{
     ClassLine, DoubtLine, MappedLine, PageTotals, PartLine, PickedLine, ProblemLine, ReadErrorLine, Report, Seconds,

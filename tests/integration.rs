@@ -40,6 +40,7 @@ mod partials;
 mod places;
 mod protected;
 mod raw;
+mod redact;
 mod rules;
 mod seekable;
 mod self_check;

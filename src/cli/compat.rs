@@ -11,7 +11,7 @@ use std::{
 use vdump_filters::DumpLevel;
 
 use super::{
-    Cli, Command, Dmesg, Filter, Format, Knowing, Layout, Merge, ProgressStyle, Reading, Writing,
+    Cli, Command, Dmesg, Filter, Format, Knowing, Layout, Merge, ProgressStyle, Reading, Redacting, Writing,
     choosing::Choosing,
     classes::Classes,
     getopt::{Row, Table, Word},
@@ -44,6 +44,7 @@ enum Does {
     Threads(&'static str),
     Vmlinux,
     LayoutFile,
+    Rules,
     WriteLayout,
     /// Has no meaning here any more; why.
     Ignored(&'static str),
@@ -56,7 +57,7 @@ enum Does {
 }
 
 const ONE_SCAN: &str = "struct pages are scanned once, whatever the memory";
-const NO_ERASE: &str = "nothing can be erased from a dump; filter by level";
+const NO_EPPIC: &str = "scripts are not run; say in --config what is to be erased";
 const NO_XEN: &str = "Xen dumps are not read";
 const NO_SADUMP: &str = "sadump dumps are not read";
 
@@ -93,8 +94,8 @@ const OPTIONS: &[Row<Does>] = &[
     (Some('x'), None, Does::Vmlinux),
     (Some('i'), None, Does::LayoutFile),
     (Some('g'), None, Does::WriteLayout),
-    (None, Some("config"), Does::RefusedValue(NO_ERASE)),
-    (None, Some("eppic"), Does::RefusedValue(NO_ERASE)),
+    (None, Some("config"), Does::Rules),
+    (None, Some("eppic"), Does::RefusedValue(NO_EPPIC)),
     (None, Some("extension"), Does::RefusedValue("plugins are not loaded; filter by level")),
     (None, Some("mem-usage"), Does::MemUsage),
     (None, Some("partial-dmesg"), Does::Ignored("the whole log is printed")),
@@ -110,8 +111,8 @@ const OPTIONS: &[Row<Does>] = &[
 pub const HELP: &str = "\
 This is vdump, called as makedumpfile.
 
-  makedumpfile [-c|-l|-p|-z] [-d LEVEL[,LEVEL]...] [-L SIZE] [-E] [-f] [-x VMLINUX | -i LAYOUT] [--num-threads N]
-               VMCORE DUMPFILE
+  makedumpfile [-c|-l|-p|-z] [-d LEVEL[,LEVEL]...] [-L SIZE] [-E] [-f] [-x VMLINUX | -i LAYOUT] [--config RULES]
+               [--num-threads N] VMCORE DUMPFILE
   makedumpfile -F [-c|-l|-p|-z] [-d LEVEL] VMCORE > STREAM
   makedumpfile -R DUMPFILE < STREAM
   makedumpfile --split [-c|-l|-p|-z] [-d LEVEL] VMCORE DUMPFILE1 DUMPFILE2 ...
@@ -175,6 +176,7 @@ struct Line {
     quiet: bool,
     threads: Option<u16>,
     knowing: Knowing,
+    redacting: Redacting,
     write_layout: Option<PathBuf>,
     files: Vec<PathBuf>,
     notes: Vec<String>,
@@ -209,6 +211,7 @@ impl Line {
             Does::Threads(what) => self.threads = Some(value.parse().map_err(|_| bad(what))?).filter(|n| *n > 0),
             Does::Vmlinux => self.knowing.vmlinux = Some(typed.into()),
             Does::LayoutFile => self.knowing.layout = Some(typed.into()),
+            Does::Rules => self.redacting.redact = Some(typed.into()),
             Does::WriteLayout => self.write_layout = Some(typed.into()),
             Does::Ignored(why) | Does::IgnoredValue(why) => self.notes.push(format!("{name} changes nothing: {why}")),
             Does::Refused(why) | Does::RefusedValue(why) => {
@@ -319,6 +322,7 @@ impl Line {
             files: vec![input.clone()],
             reading: Reading::default(),
             knowing: self.knowing.clone(),
+            redacting: self.redacting.clone(),
             // makedumpfile's defaults: everything, as it is.
             dump_level: if self.levels.is_empty() { vec![DumpLevel::NONE] } else { self.levels.clone() },
             choosing: Choosing::default(),
@@ -363,6 +367,7 @@ fn takes_value(does: Does) -> bool {
             | Does::Threads(_)
             | Does::Vmlinux
             | Does::LayoutFile
+            | Does::Rules
             | Does::WriteLayout
             | Does::IgnoredValue(_)
             | Does::RefusedValue(_)
@@ -409,11 +414,18 @@ mod tests {
         let (filter, notes) = filter("--cyclic-buffer 1024 --non-mmap --splitblock-size 9 -E in out");
         assert_eq!((filter.writing.format, filter.writing.compress), (Some(Format::Elf), Some(Compression::None)));
         assert_eq!(notes.len(), 3, "{notes:?}");
-        for line in ["-X in out", "--config rules in out"] {
+        for line in ["-X in out", "--eppic script in out"] {
             let error = parsed(line).unwrap_err();
             assert_eq!(error.exit_code(), 2);
             assert!(error.to_string().contains("cannot be honoured"), "{error}");
         }
+    }
+
+    #[test]
+    fn rules_are_taken() {
+        let (filter, notes) = filter("-d 31 -x vmlinux --config rules in out");
+        assert_eq!((filter.redacting.redact, filter.knowing.vmlinux), (Some("rules".into()), Some("vmlinux".into())));
+        assert!(notes.is_empty(), "{notes:?}");
     }
 
     #[test]

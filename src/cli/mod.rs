@@ -102,6 +102,10 @@ pub struct Filter {
     #[command(flatten)]
     pub writing: Writing,
 
+    /// What must not be in the dump.
+    #[command(flatten)]
+    pub redacting: Redacting,
+
     /// Print what would be dropped and kept, and about how large the dump would be; write nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -132,6 +136,14 @@ pub struct Convert {
     #[command(flatten)]
     pub reading: Reading,
 
+    /// What is known about the kernel; used by --redact and --virtual only.
+    #[command(flatten)]
+    pub knowing: Knowing,
+
+    /// What must not be in the dump.
+    #[command(flatten)]
+    pub redacting: Redacting,
+
     /// How to write it.
     #[command(flatten)]
     pub writing: Writing,
@@ -146,7 +158,8 @@ impl Convert {
             reading: self.reading.clone(),
             dump_level: vec![DumpLevel::NONE],
             choosing: choosing::Choosing::default(),
-            knowing: Knowing::default(),
+            knowing: self.knowing.clone(),
+            redacting: self.redacting.clone(),
             writing: self.writing.clone(),
             dry_run: false,
             verbose: false,
@@ -170,6 +183,15 @@ pub struct Knowing {
     /// The crashed kernel's BTF, for example a copy of /sys/kernel/btf/vmlinux
     #[arg(long, value_name = "FILE")]
     pub btf: Option<PathBuf>,
+}
+
+/// What must not be in a dump.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Args)]
+pub struct Redacting {
+    /// Overwrite what the rules in this file name, in every page that is written: 'erase SYMBOL.MEMBER', lists with 'for',
+    /// as in makedumpfile.conf(5). Types come from --vmlinux, else from --btf or the BTF in the dump. See docs/redaction.md
+    #[arg(long, value_name = "RULES")]
+    pub redact: Option<PathBuf>,
 }
 
 /// Options of `vdump layout`.
@@ -256,6 +278,7 @@ impl Merge {
             dump_level: vec![DumpLevel::NONE],
             choosing: choosing::Choosing::default(),
             knowing: Knowing::default(),
+            redacting: Redacting::default(),
             writing: Writing {
                 format,
                 compress,

@@ -45,6 +45,8 @@ pub struct Job {
     pub choosing: Choosing,
     /// What is known about the kernel besides.
     pub knowing: Knowing,
+    /// The file of rules that say what must not be in the dump.
+    pub redact: Option<PathBuf>,
     /// What to drop if the dump does not fit: one after the other.
     pub next_levels: Vec<DumpLevel>,
     /// Why the levels before did not do, for the report.
@@ -166,6 +168,7 @@ impl Job {
             next_levels,
             tried: Vec::new(),
             knowing: filter.knowing.clone(),
+            redact: filter.redacting.redact.clone(),
             format,
             compression,
             threads: threads(filter.writing.threads.map(usize::from)),

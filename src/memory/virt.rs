@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use super::arch::{self, Arch, Mapping, TableReader, Walk, WalkError};
 use crate::{
     layout::PagingLayout,
-    source::{MAX_READ, PageReader, ReadError, Source},
+    source::{MAX_READ, Mask, PageReader, ReadError, Source},
 };
 
 /// Why virtual memory could not be read.
@@ -88,6 +88,21 @@ impl<'a> VirtReader<'a> {
     /// It cannot be read.
     pub fn read_phys(&self, paddr: u64, out: &mut [u8]) -> Result<(), ReadError> {
         self.pages.borrow_mut().read_whole(paddr, out.len()).map(|bytes| out.copy_from_slice(bytes))
+    }
+
+    /// Lays `mask` over what was read from `vaddr`.
+    ///
+    /// # Errors
+    /// It is not mapped, or the tables are damaged.
+    pub fn conceal(&self, vaddr: u64, bytes: &mut [u8], mask: &Mask) -> Result<(), WalkError> {
+        let mut done = 0;
+        while done < bytes.len() && !mask.is_empty() {
+            let mapping = self.translate(vaddr.wrapping_add(done as u64))?;
+            let len = usize::try_from(mapping.len).unwrap_or(usize::MAX).clamp(1, bytes.len() - done);
+            mask.apply(mapping.paddr, &mut bytes[done..done + len]);
+            done += len;
+        }
+        Ok(())
     }
 
     /// Little-endian 64-bit word at `vaddr`.

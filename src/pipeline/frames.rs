@@ -10,7 +10,7 @@ use crate::{
     bitmap::PageBitmap,
     codec::{Compression, frame::FrameCoder},
     plan::{ElfPlan, FRAME},
-    source::PageReader,
+    source::OutputReader,
 };
 
 /// What every worker looks at.
@@ -31,7 +31,7 @@ pub struct FrameJob<'a> {
 /// A worker's state: its reader, its coder and room for a frame.
 pub struct FramePacker<'a> {
     job: FrameJob<'a>,
-    reader: PageReader<'a>,
+    reader: OutputReader<'a>,
     coder: Result<FrameCoder, String>,
     plain: Vec<u8>,
 }
@@ -39,7 +39,7 @@ pub struct FramePacker<'a> {
 impl<'a> FramePacker<'a> {
     /// Makes a worker.
     #[must_use]
-    pub fn new(job: FrameJob<'a>, reader: PageReader<'a>) -> Self {
+    pub fn new(job: FrameJob<'a>, reader: OutputReader<'a>) -> Self {
         let coder = FrameCoder::new(job.compression).map_err(|error| error.to_string());
         Self { job, reader, coder, plain: Vec::new() }
     }

@@ -8,7 +8,7 @@ use super::is_zero;
 use crate::{
     codec::Codec,
     plan::Batch,
-    source::{MAX_READ, PageReader},
+    source::{MAX_READ, OutputReader},
 };
 
 /// What became of a page.
@@ -51,7 +51,7 @@ pub struct PackedBatch {
 
 /// A worker's state: its reader, its codec context and room for one page.
 pub struct Packer<'a> {
-    reader: PageReader<'a>,
+    reader: OutputReader<'a>,
     codec: Box<dyn Codec>,
     page_shift: u32,
     scratch: Vec<u8>,
@@ -60,7 +60,7 @@ pub struct Packer<'a> {
 impl<'a> Packer<'a> {
     /// Makes a worker.
     #[must_use]
-    pub fn new(reader: PageReader<'a>, codec: Box<dyn Codec>, page_shift: u32) -> Self {
+    pub fn new(reader: OutputReader<'a>, codec: Box<dyn Codec>, page_shift: u32) -> Self {
         Self { reader, codec, page_shift, scratch: vec![0; 1 << page_shift] }
     }
 

@@ -9,7 +9,7 @@ use super::is_zero;
 use crate::{
     bitmap::{Bits, PageBitmap, runs_of},
     report::Progress,
-    source::{MAX_READ, PageReader, Source},
+    source::{MAX_READ, Mask, OutputReader, Source},
 };
 
 /// Frames looked at as one piece of work; a multiple of 8.
@@ -43,12 +43,12 @@ impl Lost {
     }
 }
 
-/// Looks for frames of `kept` whose pages are all zeros: they are set in `zero`, or, where there is no such plane, leave `kept`.
+/// Looks for frames of `kept` whose pages are all zeros under the mask: they are set in `zero`, or, where there is no such plane, leave `kept`.
 /// Pages that cannot be read leave `kept`. Gives the number of zero pages and the lost ones. Runs on the current rayon pool;
 /// stops early when the progress says that the user wants to.
 #[must_use]
 pub fn find_zeros(
-    source: &Source,
+    (source, mask): (&Source, &Mask),
     kept: &mut PageBitmap,
     zero: Option<&mut PageBitmap>,
     page_shift: u32,
@@ -56,7 +56,7 @@ pub fn find_zeros(
 ) -> (u64, Lost) {
     let part = PART as usize / 8;
     let kept = kept.as_bytes_mut().par_chunks_mut(part);
-    let parts = Parts { source, page_shift, progress };
+    let parts = Parts { source, mask, page_shift, progress };
     match zero {
         Some(zero) => parts.look(kept.zip(zero.as_bytes_mut().par_chunks_mut(part).map(Some))),
         None => parts.look(kept.map(|kept| (kept, None))),
@@ -68,19 +68,20 @@ type Planes<'a> = (&'a mut [u8], Option<&'a mut [u8]>);
 
 struct Parts<'a> {
     source: &'a Source,
+    mask: &'a Mask,
     page_shift: u32,
     progress: &'a Progress,
 }
 
 impl Parts<'_> {
     fn look<'p>(&self, parts: impl IndexedParallelIterator<Item = Planes<'p>>) -> (u64, Lost) {
-        let look = |reader: &mut PageReader<'_>, (index, planes)| self.part(reader, index as u64 * PART, planes);
+        let look = |reader: &mut OutputReader<'_>, (index, planes)| self.part(reader, index as u64 * PART, planes);
         let none = || (0, Lost::default());
         let join = |(zeros, lost): (u64, Lost), (more, later)| (zeros + more, lost.merge(later));
-        parts.enumerate().map_init(|| self.source.reader(), look).reduce(none, join)
+        parts.enumerate().map_init(|| self.source.output_reader(self.mask), look).reduce(none, join)
     }
 
-    fn part(&self, reader: &mut PageReader<'_>, start: u64, (kept, mut zero): Planes<'_>) -> (u64, Lost) {
+    fn part(&self, reader: &mut OutputReader<'_>, start: u64, (kept, mut zero): Planes<'_>) -> (u64, Lost) {
         let (mut zeros, mut lost) = (0, Lost::default());
         let runs: Vec<PfnRange> = runs_of(kept).collect();
         for run in runs.into_iter().take_while(|_| !self.progress.stopped()) {
@@ -119,7 +120,7 @@ fn set(part: &mut [u8], frames: PfnRange, value: bool) {
 
 /// Whether the frames of `run` are zeros, one by one, or several at once where the input has no bytes for them.
 fn look(
-    reader: &mut PageReader<'_>,
+    reader: &mut OutputReader<'_>,
     run: PfnRange,
     page_shift: u32,
     mut found: impl FnMut(PfnRange, Result<bool, String>),

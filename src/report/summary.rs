@@ -7,7 +7,7 @@ use std::fmt;
 use serde::Serialize;
 use vdump_filters::PageClass;
 
-use super::SelfCheck;
+use super::{RedactionLine, SelfCheck};
 use crate::error::printable;
 
 /// Pages of one class.
@@ -187,6 +187,9 @@ pub struct Report {
     /// Memory shown at virtual addresses, if that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub virtual_memory: Option<MappedLine>,
+    /// What was overwritten, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redaction: Option<RedactionLine>,
     /// What the user should know.
     pub warnings: Vec<String>,
     /// Bytes of all kept pages.
@@ -251,6 +254,7 @@ impl fmt::Display for Report {
         for PartLine { name, bytes, .. } in &self.parts {
             writeln!(f, "  {} has {}", printable(name), human_bytes(*bytes))?;
         }
+        self.redaction.iter().try_for_each(|redaction| redaction.fmt(f))?;
         self.notes(f)
     }
 }

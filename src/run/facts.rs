@@ -8,7 +8,7 @@ use crate::{
     format::diskdump::UTS_LEN,
     layout::{self, KernelLayout, VmcoreInfo},
     memory::{ReadVirt as _, VirtReader},
-    source::{CutShort, Recorded, Source},
+    source::{CutShort, Mask, Recorded, Source},
 };
 
 pub(super) fn vmcoreinfo(source: &Source) -> Option<VmcoreInfo> {
@@ -50,27 +50,41 @@ pub(super) fn page_shift(source: &Source, info: Option<&VmcoreInfo>) -> Result<u
     }
 }
 
-/// The kernel's `utsname`, from its memory where it can be read, else from the dump's header, else from VMCOREINFO.
-pub(super) fn utsname(source: &Source, info: Option<&VmcoreInfo>) -> [[u8; UTS_LEN]; 6] {
+/// The kernel's `utsname` as `mask` lets it be seen, from its memory where it can be read, else from the dump's header, else
+/// from VMCOREINFO.
+pub(super) fn utsname(source: &Source, info: Option<&VmcoreInfo>, mask: Option<&Mask>) -> [[u8; UTS_LEN]; 6] {
+    let release = info.and_then(|info| info.text("OSRELEASE")).unwrap_or("unknown");
+    let unknown = ["Linux", "(none)", release, "unknown", machine_name(source.machine()), "(none)"].map(|text| {
+        let mut field = [0; UTS_LEN];
+        let len = text.len().min(UTS_LEN - 1);
+        field[..len].copy_from_slice(&text.as_bytes()[..len]);
+        field
+    });
     let in_memory = || {
         let info = info?;
         let virt = VirtReader::new(source, KernelLayout::paging(source, info).ok()?)?;
         let symbol = info.symbol("init_uts_ns")?.checked_add(info.offset("uts_namespace.name")?)?;
         let mut bytes = [0u8; UTS_LEN * 6];
         virt.read_virt(symbol, &mut bytes).ok()?;
+        let mut shown = bytes;
+        if let Some(mask) = mask {
+            virt.conceal(symbol, &mut shown, mask).ok()?;
+        }
         let (fields, _) = bytes.as_chunks::<UTS_LEN>();
-        <[[u8; UTS_LEN]; 6]>::try_from(fields).ok().filter(|fields| fields[0].starts_with(b"Linux\0"))
+        let mut fields = <[[u8; UTS_LEN]; 6]>::try_from(fields).ok().filter(|_| bytes.starts_with(b"Linux\0"))?;
+        // A field without its NUL, or a machine called XXX, and libkdumpfile does not know the architecture.
+        for ((field, shown), unknown) in fields.iter_mut().zip(shown.as_chunks::<UTS_LEN>().0).zip(unknown) {
+            if field != shown {
+                *field = unknown;
+            }
+        }
+        Some(fields)
     };
-    let recorded = || source.recorded().map(|recorded| recorded.utsname).filter(|fields| fields[0][0] != 0);
-    in_memory().or_else(recorded).unwrap_or_else(|| {
-        let release = info.and_then(|info| info.text("OSRELEASE")).unwrap_or("unknown");
-        ["Linux", "(none)", release, "unknown", machine_name(source.machine()), "(none)"].map(|text| {
-            let mut field = [0; UTS_LEN];
-            let len = text.len().min(UTS_LEN - 1);
-            field[..len].copy_from_slice(&text.as_bytes()[..len]);
-            field
-        })
-    })
+    // The input's header may have what a rule was to overwrite and did not find.
+    let recorded = || {
+        source.recorded().filter(|_| mask.is_none()).map(|recorded| recorded.utsname).filter(|fields| fields[0][0] != 0)
+    };
+    in_memory().or_else(recorded).unwrap_or(unknown)
 }
 
 /// Seconds since 1970; `None` where the kernel did not get to note it.

@@ -7,6 +7,7 @@ mod elf;
 mod kdump;
 mod layers;
 mod live;
+mod mask;
 mod open;
 mod ram;
 mod raw;
@@ -25,6 +26,7 @@ use crate::format::note;
 
 pub use kdump::Recorded;
 pub use layers::Layer;
+pub use mask::{Mask, Masked, OutputReader};
 pub use open::is_part;
 pub(crate) use open::{open_file, unknown_format};
 pub use ram::{Piece, RamMap};
@@ -233,6 +235,12 @@ impl Source {
     #[must_use]
     pub fn stored_pages(&self) -> Option<Box<dyn StoredPages + '_>> {
         self.store.stored_pages()
+    }
+
+    /// A reader of its own for one thread, for what goes to an output: `mask` lies over all that it reads.
+    #[must_use]
+    pub fn output_reader<'a>(&'a self, mask: &'a Mask) -> OutputReader<'a> {
+        OutputReader::new(self.reader(), mask)
     }
 
     /// A reader of its own for one thread.

@@ -131,7 +131,12 @@ impl Wanted<'static> {
         let members = OFFSETS.iter().map(|(structure, _)| structure);
         let lengths = LENGTHS.iter().map(|(_, structure, _)| structure);
         let structures: BTreeSet<&str> = SIZES.iter().chain(members).chain(lengths).copied().collect();
-        Self { structures: structures.into_iter().collect(), enums: ENUMS.into(), arrays: ARRAYS.into() }
+        Self {
+            structures: structures.into_iter().collect(),
+            enums: ENUMS.into(),
+            arrays: ARRAYS.into(),
+            ..Self::default()
+        }
     }
 }
 

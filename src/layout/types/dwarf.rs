@@ -3,14 +3,17 @@
 //! Knows how units describe types (DWARF 4 and 5). Must not know where the bytes lie (`vmlinux`) nor what a type is good
 //! for. Gives the [`Types`] of the unit that were asked for.
 
-use std::{cell::Cell, collections::BTreeMap};
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, BTreeSet},
+};
 
 use gimli::{
     Abbreviations, AttributeValue, DebugAbbrev, DebugInfo, DebugStrOffsetsBase, DebuggingInformationEntry, DwAt,
     EndianSlice, EntriesRaw, Format, LittleEndian, UnitHeader, UnitOffset, constants as dw,
 };
 
-use super::{MAX_DEPTH, MAX_MEMBERS, Member, Structure, Types, Wanted, is_string};
+use super::{MAX_DEPTH, MAX_LED_TO, MAX_MEMBERS, Member, Shape, Structure, Types, Variable, Wanted, is_string};
 
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
 type Entry<'a> = DebuggingInformationEntry<Slice<'a>>;
@@ -61,7 +64,8 @@ pub fn unit_types(bytes: &[u8], sections: &Sections, wanted: &Wanted<'_>) -> Res
     let abbreviations = DebugAbbrev::new(&sections.abbrev[..abbreviations], LittleEndian);
     let abbreviations = header.abbreviations(&abbreviations)?;
     let (strings_at, steps) = (DebugStrOffsetsBase(0), Cell::new(MAX_STEPS));
-    let mut unit = Unit { header, abbreviations: &abbreviations, sections, strings_at, steps };
+    let seen = RefCell::default();
+    let mut unit = Unit { header, abbreviations: &abbreviations, sections, strings_at, steps, seen };
     let mut entries = unit.entries(None)?;
     let mut entry = Entry::null();
     entries.read_entry(&mut entry)?;
@@ -100,6 +104,8 @@ struct Unit<'a> {
     strings_at: DebugStrOffsetsBase<usize>,
     /// How many entries may still be looked at.
     steps: Cell<usize>,
+    /// Structures that were led to and have been added: where they are, and under which name.
+    seen: RefCell<BTreeSet<(usize, String)>>,
 }
 
 impl<'a> Unit<'a> {
@@ -126,7 +132,7 @@ impl<'a> Unit<'a> {
                 if let Some(name) = self.wanted_name(entry, &wanted.structures)
                     && !entry.has_attr(dw::DW_AT_declaration)
                 {
-                    types.add_structure(name, self.structure(entry)?);
+                    self.add_structure(name, entry, wanted, types)?;
                 }
             }
             // Some are known by a typedef only: atomic_long_t, nodemask_t.
@@ -135,7 +141,7 @@ impl<'a> Unit<'a> {
                     && let Some(inner) = self.composite(entry)?
                     && !inner.has_attr(dw::DW_AT_name)
                 {
-                    types.add_structure(name, self.structure(&inner)?);
+                    self.add_structure(name, &inner, wanted, types)?;
                 }
             }
             dw::DW_TAG_enumeration_type => {
@@ -148,11 +154,20 @@ impl<'a> Unit<'a> {
             dw::DW_TAG_variable => {
                 // A definition may leave its name to an earlier declaration.
                 let declared = reference(entry, dw::DW_AT_specification).map(|at| self.entry(at)).transpose()?;
-                let name = self.wanted_name(declared.as_ref().unwrap_or(entry), &wanted.arrays);
-                if let Some(name) = name
+                let named = declared.as_ref().unwrap_or(entry);
+                if let Some(name) = self.wanted_name(named, &wanted.arrays)
                     && let Some(elements) = self.elements(entry)?
                 {
                     types.add_array(name, elements);
+                }
+                if let Some(name) = self.wanted_name(named, &wanted.variables) {
+                    let defined = !entry.has_attr(dw::DW_AT_declaration);
+                    // Its type may be with the declaration.
+                    let typed = if entry.has_attr(dw::DW_AT_type) { entry } else { named };
+                    let mut leads_to = Vec::new();
+                    let shape = self.shape(typed, name, MAX_DEPTH, &mut leads_to)?;
+                    types.add_variable(name, Variable { shape, defined });
+                    self.add_structures(leads_to, wanted, types)?;
                 }
             }
             _ => {}
@@ -239,18 +254,108 @@ impl<'a> Unit<'a> {
         Ok(())
     }
 
-    fn structure(&self, entry: &Entry<'a>) -> Result<Structure, DwarfError> {
+    /// Adds a structure and all that `wanted` follows from there.
+    fn add_structure(
+        &self,
+        name: &str,
+        entry: &Entry<'a>,
+        wanted: &Wanted<'_>,
+        types: &mut Types,
+    ) -> Result<(), DwarfError> {
+        let leads_to = self.add_one(name, entry, wanted, types)?;
+        self.add_structures(leads_to, wanted, types)
+    }
+
+    /// The same for several, each once.
+    fn add_structures(
+        &self,
+        mut left: Vec<(String, UnitOffset)>,
+        wanted: &Wanted<'_>,
+        types: &mut Types,
+    ) -> Result<(), DwarfError> {
+        while let Some((name, at)) = left.pop() {
+            if self.seen.borrow().len() < MAX_LED_TO && self.seen.borrow_mut().insert((at.0, name.clone())) {
+                let entry = self.entry(at)?;
+                left.extend(self.add_one(&name, &entry, wanted, types)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds one structure; gives those that its followed members lead to.
+    fn add_one(
+        &self,
+        name: &str,
+        entry: &Entry<'a>,
+        wanted: &Wanted<'_>,
+        types: &mut Types,
+    ) -> Result<Vec<(String, UnitOffset)>, DwarfError> {
         let size = number(entry, dw::DW_AT_byte_size).unwrap_or(0);
-        let mut members = BTreeMap::new();
-        self.add_members(entry, (0, MAX_DEPTH), &mut members)?;
-        Ok(Structure { size, members })
+        let mut found = Members { of: name, follow: &wanted.follow, ..Members::default() };
+        self.add_members(entry, (0, MAX_DEPTH), &mut found)?;
+        let Members { members, shapes, leads_to, .. } = found;
+        types.add_structure(name, Structure { size, members });
+        for (member, shape) in shapes {
+            types.add_shape(name, &member, shape);
+        }
+        Ok(leads_to)
+    }
+
+    /// What `entry`, called `owner`, is; the structures that it is made of or leads to and that this unit defines go to
+    /// `leads_to`.
+    fn shape(
+        &self,
+        entry: &Entry<'a>,
+        owner: &str,
+        depth: u32,
+        leads_to: &mut Vec<(String, UnitOffset)>,
+    ) -> Result<Shape, DwarfError> {
+        let Some(value) = entry.attr_value(dw::DW_AT_type) else { return Ok(Shape::Void) };
+        let (AttributeValue::UnitRef(at), Some(depth)) = (value, depth.checked_sub(1)) else {
+            return Ok(Shape::Unknown);
+        };
+        let found = self.entry(at)?;
+        Ok(match found.tag() {
+            dw::DW_TAG_typedef => {
+                let name = self.text(&found).unwrap_or_default();
+                self.shape(&found, if name.is_empty() { owner } else { &name }, depth, leads_to)?
+            }
+            dw::DW_TAG_const_type | dw::DW_TAG_volatile_type | dw::DW_TAG_restrict_type | dw::DW_TAG_atomic_type => {
+                self.shape(&found, owner, depth, leads_to)?
+            }
+            dw::DW_TAG_base_type | dw::DW_TAG_enumeration_type => match number(&found, dw::DW_AT_byte_size) {
+                Some(size) => Shape::Scalar { size, is_char: self.text(&found).as_deref() == Some("char") },
+                None => Shape::Unknown,
+            },
+            dw::DW_TAG_structure_type | dw::DW_TAG_union_type => {
+                let name = self.text(&found).unwrap_or_else(|| owner.to_owned());
+                if !found.has_attr(dw::DW_AT_declaration) {
+                    leads_to.push((name.clone(), at));
+                }
+                Shape::Structure(name)
+            }
+            dw::DW_TAG_pointer_type => self.shape(&found, owner, depth, leads_to)?.pointed_to(),
+            dw::DW_TAG_array_type => {
+                let mut lengths = Vec::new();
+                self.children(&found, |child| {
+                    if child.tag() == dw::DW_TAG_subrange_type {
+                        lengths.push(length(child));
+                    }
+                    Ok(())
+                })?;
+                let of = self.shape(&found, owner, depth, leads_to)?;
+                lengths.into_iter().rev().take(MAX_DEPTH as usize).fold(of, Shape::repeated)
+            }
+            dw::DW_TAG_subroutine_type => Shape::Void,
+            _ => Shape::Unknown,
+        })
     }
 
     fn add_members(
         &self,
         of: &Entry<'a>,
         (base, depth): (u64, u32),
-        members: &mut BTreeMap<String, Member>,
+        found: &mut Members<'_>,
     ) -> Result<(), DwarfError> {
         self.children(of, |child| {
             if child.tag() != dw::DW_TAG_member {
@@ -262,11 +367,20 @@ impl<'a> Unit<'a> {
             match self.text(child) {
                 Some(name) => {
                     let elements = self.elements(child)?;
-                    members.entry(name).or_insert(Member { bit_offset, elements });
+                    if found.follow.contains(&name.as_str()) {
+                        let is_bits = child.has_attr(dw::DW_AT_bit_size);
+                        let owner = format!("{}.{name}", found.of);
+                        let shape = match is_bits {
+                            true => Shape::Bits,
+                            false => self.shape(child, &owner, MAX_DEPTH, &mut found.leads_to)?,
+                        };
+                        found.shapes.entry(name.clone()).or_insert(shape);
+                    }
+                    found.members.entry(name).or_insert(Member { bit_offset, elements });
                 }
                 None => {
                     if let Some(inner) = self.composite(child)?.filter(|_| depth > 0) {
-                        self.add_members(&inner, (bit_offset, depth - 1), members)?;
+                        self.add_members(&inner, (bit_offset, depth - 1), found)?;
                     }
                 }
             }
@@ -283,8 +397,7 @@ impl<'a> Unit<'a> {
         let mut first = true;
         self.children(&array, |child| {
             if child.tag() == dw::DW_TAG_subrange_type && std::mem::take(&mut first) {
-                let counted = || number(child, dw::DW_AT_upper_bound)?.checked_add(1);
-                elements = number(child, dw::DW_AT_count).or_else(counted);
+                elements = length(child);
             }
             Ok(())
         })?;
@@ -304,6 +417,23 @@ impl<'a> Unit<'a> {
         })?;
         Ok(all)
     }
+}
+
+/// The members of one structure.
+#[derive(Default)]
+struct Members<'a> {
+    of: &'a str,
+    follow: &'a [&'a str],
+    members: BTreeMap<String, Member>,
+    /// What those are that are followed.
+    shapes: BTreeMap<String, Shape>,
+    leads_to: Vec<(String, UnitOffset)>,
+}
+
+/// How many elements one dimension of an array has.
+fn length(subrange: &Entry<'_>) -> Option<u64> {
+    let counted = || number(subrange, dw::DW_AT_upper_bound)?.checked_add(1);
+    number(subrange, dw::DW_AT_count).or_else(counted)
 }
 
 fn reference(entry: &Entry<'_>, name: DwAt) -> Option<UnitOffset> {

@@ -6,6 +6,7 @@
 mod btf;
 mod describe;
 mod dwarf;
+mod shape;
 mod vmlinux;
 mod wanted;
 
@@ -13,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use btf::{Btf, BtfError, MAX_BTF};
 pub use describe::describe;
+pub use shape::{POINTER, Shape, Variable};
 pub use vmlinux::{Vmlinux, read_btf};
 pub use wanted::Wanted;
 
@@ -20,6 +22,8 @@ pub use wanted::Wanted;
 const MAX_DEPTH: u32 = 32;
 /// Members of one structure, those of anonymous ones inside included; the kernel's `task_struct` has 300.
 const MAX_MEMBERS: usize = 1 << 16;
+/// Structures that followed members may lead to in one unit or blob; the rest has to be asked for by name.
+const MAX_LED_TO: usize = 512;
 
 /// One structure or union.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -54,6 +58,9 @@ pub struct Types {
     enums: BTreeMap<String, BTreeMap<String, i64>>,
     /// Elements of variables that are arrays.
     arrays: BTreeMap<String, u64>,
+    variables: BTreeMap<String, Variable>,
+    /// What members are, by structure and member.
+    shapes: BTreeMap<(String, String), Shape>,
     /// Names with several definitions that are not the same: none of them can be believed.
     ambiguous: BTreeSet<String>,
 }
@@ -94,6 +101,30 @@ impl Types {
         self.arrays.get(variable).copied()
     }
 
+    /// What a variable is.
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Option<&Shape> {
+        self.variables.get(name).map(|variable| &variable.shape)
+    }
+
+    /// What a member is, if that was asked for.
+    #[must_use]
+    pub fn shape(&self, structure: &str, member: &str) -> Option<&Shape> {
+        self.shapes.get(&(structure.to_owned(), member.to_owned()))
+    }
+
+    /// Whether a structure has several definitions which differ.
+    #[must_use]
+    pub fn is_ambiguous(&self, structure: &str) -> bool {
+        self.ambiguous.contains(&format!("struct {structure}"))
+    }
+
+    /// Whether a variable is of several types.
+    #[must_use]
+    pub fn is_ambiguous_variable(&self, name: &str) -> bool {
+        self.ambiguous.contains(&format!("variable {name}"))
+    }
+
     /// Names that have several definitions which differ.
     pub fn ambiguous(&self) -> impl Iterator<Item = &str> {
         self.ambiguous.iter().map(String::as_str)
@@ -128,6 +159,37 @@ impl Types {
         }
     }
 
+    /// Adds a variable. Definitions have the last word: a declaration may leave the length of an array open.
+    pub fn add_variable(&mut self, name: &str, found: Variable) {
+        match self.variables.get_mut(name) {
+            None => _ = self.variables.insert(name.to_owned(), found),
+            Some(known) if known.defined && !found.defined => {}
+            Some(known) if found.defined && !known.defined => *known = found,
+            Some(known) if known.shape == found.shape => {}
+            // Two declarations: one may know the length.
+            Some(known) => match (&mut known.shape, found.shape) {
+                (Shape::Array { of, elements: elements @ None }, Shape::Array { of: other, elements: more })
+                    if !known.defined && *of == other =>
+                {
+                    *elements = more;
+                }
+                (Shape::Array { of, .. }, Shape::Array { of: other, elements: None })
+                    if !known.defined && *of == other => {}
+                _ => _ = self.ambiguous.insert(format!("variable {name}")),
+            },
+        }
+    }
+
+    /// Adds what a structure's member is.
+    pub fn add_shape(&mut self, structure: &str, member: &str, found: Shape) {
+        let key = (structure.to_owned(), member.to_owned());
+        match self.shapes.get(&key) {
+            None => _ = self.shapes.insert(key, found),
+            Some(known) if *known == found => {}
+            Some(_) => _ = self.ambiguous.insert(format!("struct {structure}")),
+        }
+    }
+
     /// Joins what another unit of the same kernel says.
     pub fn join(&mut self, other: Self) {
         self.ambiguous.extend(other.ambiguous);
@@ -140,6 +202,12 @@ impl Types {
         for (name, elements) in other.arrays {
             self.add_array(&name, elements);
         }
+        for (name, found) in other.variables {
+            self.add_variable(&name, found);
+        }
+        for ((structure, member), found) in other.shapes {
+            self.add_shape(&structure, &member, found);
+        }
     }
 
     /// Takes out what cannot be believed, once all has been added.
@@ -148,6 +216,7 @@ impl Types {
         for name in &self.ambiguous {
             match name.split_once(' ') {
                 Some(("struct", name)) => _ = self.structures.remove(name),
+                Some(("variable", name)) => _ = self.variables.remove(name),
                 Some(("enum", name)) => _ = self.enums.remove(name),
                 _ => _ = self.arrays.remove(name),
             }

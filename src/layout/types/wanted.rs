@@ -12,4 +12,9 @@ pub struct Wanted<'a> {
     pub enums: Vec<&'a str>,
     /// Variables that are arrays.
     pub arrays: Vec<&'a str>,
+    /// Variables, for what they are.
+    pub variables: Vec<&'a str>,
+    /// Members, of whatever structure, for what they are. The structures that such a member or variable is made of or leads
+    /// to are wanted too.
+    pub follow: Vec<&'a str>,
 }

@@ -159,6 +159,32 @@ impl<'m> Kallsyms<'m> {
         indices.into_iter().map(|index| index.map(|i| self.address(i)).transpose()).collect()
     }
 
+    /// The address of each name that only one variable or function has, or only one that all files see: of several with one
+    /// name nobody could say which is meant.
+    ///
+    /// # Errors
+    /// A table is unreadable or damaged.
+    pub fn lookup_one(&self, names: &[&str]) -> Result<Vec<Option<u64>>, KallsymsError> {
+        // Of each name: how many are seen by their own file only, how many by all, and the first of the better kind.
+        let mut found: HashMap<&[u8], [Vec<u32>; 2]> =
+            names.iter().map(|name| (name.as_bytes(), Default::default())).collect();
+        self.scan(&mut |name, kind, index| {
+            if let Some([own, all]) = found.get_mut(name) {
+                let side = if kind.is_ascii_uppercase() { all } else { own };
+                // Two say as much as a thousand.
+                if side.len() < 2 {
+                    side.push(index);
+                }
+            }
+        })?;
+        let one = |name: &&str| match found.get(name.as_bytes()) {
+            Some([_, all]) if all.len() == 1 => Some(all[0]),
+            Some([own, all]) if all.is_empty() && own.len() == 1 => Some(own[0]),
+            _ => None,
+        };
+        names.iter().map(|name| one(name).map(|index| self.address(index)).transpose()).collect()
+    }
+
     /// The number of symbols in the table.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -175,6 +201,16 @@ impl<'m> Kallsyms<'m> {
     /// some later name.
     fn indices(&self, wanted: &[&str]) -> Result<Vec<Option<u32>>, KallsymsError> {
         let mut found: HashMap<&[u8], Option<u32>> = wanted.iter().map(|name| (name.as_bytes(), None)).collect();
+        self.scan(&mut |name, _, index| {
+            if let Some(slot) = found.get_mut(name) {
+                slot.get_or_insert(index);
+            }
+        })?;
+        Ok(wanted.iter().map(|name| found.get(name.as_bytes()).copied().flatten()).collect())
+    }
+
+    /// Hands over every name with its type letter and index.
+    fn scan(&self, each: &mut dyn FnMut(&[u8], u8, u32)) -> Result<(), KallsymsError> {
         let mut stream = Stream::new(self.mem, self.names);
         let mut name = Vec::with_capacity(MAX_NAME);
         for index in 0..self.count {
@@ -188,14 +224,12 @@ impl<'m> Kallsyms<'m> {
             }
             let kind = self.tokens.expand(stream.take(len)?, &mut name);
             // The first character is nm's type letter. `?` stands for a section nm could not tell.
-            if !kind.is_some_and(|kind| kind.is_ascii_alphabetic() || kind == b'?') {
+            let Some(kind) = kind.filter(|kind| kind.is_ascii_alphabetic() || *kind == b'?') else {
                 return Err(damaged_names("a name without type letter"));
-            }
-            if let Some(slot) = found.get_mut(name.as_slice()) {
-                slot.get_or_insert(index);
-            }
+            };
+            each(&name, kind, index);
         }
-        Ok(wanted.iter().map(|name| found.get(name.as_bytes()).copied().flatten()).collect())
+        Ok(())
     }
 
     fn address(&self, index: u32) -> Result<u64, KallsymsError> {

@@ -23,7 +23,7 @@ use crate::{
     memory::{VirtReader, Zone, zones},
     pipeline::find_zeros,
     report::Progress,
-    source::Source,
+    source::{Mask, Source},
 };
 
 use parts::Parts;
@@ -133,7 +133,7 @@ fn count(
         _ = classifier(DumpLevel::NONE).run(frames.as_bytes_mut(), &Progress::silent());
         progress.start("zeros", frames.count());
         let mut zero = PageBitmap::new(max_pfn);
-        let (_, lost) = find_zeros(source, &mut frames, Some(&mut zero), page_shift, progress);
+        let (_, lost) = find_zeros((source, &Mask::default()), &mut frames, Some(&mut zero), page_shift, progress);
         let all = [PfnRange::new(0, max_pfn)];
         let counts = classifier(DumpLevel::NONE).survey(zero.as_bytes(), &all, &Progress::silent());
         (counts.into_iter().next(), lost.count)

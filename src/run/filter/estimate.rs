@@ -45,7 +45,7 @@ impl Run<'_> {
         }
         self.check_interrupted("in a dry run: nothing was to be written")?;
         let data = if sampled == 0 { 0 } else { (packed as f64 / sampled as f64 * pages as f64) as u64 };
-        let notes = self.source.notes().len() as u64;
+        let notes = self.elf_notes().len() as u64;
         written.stored = pages;
         let mapped = plan.as_ref().and_then(|plan| plan.mapped);
         let (bytes, gap_pages) = match plan {
@@ -60,7 +60,7 @@ impl Run<'_> {
             Some(plan) => (plan.size, plan.gap_pages),
         };
         self.check_fits(bytes)?;
-        Ok(Outcome { written, bytes, gap_pages, mapped, parts: Vec::new() })
+        Ok(Outcome { written, bytes, gap_pages, mapped, ..Outcome::default() })
     }
 
     /// A dump that would be too large, where there is a level to try instead.

@@ -5,6 +5,7 @@ pub(super) mod budget;
 mod estimate;
 mod picks;
 mod prepare;
+mod redaction;
 mod report;
 mod self_check;
 mod set;
@@ -27,7 +28,8 @@ use crate::{
     layout::{PagingLayout, VmcoreInfo},
     memory::Problem,
     plan::{Budget, Mapped},
-    report::{PartLine, Progress, Report, Seconds},
+    redact::Redaction,
+    report::{PartLine, Progress, RedactionLine, Report, Seconds},
     sink::{LostPage, Output, Written},
     source::Source,
 };
@@ -87,6 +89,7 @@ struct Run<'a> {
     pool: ThreadPool,
     progress: Progress,
     output: Place,
+    redaction: Redaction,
     warnings: Vec<String>,
     started: Instant,
 }
@@ -107,6 +110,7 @@ struct Outcome {
     written: Written,
     bytes: u64,
     gap_pages: u64,
+    redacted: Option<RedactionLine>,
     mapped: Option<Mapped>,
     /// Where there are several: name and size of each.
     parts: Vec<PartLine>,
@@ -115,8 +119,9 @@ struct Outcome {
 impl Run<'_> {
     fn run(mut self) -> Result<Report> {
         let mut classified = self.classify()?;
+        let redacted = self.redacted(&classified.kept);
         let writing = Instant::now();
-        let outcome = match (std::mem::take(&mut self.output), self.job.format) {
+        let mut outcome = match (std::mem::take(&mut self.output), self.job.format) {
             (Place::Nowhere, _) => self.estimate(&mut classified)?,
             // Only kdump is ever split.
             (Place::Set(targets), _) => self.write_set(targets, &classified)?,
@@ -127,6 +132,7 @@ impl Run<'_> {
             }
             (Place::One(output), Format::Elf) => self.write_stream(output, &mut classified)?,
         };
+        outcome.redacted = redacted;
         self.progress.finish();
         let seconds = Seconds {
             classify: classified.seconds,

@@ -8,7 +8,7 @@ use object::elf::{EM_386, EM_ARM};
 use rayon::ThreadPoolBuilder;
 use vdump_filters::{PageClass, Selection};
 
-use super::{Classified, Run, budget, picks::Chosen, self_check, tasks, virtual_memory};
+use super::{Classified, Run, budget, picks::Chosen, redaction, self_check, tasks, virtual_memory};
 use crate::{
     bitmap::{PageBitmap, Planes},
     classify::{Classifier, Counts},
@@ -56,7 +56,7 @@ impl<'a> Run<'a> {
         if job.strict {
             check_whole(source, page_shift)?;
         }
-        let (budget, planes) = budget::fit(job, source, page_shift)?;
+        let (mut budget, planes) = budget::fit(job, source, page_shift)?;
         let mut warnings = [job.tried.as_slice(), source.remarks(), unsure.as_slice()].concat();
         if let Some(info) = info.as_mut().filter(|_| !job.keep_all) {
             let mut also = if job.drop().needs_classes() { kernel::keys_to_look_closer() } else { Vec::new() };
@@ -71,6 +71,9 @@ impl<'a> Run<'a> {
         warnings.extend(of_tasks.warnings.iter().cloned());
         let chosen = Chosen::new(job, source, page_shift, of_tasks, &mut warnings);
         let paging = if job.map_virtual { Some(virtual_memory::paging(source, info.as_ref())?) } else { None };
+        let redaction = redaction::find(job, source, info.as_ref(), (stop, budget.spare))?;
+        budget.spare = budget.spare.saturating_sub(redaction.memory());
+        warnings.extend(redaction::unfollowed(&redaction));
         let output = place(job, source)?;
         let pool = ThreadPoolBuilder::new()
             .num_threads(budget.threads)
@@ -105,6 +108,7 @@ impl<'a> Run<'a> {
             pool,
             progress,
             output,
+            redaction,
             warnings,
             started,
         })

@@ -97,6 +97,7 @@ impl Run<'_> {
                 page_tables: mapped.walked.tables,
                 unreadable_page_tables: mapped.walked.unreadable + mapped.walked.broken,
             }),
+            redaction: outcome.redacted.clone(),
             warnings: self.all_warnings(outcome, counts.of(PageClass::Unmapped)),
             bytes_kept: pages.kept.saturating_mul(page_size),
             bytes_written: outcome.bytes,

@@ -46,10 +46,10 @@ impl Run<'_> {
 
     /// Headers and notes. A stream cannot be patched at its end, so they never say that the dump is incomplete.
     fn front(&self, plan: &ElfPlan) -> Vec<u8> {
-        let notes = self.source.notes();
+        let notes = self.elf_notes();
         let mut front = encode_headers(self.source.machine(), FLAG_NONE, (plan.notes, notes.len() as u64), &plan.loads);
         front.resize(plan.notes as usize, 0);
-        front.extend_from_slice(notes);
+        front.extend_from_slice(&notes);
         front
     }
 
@@ -65,7 +65,7 @@ impl Run<'_> {
         let (compression, page_shift) = (self.job.compression, self.page_shift);
         let job = FrameJob { plan, front, pages, compression, page_shift };
         let make_worker = || {
-            let mut packer = FramePacker::new(job, self.source.reader());
+            let mut packer = FramePacker::new(job, self.source.output_reader(&self.redaction.mask));
             move |index, out: &mut PackedBatch| packer.pack(index, out)
         };
         let frames = (0..plan.size.div_ceil(FRAME)).step_by(step);

@@ -45,10 +45,10 @@ impl Run<'_> {
     pub(super) fn write_elf(&self, target: Target, classified: &mut Classified) -> Result<Outcome> {
         let mut zero = self.planes.plane(classified.kept.len())?;
         let before = self.zeros(classified, Some(&mut zero))?;
-        let notes = self.source.notes();
+        let notes = self.elf_notes();
         let plan = self.elf_plan(classified, &zero)?;
         let (gap_pages, mapped) = (plan.gap_pages, plan.mapped);
-        let sink = ElfSink::create(target, plan, self.source.machine(), notes, self.page_shift)?;
+        let sink = ElfSink::create(target, plan, self.source.machine(), &notes, self.page_shift)?;
         classified.kept.subtract(&zero);
         drop(zero);
         let pages = &classified.kept;
@@ -59,7 +59,7 @@ impl Run<'_> {
     }
 
     pub(super) fn elf_plan(&self, classified: &Classified, zero: &PageBitmap) -> Result<ElfPlan> {
-        let notes = self.source.notes().len() as u64;
+        let notes = self.elf_notes().len() as u64;
         let none = PageBitmap::new(0);
         let tails = if self.drop.drops_zero() { zero } else { &none };
         let loads = addresses::loads(self.source, self.info.as_ref(), self.kernel.as_ref());
@@ -75,8 +75,8 @@ impl Run<'_> {
     /// plane for them the zeros leave that of the kept ones.
     pub(super) fn zeros(&self, classified: &mut Classified, zero: Option<&mut PageBitmap>) -> Result<Written> {
         self.progress.start("zeros", classified.kept.count());
-        let kept = &mut classified.kept;
-        let (zero, lost) = self.pool.install(|| find_zeros(self.source, kept, zero, self.page_shift, &self.progress));
+        let (kept, from) = (&mut classified.kept, (self.source, &self.redaction.mask));
+        let (zero, lost) = self.pool.install(|| find_zeros(from, kept, zero, self.page_shift, &self.progress));
         self.check_interrupted("before anything was written")?;
         let lost_pages: Vec<_> = lost.pages.into_iter().map(|(pfn, cause)| LostPage { pfn, cause }).collect();
         if let Some(page) = lost_pages.first() {
@@ -173,7 +173,7 @@ impl Run<'_> {
             Some(stored) => Worker::Copies(Copier::new(stored, self.source.ram(), self.page_shift, self.job.strict)),
             None => {
                 let codec = self.job.compression.codec();
-                Worker::Packs(Packer::new(self.source.reader(), codec, self.page_shift))
+                Worker::Packs(Packer::new(self.source.output_reader(&self.redaction.mask), codec, self.page_shift))
             }
         };
         move |batch, out| match &mut worker {
@@ -202,7 +202,7 @@ impl Run<'_> {
         let level = self.drop.recorded(self.job.level);
         KdumpFacts {
             // What is copied keeps its header.
-            utsname: copied.map_or_else(|| facts::utsname(self.source, info), |recorded| recorded.utsname),
+            utsname: copied.map_or_else(|| facts::utsname(self.source, info, self.mask()), |recorded| recorded.utsname),
             crash_time: copied
                 .map_or_else(|| facts::crash_time(self.source, info).unwrap_or(0), |recorded| recorded.crash_time),
             phys_base: phys_base.or_else(|| recorded?.phys_base).unwrap_or(0),
@@ -210,7 +210,7 @@ impl Run<'_> {
             codec_flags: copied.map_or_else(|| self.job.compression.codec().flags(), |recorded| recorded.codec_flags),
             cpus: if saved > 0 && copied.is_none() { saved } else { recorded.map_or(0, |recorded| recorded.cpus) },
             notes: self.source.notes().to_vec(),
-            erased: recorded.map_or_else(Vec::new, |recorded| recorded.erase_info.clone()),
+            erased: self.erased(),
             vmcoreinfo: self.source.vmcoreinfo().map(|(offset, text)| (offset, text.len())),
         }
     }

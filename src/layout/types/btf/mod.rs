@@ -3,9 +3,9 @@
 //! Knows the format (Documentation/bpf/btf.rst, Linux 6.12) and nothing about kernels. Must not trust a byte of it: it may
 //! come out of a crashed machine's memory. Gives the [`Types`] that were asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{MAX_DEPTH, MAX_MEMBERS, Member, Structure, Types, Wanted};
+use super::{MAX_DEPTH, MAX_LED_TO, MAX_MEMBERS, Member, Shape, Structure, Types, Variable, Wanted};
 
 /// Why type information cannot be used.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -135,26 +135,38 @@ impl<'a> Btf<'a> {
     pub fn types(&self, wanted: &Wanted<'_>) -> Result<Types, BtfError> {
         let mut types = Types::default();
         let mut steps = MAX_STEPS;
+        let mut seen = BTreeSet::new();
         for at in &self.starts {
             let Some(found) = self.next(*at as usize) else { continue };
             let Some(name) = self.name(found.name).filter(|name| !name.is_empty()) else { continue };
             match found.kind {
                 kind::STRUCT | kind::UNION if wanted.structures.contains(&name) => {
-                    types.add_structure(name, self.structure(found, &mut steps)?);
+                    self.add_structures(vec![(name.to_owned(), found)], wanted, (&mut steps, &mut seen), &mut types)?;
                 }
                 // Some are known by a typedef only: atomic_long_t, nodemask_t.
                 kind::TYPEDEF if wanted.structures.contains(&name) => {
                     if let Some(inner) = self.composite(found.size).filter(|inner| self.is_anonymous(*inner)) {
-                        types.add_structure(name, self.structure(inner, &mut steps)?);
+                        self.add_structures(
+                            vec![(name.to_owned(), inner)],
+                            wanted,
+                            (&mut steps, &mut seen),
+                            &mut types,
+                        )?;
                     }
                 }
                 kind::ENUM | kind::ENUM64 if wanted.enums.contains(&name) => {
                     take(&mut steps, found.count)?;
                     types.add_enum(name, self.enumerators(found));
                 }
-                kind::VAR if wanted.arrays.contains(&name) => {
-                    if let Some(elements) = self.elements(found.size) {
+                kind::VAR if wanted.arrays.contains(&name) || wanted.variables.contains(&name) => {
+                    if let Some(elements) = self.elements(found.size).filter(|_| wanted.arrays.contains(&name)) {
                         types.add_array(name, elements);
+                    }
+                    if wanted.variables.contains(&name) {
+                        let mut leads_to = Vec::new();
+                        let shape = self.shape(found.size, name, MAX_DEPTH, &mut leads_to);
+                        types.add_variable(name, Variable { shape, defined: true });
+                        self.add_structures(leads_to, wanted, (&mut steps, &mut seen), &mut types)?;
                     }
                 }
                 _ => {}
@@ -212,12 +224,68 @@ impl<'a> Btf<'a> {
         u32_at(self.types, found.at + TYPE + 8).map(u64::from)
     }
 
-    fn structure(&self, found: Type, steps: &mut usize) -> Result<Structure, BtfError> {
-        let mut members = BTreeMap::new();
-        self.add_members(found, (0, MAX_DEPTH), steps, &mut members)?;
-        // One more, so that empty ones end too.
-        take(steps, 1)?;
-        Ok(Structure { size: found.size.into(), members })
+    /// Adds structures and all that `wanted` follows from there, each once; two that are called the same and are not the same
+    /// are found to differ.
+    fn add_structures(
+        &self,
+        mut left: Vec<(String, Type)>,
+        wanted: &Wanted<'_>,
+        (steps, seen): (&mut usize, &mut BTreeSet<(usize, String)>),
+        types: &mut Types,
+    ) -> Result<(), BtfError> {
+        let first = seen.len();
+        while let Some((name, of)) = left.pop() {
+            // One more, so that empty ones end too.
+            take(steps, 1)?;
+            if !seen.insert((of.at, name.clone())) {
+                continue;
+            }
+            let mut found = Members { of: &name, follow: &wanted.follow, ..Members::default() };
+            self.add_members(of, (0, MAX_DEPTH), steps, &mut found)?;
+            let Members { members, shapes, leads_to, .. } = found;
+            types.add_structure(&name, Structure { size: of.size.into(), members });
+            for (member, shape) in shapes {
+                types.add_shape(&name, &member, shape);
+            }
+            if seen.len() - first < MAX_LED_TO {
+                left.extend(leads_to);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the type `id` of something called `owner` is; the structures that it is made of or leads to go to `leads_to`.
+    fn shape(&self, id: u32, owner: &str, depth: u32, leads_to: &mut Vec<(String, Type)>) -> Shape {
+        // Type 0 is void.
+        if id == 0 {
+            return Shape::Void;
+        }
+        let (Some(found), Some(depth)) = (self.by_id(id), depth.checked_sub(1)) else { return Shape::Unknown };
+        let name = self.name(found.name).filter(|name| !name.is_empty());
+        match found.kind {
+            kind::TYPEDEF => self.shape(found.size, name.unwrap_or(owner), depth, leads_to),
+            kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG => {
+                self.shape(found.size, owner, depth, leads_to)
+            }
+            kind::INT | kind::FLOAT | kind::ENUM | kind::ENUM64 => {
+                Shape::Scalar { size: found.size.into(), is_char: found.kind == kind::INT && name == Some("char") }
+            }
+            kind::STRUCT | kind::UNION => {
+                let name = name.unwrap_or(owner).to_owned();
+                leads_to.push((name.clone(), found));
+                Shape::Structure(name)
+            }
+            kind::FWD => Shape::Structure(name.unwrap_or(owner).to_owned()),
+            kind::PTR => self.shape(found.size, owner, depth, leads_to).pointed_to(),
+            kind::ARRAY => {
+                let word = |index: usize| u32_at(self.types, found.at + TYPE + index * 4);
+                let of = word(0).map_or(Shape::Unknown, |of| self.shape(of, owner, depth, leads_to));
+                // A flexible array's length is 0 here.
+                of.repeated(word(2).map(u64::from).filter(|elements| *elements > 0))
+            }
+            kind::FUNC | kind::FUNC_PROTO => Shape::Void,
+            _ => Shape::Unknown,
+        }
     }
 
     fn add_members(
@@ -225,7 +293,7 @@ impl<'a> Btf<'a> {
         of: Type,
         (base, depth): (u64, u32),
         steps: &mut usize,
-        members: &mut BTreeMap<String, Member>,
+        found: &mut Members<'_>,
     ) -> Result<(), BtfError> {
         for index in 0..of.count {
             take(steps, 1)?;
@@ -236,11 +304,19 @@ impl<'a> Btf<'a> {
             match self.name(name) {
                 Some("") => {
                     if let Some(inner) = self.composite(id).filter(|_| depth > 0) {
-                        self.add_members(inner, (bit_offset, depth - 1), steps, members)?;
+                        self.add_members(inner, (bit_offset, depth - 1), steps, found)?;
                     }
                 }
                 Some(name) => {
-                    members
+                    if found.follow.contains(&name) && !found.shapes.contains_key(name) {
+                        let shape = match of.flag && offset >> 24 != 0 {
+                            true => Shape::Bits,
+                            false => self.shape(id, &format!("{}.{name}", found.of), MAX_DEPTH, &mut found.leads_to),
+                        };
+                        found.shapes.insert(name.to_owned(), shape);
+                    }
+                    found
+                        .members
                         .entry(name.to_owned())
                         .or_insert_with(|| Member { bit_offset, elements: self.elements(id) });
                 }
@@ -266,6 +342,17 @@ impl<'a> Btf<'a> {
         };
         (0..of.count).filter_map(one).collect()
     }
+}
+
+/// The members of one structure.
+#[derive(Default)]
+struct Members<'a> {
+    of: &'a str,
+    follow: &'a [&'a str],
+    members: BTreeMap<String, Member>,
+    /// What those are that are followed.
+    shapes: BTreeMap<String, Shape>,
+    leads_to: Vec<(String, Type)>,
 }
 
 impl Type {
