@@ -125,7 +125,8 @@ def run(guest: Guest, kernel: debian.Kernel, initrd: bytes, work: Path) -> None:
     archive.write_bytes(initrd)
     image.disk(disk, guest, kernel, archive, DISK_BYTES)
     image.blank(raw, (guest.memory_mib + 128) << 20)
-    with qemu.Machine(guest, work, kernel.vmlinuz, archive, [disk, raw]) as machine:
+    command = qemu.command_line(guest, kernel.vmlinuz, archive, [disk, raw])
+    with qemu.Machine(command, work, stub=guest.damage) as machine:
         if guest.balloon_mib:
             # The device remembers the wish until the guest's driver asks.
             machine.monitor("balloon", value=(guest.memory_mib - guest.balloon_mib) << 20)

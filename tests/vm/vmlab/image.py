@@ -4,14 +4,18 @@ loop mounts needed."""
 from __future__ import annotations
 
 import re
+import shlex
 import stat
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from .debian import Kernel, run
 from .guests import Guest
 
-INIT = Path(__file__).parent.parent / "guest" / "init"
+INITS = Path(__file__).parent.parent / "guest"
+Files = dict[str, tuple[int, bytes]]
+"""Mode and content of each file in an archive, by path."""
 # Read by the plant: clean page-cache pages. Text, so that a sample stays small.
 CACHED = "".join(f"line {number} of a file that is in the page cache\n" for number in range(80_000)).encode()
 
@@ -19,14 +23,8 @@ CACHED = "".join(f"line {number} of a file that is in the page cache\n" for numb
 def initramfs(guest: Guest, kernel: Kernel, programs: dict[str, Path]) -> bytes:
     """An uncompressed cpio archive; the same inputs give the same bytes, which is how an unchanged crash is
     recognised."""
-    files: dict[str, tuple[int, bytes]] = {
-        "init": (0o755, INIT.read_bytes()),
-        "conf": (0o644, configuration(guest).encode()),
-        "steps": (0o644, "".join(f"{name}|{command}\n" for name, command in guest.steps).encode()),
-        "bin/busybox": (0o755, Path("/bin/busybox").read_bytes()),
-    }
-    for module in guest.all_modules:
-        files[f"modules/{module}.ko"] = (0o644, kernel.module(module).read_bytes())
+    files = base("init", configuration(guest), kernel, guest.all_modules)
+    files["steps"] = (0o644, "".join(f"{name}|{command}\n" for name, command in guest.steps).encode())
     for name, path in programs.items():
         files[f"bin/{name}"] = (0o755, path.read_bytes())
     if guest.needs_kexec_tools:
@@ -36,8 +34,18 @@ def initramfs(guest: Guest, kernel: Kernel, programs: dict[str, Path]) -> bytes:
     return cpio(files)
 
 
-def configuration(guest: Guest) -> str:
-    values = {
+def base(init: str, conf: dict[str, object], kernel: Kernel, modules: Iterable[str]) -> Files:
+    """What every guest has: its /init, the host's choices for it, busybox, and modules."""
+    files = {
+        "init": (0o755, (INITS / init).read_bytes()),
+        "conf": (0o644, "".join(f"{name}={shlex.quote(str(value))}\n" for name, value in conf.items()).encode()),
+        "bin/busybox": (0o755, Path("/bin/busybox").read_bytes()),
+    }
+    return files | {f"modules/{name}.ko": (0o644, kernel.module(name).read_bytes()) for name in modules}
+
+
+def configuration(guest: Guest) -> dict[str, object]:
+    return {
         "MODULES": " ".join(guest.all_modules),
         "PAGES": guest.pages,
         "SCRUB": "1" if guest.scrub else "",
@@ -48,14 +56,13 @@ def configuration(guest: Guest) -> str:
         "IMAGE": guest.image,
         "RELOAD": "1" if guest.reload else "",
     }
-    return "".join(f"{name}='{value}'\n" for name, value in values.items())
 
 
 def shared_libraries(program: Path) -> list[Path]:
     return [Path(path) for path in re.findall(r"(/\S+) \(0x", run(["ldd", str(program)]))]
 
 
-def cpio(files: dict[str, tuple[int, bytes]]) -> bytes:
+def cpio(files: Files) -> bytes:
     """The `newc` format, which the kernel unpacks (Documentation/driver-api/early-userspace/buffer-format.rst)."""
     folders = {parent.as_posix() for name in files for parent in Path(name).parents if parent != Path(".")}
     entries = [(name, stat.S_IFDIR | 0o755, b"") for name in sorted(folders)]
