@@ -16,6 +16,16 @@ from .guests import Guest
 INITS = Path(__file__).parent.parent / "guest"
 Files = dict[str, tuple[int, bytes]]
 """Mode and content of each file in an archive, by path."""
+SYSTEMD = Path("/lib/systemd")
+ENDING_UNITS = ("kexec.target", "systemd-kexec.service", "shutdown.target", "umount.target", "final.target")
+ORDERLY_SERVICE = b"""
+[Unit]
+DefaultDependencies=no
+[Service]
+StandardOutput=tty
+TTYPath=/dev/console
+ExecStart=/bin/vdump exec --orderly
+"""
 # Read by the plant: clean page-cache pages. Text, so that a sample stays small.
 CACHED = "".join(f"line {number} of a file that is in the page cache\n" for number in range(80_000)).encode()
 
@@ -24,14 +34,30 @@ def initramfs(guest: Guest, kernel: Kernel, programs: dict[str, Path]) -> bytes:
     """An uncompressed cpio archive; the same inputs give the same bytes, which is how an unchanged crash is
     recognised."""
     files = base("init", configuration(guest), kernel, guest.all_modules)
-    files["steps"] = (0o644, "".join(f"{name}|{command}\n" for name, command in guest.steps).encode())
+    for name, steps in (("steps", guest.steps), ("tries", guest.tries)):
+        files[name] = (0o644, "".join(f"{step}|{command}\n" for step, command in steps).encode())
     for name, path in programs.items():
         files[f"bin/{name}"] = (0o755, path.read_bytes())
     if guest.needs_kexec_tools:
-        kexec = Path("/sbin/kexec")
-        for path in (kexec, *shared_libraries(kexec)):
-            files[str(path).lstrip("/").replace("sbin/", "bin/")] = (0o755, path.read_bytes())
+        files |= {name.replace("sbin/", "bin/"): file for name, file in with_libraries(Path("/sbin/kexec")).items()}
+    if guest.systemd:
+        files |= systemd()
     return cpio(files)
+
+
+def with_libraries(program: Path) -> Files:
+    return {str(path).lstrip("/"): (0o755, path.read_bytes()) for path in (program, *shared_libraries(program))}
+
+
+def systemd() -> Files:
+    """Debian's systemd: what it needs to start one service, and to end in a loaded kernel."""
+    files: Files = {}
+    for program in (SYSTEMD / "systemd", SYSTEMD / "systemd-shutdown", Path("/bin/systemctl")):
+        files |= with_libraries(program)
+    units = [(name, (SYSTEMD / "system" / name).read_bytes()) for name in ENDING_UNITS]
+    units.append(("default.target", b"[Unit]\nRequires=orderly.service\n"))
+    units.append(("orderly.service", ORDERLY_SERVICE))
+    return files | {f"lib/systemd/system/{name}": (0o644, unit) for name, unit in units}
 
 
 def base(init: str, conf: dict[str, object], kernel: Kernel, modules: Iterable[str]) -> Files:
@@ -55,6 +81,7 @@ def configuration(guest: Guest) -> dict[str, object]:
         "LOAD": guest.load,
         "IMAGE": guest.image,
         "RELOAD": "1" if guest.reload else "",
+        "SYSTEMD": "1" if guest.systemd else "",
     }
 
 

@@ -30,7 +30,6 @@ PERSISTENT_AS_RAM = """
     echo dax0.0 >/sys/bus/dax/drivers/device_dax/unbind
     echo dax0.0 >/sys/bus/dax/drivers/kmem/new_id
 """
-MIB = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -49,18 +48,12 @@ class Machine:
     reader: str = "root"
     """Who reads the files."""
     modules: tuple[str, ...] = ()
-    plug: tuple[tuple[str, dict], ...] = ()
-    """Commands for QEMU's monitor when the guest is up."""
+    dimm_mib: int = 0
+    """Memory that is added when the guest is up."""
     setup: str = ""
     """What the guest's shell does first."""
     until: str = "true"
     """What must hold in the guest before it is recorded."""
-
-
-def plug_dimm(name: str, size: int) -> tuple[tuple[str, dict], ...]:
-    """Monitor commands that add memory to a running machine."""
-    backend = {"qom-type": "memory-backend-ram", "id": f"{name}-memory", "size": size}
-    return (("object-add", backend), ("device_add", {"driver": "pc-dimm", "id": name, "memdev": f"{name}-memory"}))
 
 
 KASLR = Machine("A small virtual machine with KASLR.", memory="768M")
@@ -87,7 +80,7 @@ MACHINES = {
         ),
         modules=("libnvdimm", "nd_btt", "nd_pmem", "nfit", "virtio_mem", "dax_pmem", "device_dax", "kmem"),
         setup=PERSISTENT_AS_RAM,
-        plug=plug_dimm("dimm", 256 * MIB),
+        dimm_mib=256,
         until="grep -q kmem /proc/iomem && grep -q virtio_mem /proc/iomem && grep -Eq '^[12][0-9a-f]{8}-.* : System RAM$' /proc/iomem",
     ),
     "no-crashkernel": Machine("A machine that reserves nothing.", append="quiet"),
@@ -111,10 +104,9 @@ def record(name: str, out: Path) -> None:
         command = qemu.boot(kernel.vmlinuz, archive, machine.append, machine.cpu, machine.memory)
         command += [*qemu.drives([disk]), *machine.options, *(firmware(work) if machine.efi else ())]
         with qemu.Machine(command, work) as running:
-            if machine.plug:
+            if machine.dimm_mib:
                 running.wait_console("LAB: ready", SECONDS)
-            for words, parameters in machine.plug:
-                running.monitor(words, **parameters)
+                running.plug("dimm", machine.dimm_mib << 20)
             running.wait_exit(SECONDS)
             if "LAB: recorded" not in running.console():
                 raise running.failure("the guest did not pack its files")
