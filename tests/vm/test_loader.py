@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from judge import drgn_view
 from judge.vmcore import Vmcore
 from vmlab.crash import crash
-from vmlab.guests import BACKUP, BY_FILE, DAMAGED, ELF32, EXACTMAP, EXEC, REBOOTED, VMLINUX, Guest
+from vmlab.guests import BACKUP, BY_FILE, DAMAGED, ELF32, EXACTMAP, EXEC, HOTPLUG, REBOOTED, VMLINUX, Guest
 
 # Where QEMU's BIOS data begins, in the middle of a page.
 LOW_RAM_END = 0x9FC00
@@ -17,7 +19,7 @@ def ids(guest: Guest) -> str:
     return guest.name
 
 
-@pytest.mark.parametrize("guest", [*BY_FILE, *VMLINUX, *EXACTMAP, ELF32], ids=ids)
+@pytest.mark.parametrize("guest", [*BY_FILE, *VMLINUX, *EXACTMAP, ELF32, HOTPLUG], ids=ids)
 def test_captures_and_the_panicking_task_is_there(guest: Guest) -> None:
     crashed = crash(guest)
     result = crashed.step("filter")
@@ -27,7 +29,7 @@ def test_captures_and_the_panicking_task_is_there(guest: Guest) -> None:
     assert "sysrq_handle_crash" in stack and "panic" in stack, stack
 
 
-@pytest.mark.parametrize("guest", [*VMLINUX, *EXACTMAP, ELF32], ids=ids)
+@pytest.mark.parametrize("guest", [*VMLINUX, *EXACTMAP, ELF32, HOTPLUG], ids=ids)
 def test_the_purgatory_verified_it(guest: Guest) -> None:
     console = crash(guest).console
     assert "vdump purgatory: all segments are intact" in console
@@ -38,6 +40,18 @@ def test_a_refused_reload_leaves_the_machine_armed(guest: Guest) -> None:
     """The kernel of this guest was loaded before a reload that the kernel refused; that it captured is tested above."""
     console = crash(guest).console
     assert "Exec format error" in console and "the capture kernel that was loaded before is loaded again" in console
+
+
+def test_memory_that_came_after_the_load_is_in_the_dump() -> None:
+    """The running kernel wrote its range into the core headers that vdump had left room in."""
+    crashed = crash(HOTPLUG)
+    added = crashed.console.split("LAB: add memory")[-1]
+    assert "fits          yes" in added.split("LAB:")[0]
+    ram = re.search(r"^(1[0-9a-f]{8})-([0-9a-f]{9}) : System RAM$", (crashed.out / "iomem").read_text(), re.MULTILINE)
+    assert ram, "no memory was added"
+    start, end = int(ram[1], 16), int(ram[2], 16) + 1
+    shown = [(load.paddr, load.memsz) for load in Vmcore(crashed.out / "headers.out").loads]
+    assert (start, end - start) in shown, shown
 
 
 def test_a_map_on_the_command_line_is_used() -> None:

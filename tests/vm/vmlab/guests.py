@@ -59,7 +59,7 @@ class Guest:
     damage: bool = False
     """Change a byte of the loaded kernel before the crash, from outside. Needs `end` nmi."""
     dimms: int = 0
-    """DIMMs of 256 MiB that are added one by one, when a try asks for one."""
+    """DIMMs of 256 MiB that are added one by one, when a try asks for one, or one when the second kernel is loaded."""
     systemd: bool = False
     """Let systemd take over when the second kernel is loaded, and start it in order. Needs `end` exec."""
     end: str = "crash"
@@ -162,6 +162,10 @@ BY_FILE = tuple(loading("file", line, load=f"{VDUMP} --method file", reload=True
 VMLINUX = tuple(loading("vmlinux", line, image="vmlinux") for line in LINES)
 EXACTMAP = tuple(loading("exactmap", line, load=f"{VDUMP} --memory-map exactmap") for line in LINES)
 ELF32 = loading("elf32", "6.12", load=f"{VDUMP} --core-headers 32")
+# Memory that comes after the load: the running kernel rewrites the core headers.
+HOTPLUG = loading(
+    "hotplug", "6.12", load=f"{VDUMP} --method segments --hotplug", dimms=1, append="memhp_default_state=online"
+)
 BACKUP = replace(
     loading("backup", "6.1", load=f"{VDUMP} --backup always", end="nmi"),
     steps=(("filter", f"vdump filter -d 0 -f elf --progress plain {VMCORE} {OUT}/filter.vmcore"),),
@@ -233,6 +237,6 @@ ORDERLY = replace(
     ),
 )
 
-LOADING = (*BY_FILE, *VMLINUX, *EXACTMAP, ELF32, BACKUP, DAMAGED, REBOOTED, *EXEC, *BESIDE, NOVICE, ORDERLY)
+LOADING = (*BY_FILE, *VMLINUX, *EXACTMAP, ELF32, HOTPLUG, BACKUP, DAMAGED, REBOOTED, *EXEC, *BESIDE, NOVICE, ORDERLY)
 CRASHING = (LA57, one_cpu(LA57), FOUR_LEVEL, one_cpu(FOUR_LEVEL), QEMU_DUMP, RAW, SAMPLE)
 GUESTS = {guest.name: guest for guest in (*CRASHING, *LOADING)}

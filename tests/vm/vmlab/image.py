@@ -82,6 +82,7 @@ def configuration(guest: Guest) -> dict[str, object]:
         "IMAGE": guest.image,
         "RELOAD": "1" if guest.reload else "",
         "SYSTEMD": "1" if guest.systemd else "",
+        "DIMMS": guest.dimms,
     }
 
 
