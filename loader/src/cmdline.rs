@@ -10,6 +10,9 @@ use crate::{
 /// What a boot loader puts before the kernel's own parameters, and what only concerns the kernel that reserved the memory.
 const NOT_REUSED: [&str; 3] = ["BOOT_IMAGE", "elfcorehdr", "acpi_rsdp"];
 
+/// Known since 3.16 (drivers/acpi/acpi_memhotplug.c); older kernels hand it to init, which ignores it.
+const NO_NEW_MEMORY: &str = "acpi_no_memhotplug";
+
 /// The words of a line; a quoted value stays with its parameter.
 #[must_use]
 pub fn words(line: &str) -> Vec<&str> {
@@ -67,6 +70,14 @@ pub fn joined(running: Option<&str>, given: &str, panic: bool) -> String {
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
+/// The line for a capture kernel. ACPI shows it every DIMM that its memory map leaves out, and it would take the dead
+/// kernel's memory for new and use it (Debian's 6.12 does at once): the dump would have other data, and nobody could tell.
+#[must_use]
+pub fn for_capture(line: &str) -> String {
+    let ours = if has(line, NO_NEW_MEMORY) { Vec::new() } else { vec![NO_NEW_MEMORY.to_owned()] };
+    prefixed(&ours, line)
+}
+
 /// The line with what the loader must say put in front: behind a `--` the kernel would not read it.
 #[must_use]
 pub fn prefixed(ours: &[String], line: &str) -> String {
@@ -122,6 +133,13 @@ mod tests {
         assert_eq!(joined(Some(line), "irqpoll", true), "crashkernel_x=1 mycrashkernel=2 quiet irqpoll");
         assert!(joined(Some(line), "", false).contains("crashkernel=256M"));
         assert_eq!(joined(None, " a b ", true), "a b");
+    }
+
+    #[test]
+    fn a_capture_kernel_finds_no_new_memory() {
+        assert_eq!(for_capture("quiet -- single"), "acpi_no_memhotplug quiet -- single");
+        assert_eq!(for_capture("quiet acpi_no_memhotplug"), "quiet acpi_no_memhotplug");
+        assert_eq!(for_capture(""), "acpi_no_memhotplug");
     }
 
     #[test]

@@ -176,10 +176,10 @@ fn known_denial(root: &Path, attempt: &Attempt<'_>) -> Option<(String, String)> 
         (cause.to_owned(), next)
     } else if loads && sysctl(limit) == Some(0) {
         let cause = format!("the sysctl kernel.{limit} is 0: no load is left until the next reboot");
-        (cause, "reboot, and raise the limit before it is used up")
+        (cause, "reboot, and set a higher limit then, or none")
     } else if is_locked_down(root) && attempt.call == Call::Segments {
         (
-            "the kernel is locked down (Secure Boot): it takes signed files only".to_owned(),
+            "the kernel is locked down (Secure Boot, or lockdown=): it takes signed files only".to_owned(),
             "use --method file with a signed kernel",
         )
     } else {

@@ -179,7 +179,16 @@ fn seed() -> Option<[u8; 32]> {
 }
 
 fn open(path: &Path, what: &str) -> Result<File> {
-    let file = File::open(path).map_err(|error| Error::io(path, &format!("open the {what}"), &error))?;
+    let file = File::open(path).map_err(|error| {
+        let failed = Error::io(path, &format!("open the {what}"), &error);
+        match (error.kind(), what) {
+            (std::io::ErrorKind::NotFound, "kernel") => failed.next_step("give the path of one: /boot/vmlinuz-VERSION"),
+            (std::io::ErrorKind::NotFound, "initrd") => {
+                failed.next_step("give the path of one, or make one first (dracut, mkinitramfs)")
+            }
+            _ => failed,
+        }
+    })?;
     match file.metadata() {
         Ok(about) if about.is_dir() => {
             Err(Error::input(format!("cannot use {} as the {what}", path.display())).because("it is a folder"))

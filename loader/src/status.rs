@@ -89,7 +89,7 @@ fn stale(host: &Host, record: &Record) -> Vec<String> {
     if let Some(then) = record.core_headers.as_ref().filter(|_| options.panic) {
         let kept = host.crash_hotplug && (options.hotplug || record.method == Method::File);
         if !kept && today(host, record).as_ref() != Some(then) {
-            reasons.push("memory or CPUs have come or gone".to_owned());
+            reasons.push("memory or CPUs have come or gone: a dump would not show what came".to_owned());
         }
         if record.region != host.iomem.crash_kernel().last().copied() {
             reasons.push("the reserved memory has changed".to_owned());

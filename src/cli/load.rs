@@ -22,7 +22,8 @@ pub struct Load {
     #[arg(long, value_name = "FILE")]
     pub initrd: Option<PathBuf>,
 
-    /// Its command line; after the running kernel's with --reuse-cmdline
+    /// Its command line; after the running kernel's with --reuse-cmdline. A capture kernel gets acpi_no_memhotplug too,
+    /// lest it take the dead kernel's DIMMs for new ones
     #[arg(long, value_name = "STRING", default_value = "", allow_hyphen_values = true, hide_default_value = true)]
     pub append: String,
 

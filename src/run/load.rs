@@ -72,10 +72,11 @@ fn job(options: &Load) -> Result<Job> {
     } else {
         None
     };
+    let line = cmdline::joined(running.as_deref(), &options.append, options.panic);
     Ok(Job {
         kernel: absolute(&options.kernel),
         initrd: options.initrd.as_deref().map(absolute),
-        command_line: cmdline::joined(running.as_deref(), &options.append, options.panic),
+        command_line: if options.panic { cmdline::for_capture(&line) } else { line },
         method: method(options.method),
         options: plan::Options {
             panic: options.panic,

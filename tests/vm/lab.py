@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The VM lab's command line: checks the tools, fetches kernels, crashes guests, remakes the repository's sample, runs
-the tests."""
+"""The VM lab's command line: checks the tools, fetches kernels, crashes guests, records machines, remakes the
+repository's sample, runs the tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from vmlab import cache, debian, deps, sample
+from vmlab import cache, debian, deps, record, sample
 from vmlab.crash import crash
 from vmlab.guests import GUESTS
 from vmlab.lab_error import LabError
@@ -42,6 +42,10 @@ def parse() -> argparse.Namespace:
     remake = commands.add_parser("sample", help="make the repository's small vmcore, compressed with zstd")
     remake.add_argument("out", type=Path)
     remake.set_defaults(run=run_sample)
+    machine = commands.add_parser("record", help="record machines for the loader's tests (loader/tests/trees)")
+    machine.add_argument("name", choices=record.MACHINES, metavar=f"NAME ({', '.join(record.MACHINES)})")
+    machine.add_argument("out", type=Path, help="the file to write: NAME.tree")
+    machine.set_defaults(run=run_record)
     commands.add_parser("test", help="run the tests; further words go to pytest").set_defaults(run=run_test)
     arguments, words = parser.parse_known_args()
     arguments.words = words
@@ -72,6 +76,10 @@ def run_crash(arguments: argparse.Namespace) -> None:
 
 def run_sample(arguments: argparse.Namespace) -> None:
     print(sample.make(arguments.out))
+
+
+def run_record(arguments: argparse.Namespace) -> None:
+    record.record(arguments.name, arguments.out)
 
 
 def run_test(arguments: argparse.Namespace) -> int:

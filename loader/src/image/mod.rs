@@ -43,6 +43,8 @@ impl fmt::Display for Machine {
     }
 }
 
+const GIVE: &str = "give a kernel: /boot/vmlinuz-VERSION, or an uncompressed vmlinux";
+
 impl Image {
     /// Finds out what `file` is, decompressed already; `name` is for messages.
     ///
@@ -54,12 +56,12 @@ impl Image {
             return BzImage::parse(&file).map(Self::BzImage).map_err(refuse);
         }
         if file.starts_with(b"\x7fELF") {
-            return Vmlinux::parse(&file).map(Self::Vmlinux).map_err(refuse);
+            return Vmlinux::parse(&file).map(Self::Vmlinux).map_err(|cause| refuse(cause).next_step(GIVE));
         }
         if arm64::is(&file) {
             return arm64::Arm64::parse(file).map(Self::Arm64).map_err(refuse);
         }
-        Err(refuse(what_else(&file)).next_step("give a kernel: /boot/vmlinuz-VERSION, or an uncompressed vmlinux"))
+        Err(refuse(what_else(&file)).next_step(GIVE))
     }
 
     /// The architecture that runs it.

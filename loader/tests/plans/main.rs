@@ -6,6 +6,7 @@ mod headers;
 mod images;
 mod machines;
 mod properties;
+mod recorded;
 mod refusals;
 mod statuses;
 mod tree;

@@ -20,13 +20,18 @@ fn too_small_a_reservation_names_the_missing_mebibytes() {
     assert!(error.contains("at least 33 MiB larger (81 MiB in all"), "{error}");
     assert!(error.contains("kernel 60.0 MiB") && error.contains("initrd 20.0 MiB"), "{error}");
     // The advice is right: exactly that much more is enough.
+    let line = crate::recorded::Memory::of(root.path()).named("Crash kernel")[0];
     let grown = |mib: u64| {
         let text = std::fs::read_to_string(root.path().join("proc/iomem")).unwrap();
-        let other = tempfile::tempdir().unwrap();
-        let text = text.replace("42ffffff : Crash", &format!("{:x} : Crash", 0x42ff_ffffu64 + (mib << 20)));
-        crate::tree::write(other.path(), "proc/iomem", text.as_bytes());
-        crate::tree::write(other.path(), "proc/sys/kernel/osrelease", b"6.1.0\n");
-        asked.plan(other.path()).map(drop)
+        let larger = format!("{:x} : Crash", line.1 - 1 + (mib << 20));
+        crate::tree::write(
+            root.path(),
+            "proc/iomem",
+            text.replace(&format!("{:x} : Crash", line.1 - 1), &larger).as_bytes(),
+        );
+        let planned = asked.plan(root.path()).map(drop);
+        crate::tree::write(root.path(), "proc/iomem", text.as_bytes());
+        planned
     };
     assert!(grown(33).is_ok() && grown(32).is_err());
 }

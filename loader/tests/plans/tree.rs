@@ -1,6 +1,6 @@
 //! Recorded machines: a text file becomes a folder with /proc and /sys in it.
 //!
-//! Knows the sections of the files in `trees/`. Shares no code with the loader.
+//! Knows the sections of the files in `trees/`, which `tests/vm/lab.py record` writes. Shares no code with the loader.
 
 use std::{fs, path::Path};
 
@@ -8,12 +8,17 @@ use tempfile::TempDir;
 
 /// Unpacks `trees/NAME.tree`.
 pub fn tree(name: &str) -> TempDir {
+    unpack(&text(name))
+}
+
+/// The text of `trees/NAME.tree`.
+pub fn text(name: &str) -> String {
     // The workspace's tests unpack the same trees.
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let trees = [package.join("tests/trees"), package.join("loader/tests/trees")];
     let trees = trees.into_iter().find(|trees| trees.is_dir()).expect("the loader's trees");
     let path = trees.join(format!("{name}.tree"));
-    unpack(&fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 pub fn unpack(text: &str) -> TempDir {
@@ -70,23 +75,38 @@ fn boot_params(body: &str) -> Vec<u8> {
     params
 }
 
-/// An ELF core's headers; lines of virtual address, physical address, size.
+/// An ELF core's headers: lines of virtual address, physical address, size; lines with `=` are VMCOREINFO's.
 fn kcore(body: &str) -> Vec<u8> {
-    let lines: Vec<Vec<u64>> = body
-        .lines()
-        .filter(|line| !line.is_empty())
-        .map(|line| line.split(' ').map(|word| u64::from_str_radix(word, 16).unwrap()).collect())
-        .collect();
+    let (notes, mappings): (Vec<&str>, Vec<&str>) =
+        body.lines().filter(|line| !line.is_empty()).partition(|line| line.contains('='));
+    let note = vmcoreinfo(&notes.join("\n"));
+    let count = mappings.len() + 1;
     let mut core = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
     core.extend([4, 0, 62, 0, 1, 0, 0, 0]);
     [0u64, 64, 0].iter().for_each(|word| core.extend(word.to_le_bytes()));
     core.extend([0, 0, 0, 0, 64, 0, 56, 0]);
-    core.extend((lines.len() as u16).to_le_bytes());
+    core.extend((count as u16).to_le_bytes());
     core.extend([0; 6]);
-    for line in &lines {
-        core.extend([1, 0, 0, 0, 7, 0, 0, 0]);
+    let mut header = |kind: u8, words: [u64; 6]| {
+        core.extend([kind, 0, 0, 0, 7, 0, 0, 0]);
+        words.iter().for_each(|word| core.extend(word.to_le_bytes()));
+    };
+    header(4, [64 + count as u64 * 56, 0, 0, note.len() as u64, 0, 0]);
+    for line in mappings {
+        let words: Vec<u64> = line.split(' ').map(|word| u64::from_str_radix(word, 16).unwrap()).collect();
         // The offset in the file does not matter.
-        [0x1000, line[0], line[1], line[2], line[2], 4096].iter().for_each(|word| core.extend(word.to_le_bytes()));
+        header(1, [0x1000, words[0], words[1], words[2], words[2], 4096]);
     }
+    core.extend(note);
     core
+}
+
+/// A note of type 0 with `text`.
+fn vmcoreinfo(text: &str) -> Vec<u8> {
+    let mut note = Vec::new();
+    [11, text.len() as u32, 0].iter().for_each(|word| note.extend(word.to_le_bytes()));
+    note.extend(b"VMCOREINFO\0\0");
+    note.extend(text.as_bytes());
+    note.resize(note.len().next_multiple_of(4), 0);
+    note
 }

@@ -69,6 +69,9 @@ pub(super) fn status(out: &mut dyn Write, status: &Status) -> io::Result<()> {
         writeln!(out, "  {range}  {}, shared with user space", human(range.len()))?;
     }
     slot(out, "capture kernel", &status.capture)?;
+    if status.capture.loaded == Some(false) && !status.reserved.is_empty() {
+        writeln!(out, "  to load one   vdump load --panic KERNEL --initrd FILE")?;
+    }
     if status.capture.loaded == Some(true) && status.kernel_updates_headers {
         writeln!(out, "  the running kernel can follow CPUs and memory that come and go")?;
     }

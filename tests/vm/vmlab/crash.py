@@ -19,6 +19,7 @@ from .lab_error import LabError
 BOOT_SECONDS = 120
 CAPTURE_SECONDS = 240
 DISK_BYTES = 3 << 30
+DIMM_BYTES = 256 << 20
 QEMU_KDUMP = "kdump-zlib"
 """The kdump-compressed format that Debian's QEMU writes, flattened; it is built without lzo and snappy."""
 
@@ -125,7 +126,8 @@ def run(guest: Guest, kernel: debian.Kernel, initrd: bytes, work: Path) -> None:
     archive.write_bytes(initrd)
     image.disk(disk, guest, kernel, archive, DISK_BYTES)
     image.blank(raw, (guest.memory_mib + 128) << 20)
-    with qemu.Machine(guest, work, kernel.vmlinuz, archive, [disk, raw]) as machine:
+    command = qemu.command_line(guest, kernel.vmlinuz, archive, [disk, raw])
+    with qemu.Machine(command, work, stub=guest.damage) as machine:
         if guest.balloon_mib:
             # The device remembers the wish until the guest's driver asks.
             machine.monitor("balloon", value=(guest.memory_mib - guest.balloon_mib) << 20)
@@ -136,8 +138,13 @@ def run(guest: Guest, kernel: debian.Kernel, initrd: bytes, work: Path) -> None:
                 crash_by_hand(guest, machine, work)
             if guest.end == "nmi":
                 crash_from_outside(machine, guest, work)
-            if guest.damage:
+            for number in range(guest.dimms):
+                add_memory(machine, number)
+            if guest.damage and "reboot" in guest.load:
+                machine.wait_exit(CAPTURE_SECONDS)
+            elif guest.damage:
                 machine.wait_console("the capture kernel is damaged", CAPTURE_SECONDS)
+            if guest.damage:
                 return
             machine.wait_exit(BOOT_SECONDS + CAPTURE_SECONDS)
             if "LAB: captured" not in machine.console():
@@ -184,6 +191,11 @@ def crash_from_outside(machine: qemu.Machine, guest: Guest, work: Path) -> None:
             raise machine.failure("the console does not say where the kernel was loaded")
         machine.flip_byte(int(kernel[1], 16) + 0x12345)
     machine.monitor("inject-nmi")
+
+
+def add_memory(machine: qemu.Machine, number: int) -> None:
+    machine.wait_console(f"LAB: add memory {number}", CAPTURE_SECONDS)
+    machine.plug(f"dimm{number}", DIMM_BYTES)
 
 
 def keep_vmcore(guest: Guest, work: Path) -> None:

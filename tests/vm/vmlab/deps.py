@@ -20,6 +20,7 @@ TOOLS = {
     "apt-get": "apt",
     "apt-cache": "apt",
     "ldd": "libc-bin",
+    "systemctl": "systemd",
     "zstd": "zstd",
     "lz4": "lz4",
     "makedumpfile": "makedumpfile",

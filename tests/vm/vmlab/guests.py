@@ -57,6 +57,8 @@ class Guest:
     machine."""
     capture_cpus: int = 1
     steps: tuple[tuple[str, str], ...] = ()
+    tries: tuple[tuple[str, str], ...] = ()
+    """The same for the first boot, before a second kernel is loaded; run by a shell."""
     live: tuple[tuple[str, str], ...] = ()
     """What the first kernel runs before the crash."""
     load: str = "vdump load --panic --method segments"
@@ -69,10 +71,15 @@ class Guest:
     """Load once more after that, a kernel that is refused: the first one must be loaded again."""
     damage: bool = False
     """Change a byte of the loaded kernel before the crash, from outside. Needs `end` nmi."""
+    dimms: int = 0
+    """DIMMs of 256 MiB that are added one by one, when a try asks for one, or one when the second kernel is loaded."""
+    systemd: bool = False
+    """Let systemd take over when the second kernel is loaded, and start it in order. Needs `end` exec."""
     end: str = "crash"
     """`crash`: panic, and so start the capture kernel. `nmi`: the same by an NMI from outside, after the host has looked
     at memory. `exec`: start the second kernel in order. `halt`: stay up, QEMU writes the dump. `raw`: QEMU writes the dump
-    and saves the same moment's memory raw; then an NMI crashes the guest, and its memory is saved raw once more."""
+    and saves the same moment's memory raw; then an NMI crashes the guest, and its memory is saved raw once more. `try`:
+    nothing more to do after the tries."""
     modules: tuple[str, ...] = ()
     """Beyond those of the disk."""
 
@@ -155,7 +162,7 @@ RAW = replace(
 def loading(name: str, line: str, **differences: object) -> Guest:
     cpu = "max" if line == "6.1" else "qemu64"
     steps = (
-        ("headers", f"head -c 4096 {VMCORE}"),
+        ("headers", f"head -c 32768 {VMCORE}"),
         ("info", f"vdump info --json {VMCORE}"),
         ("filter", f"vdump filter --progress plain {VMCORE} {OUT}/filter.vmcore"),
     )
@@ -169,11 +176,16 @@ BY_FILE = tuple(loading("file", line, load=f"{VDUMP} --method file", reload=True
 VMLINUX = tuple(loading("vmlinux", line, image="vmlinux") for line in LINES)
 EXACTMAP = tuple(loading("exactmap", line, load=f"{VDUMP} --memory-map exactmap") for line in LINES)
 ELF32 = loading("elf32", "6.12", load=f"{VDUMP} --core-headers 32")
+# Memory that comes after the load: the running kernel rewrites the core headers.
+HOTPLUG = loading(
+    "hotplug", "6.12", load=f"{VDUMP} --method segments --hotplug", dimms=1, append="memhp_default_state=online"
+)
 BACKUP = replace(
     loading("backup", "6.1", load=f"{VDUMP} --backup always", end="nmi"),
     steps=(("filter", f"vdump filter -d 0 -f elf --progress plain {VMCORE} {OUT}/filter.vmcore"),),
 )
 DAMAGED = loading("damaged", "6.12", load=f"{VDUMP} --method segments", end="nmi", damage=True, steps=())
+REBOOTED = replace(DAMAGED, name="rebooted-6.12", load=f"{DAMAGED.load} --on-mismatch reboot")
 EXEC = tuple(
     loading("exec", line, load="vdump load --method segments", end="exec", steps=(("uname", "uname -r"),)) for line in LINES
 )
@@ -181,6 +193,64 @@ EXEC = tuple(
 BESIDE = tuple(loading(f"beside-{tool.split()[0]}", "6.12", load=tool, append="nokaslr")
                for tool in (f"{VDUMP} --method segments --backup always", "kexec -c -p"))
 
-LOADING = (*BY_FILE, *VMLINUX, *EXACTMAP, ELF32, BACKUP, DAMAGED, *EXEC, *BESIDE)
+# What a new user types, right and wrong, in one boot: the name of the result files, and the command.
+GOOD = "vdump load --panic --initrd=/mnt/boot/initrd --append=quiet /mnt/boot/vmlinuz"
+AS_NOBODY = "su -s /bin/sh nobody -c"
+ADD_MEMORY = "add-memory"
+"""In the guest: waits until the host has added a DIMM."""
+NOVICE = replace(
+    loading("novice", "6.12", end="try", dimms=2, append="memhp_default_state=online", memory_mib=1024),
+    steps=(),
+    tries=(
+        ("status-empty", "vdump status"),
+        ("unload-nothing", "vdump unload --panic"),
+        ("exec-nothing", "vdump exec"),
+        ("no-such-kernel", "vdump load --panic /boot/vmlinuz"),
+        ("no-such-initrd", "vdump load --panic --initrd=/mnt/boot/initrd.img /mnt/boot/vmlinuz"),
+        ("text-as-kernel", "vdump load --panic /conf"),
+        ("initrd-as-kernel", "vdump load --panic /mnt/boot/initrd"),
+        ("program-as-kernel", "vdump load --panic /bin/vdump"),
+        ("nobody-loads", f"{AS_NOBODY} '{GOOD}'"),
+        ("nobody-unloads", f"{AS_NOBODY} 'vdump unload --panic'"),
+        ("nobody-starts", f"{AS_NOBODY} 'vdump exec'"),
+        ("nobody-asks", f"{AS_NOBODY} 'vdump status'"),
+        ("load", GOOD),
+        ("load-again", GOOD),
+        ("status-loaded", "vdump status"),
+        ("more-by-file", ADD_MEMORY),
+        ("status-followed", "vdump status"),
+        ("by-segments", f"{GOOD} --method=segments"),
+        ("more-by-segments", ADD_MEMORY),
+        ("status-stale", "vdump status"),
+        ("by-segments-again", f"{GOOD} --method=segments"),
+        ("status-fits", "vdump status --json"),
+        ("unload", "vdump unload --panic"),
+        ("status-unloaded", "vdump status"),
+        ("lock-down", "mount -t securityfs none /sys/kernel/security && echo integrity >/sys/kernel/security/lockdown"),
+        ("locked-load", GOOD),
+        ("locked-segments", f"{GOOD} --method=segments"),
+        ("locked-unload", "vdump unload --panic"),
+        ("spend-limit", "echo 0 >/proc/sys/kernel/kexec_load_limit_panic"),
+        ("limited-load", GOOD),
+        ("disable", "echo 1 >/proc/sys/kernel/kexec_load_disabled"),
+        ("disabled-load", GOOD),
+        ("disabled-unload", "vdump unload --panic"),
+    ),
+)
+# No crash memory; then the fast reboot in order, by systemd.
+ORDERLY = replace(
+    loading("orderly", "6.12", end="exec", load="vdump load", systemd=True, crashkernel_mib=0),
+    steps=(("uname", "uname -r"),),
+    tries=(
+        ("status-bare", "vdump status"),
+        ("load-bare", GOOD),
+        ("orderly-nothing", "vdump exec --orderly"),
+        ("load-next", "vdump load --initrd=/mnt/boot/initrd --reuse-cmdline /mnt/boot/vmlinuz"),
+        ("status-next", "vdump status"),
+        ("orderly-without-systemd", "vdump exec --orderly"),
+    ),
+)
+
+LOADING = (*BY_FILE, *VMLINUX, *EXACTMAP, ELF32, HOTPLUG, BACKUP, DAMAGED, REBOOTED, *EXEC, *BESIDE, NOVICE, ORDERLY)
 CRASHING = (LA57, one_cpu(LA57), FOUR_LEVEL, one_cpu(FOUR_LEVEL), QEMU_DUMP, RAW, SAMPLE)
 GUESTS = {guest.name: guest for guest in (*CRASHING, *LOADING)}

@@ -4,14 +4,28 @@ loop mounts needed."""
 from __future__ import annotations
 
 import re
+import shlex
 import stat
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from .debian import Kernel, run
 from .guests import Guest
 
-INIT = Path(__file__).parent.parent / "guest" / "init"
+INITS = Path(__file__).parent.parent / "guest"
+Files = dict[str, tuple[int, bytes]]
+"""Mode and content of each file in an archive, by path."""
+SYSTEMD = Path("/lib/systemd")
+ENDING_UNITS = ("kexec.target", "systemd-kexec.service", "shutdown.target", "umount.target", "final.target")
+ORDERLY_SERVICE = b"""
+[Unit]
+DefaultDependencies=no
+[Service]
+StandardOutput=tty
+TTYPath=/dev/console
+ExecStart=/bin/vdump exec --orderly
+"""
 # Read by the plant: clean page-cache pages. Text, so that a sample stays small.
 CACHED = "".join(f"line {number} of a file that is in the page cache\n" for number in range(80_000)).encode()
 
@@ -19,30 +33,45 @@ CACHED = "".join(f"line {number} of a file that is in the page cache\n" for numb
 def initramfs(guest: Guest, kernel: Kernel, programs: dict[str, Path]) -> bytes:
     """An uncompressed cpio archive; the same inputs give the same bytes, which is how an unchanged crash is
     recognised."""
-    files: dict[str, tuple[int, bytes]] = {
-        "init": (0o755, INIT.read_bytes()),
-        "conf": (0o644, configuration(guest).encode()),
-        "steps": (0o644, steps_file(guest.steps)),
-        "live": (0o644, steps_file(guest.live)),
-        "bin/busybox": (0o755, Path("/bin/busybox").read_bytes()),
-    }
-    for module in guest.all_modules:
-        files[f"modules/{module}.ko"] = (0o644, kernel.module(module).read_bytes())
+    files = base("init", configuration(guest), kernel, guest.all_modules)
+    for name, steps in (("steps", guest.steps), ("tries", guest.tries), ("live", guest.live)):
+        files[name] = (0o644, "".join(f"{step}|{command}\n" for step, command in steps).encode())
     for name, path in programs.items():
         files[f"bin/{name}"] = (0o755, path.read_bytes())
     if guest.needs_kexec_tools:
-        kexec = Path("/sbin/kexec")
-        for path in (kexec, *shared_libraries(kexec)):
-            files[str(path).lstrip("/").replace("sbin/", "bin/")] = (0o755, path.read_bytes())
+        files |= {name.replace("sbin/", "bin/"): file for name, file in with_libraries(Path("/sbin/kexec")).items()}
+    if guest.systemd:
+        files |= systemd()
     return cpio(files)
 
 
-def steps_file(steps: tuple[tuple[str, str], ...]) -> bytes:
-    return "".join(f"{name}|{command}\n" for name, command in steps).encode()
+def with_libraries(program: Path) -> Files:
+    return {str(path).lstrip("/"): (0o755, path.read_bytes()) for path in (program, *shared_libraries(program))}
 
 
-def configuration(guest: Guest) -> str:
-    values = {
+def systemd() -> Files:
+    """Debian's systemd: what it needs to start one service, and to end in a loaded kernel."""
+    files: Files = {}
+    for program in (SYSTEMD / "systemd", SYSTEMD / "systemd-shutdown", Path("/bin/systemctl")):
+        files |= with_libraries(program)
+    units = [(name, (SYSTEMD / "system" / name).read_bytes()) for name in ENDING_UNITS]
+    units.append(("default.target", b"[Unit]\nRequires=orderly.service\n"))
+    units.append(("orderly.service", ORDERLY_SERVICE))
+    return files | {f"lib/systemd/system/{name}": (0o644, unit) for name, unit in units}
+
+
+def base(init: str, conf: dict[str, object], kernel: Kernel, modules: Iterable[str]) -> Files:
+    """What every guest has: its /init, the host's choices for it, busybox, and modules."""
+    files = {
+        "init": (0o755, (INITS / init).read_bytes()),
+        "conf": (0o644, "".join(f"{name}={shlex.quote(str(value))}\n" for name, value in conf.items()).encode()),
+        "bin/busybox": (0o755, Path("/bin/busybox").read_bytes()),
+    }
+    return files | {f"modules/{name}.ko": (0o644, kernel.module(name).read_bytes()) for name in modules}
+
+
+def configuration(guest: Guest) -> dict[str, object]:
+    return {
         "MODULES": " ".join(guest.all_modules),
         "PAGES": guest.pages,
         "SCRUB": "1" if guest.scrub else "",
@@ -52,15 +81,16 @@ def configuration(guest: Guest) -> str:
         "LOAD": guest.load,
         "IMAGE": guest.image,
         "RELOAD": "1" if guest.reload else "",
+        "SYSTEMD": "1" if guest.systemd else "",
+        "DIMMS": guest.dimms,
     }
-    return "".join(f"{name}='{value}'\n" for name, value in values.items())
 
 
 def shared_libraries(program: Path) -> list[Path]:
     return [Path(path) for path in re.findall(r"(/\S+) \(0x", run(["ldd", str(program)]))]
 
 
-def cpio(files: dict[str, tuple[int, bytes]]) -> bytes:
+def cpio(files: Files) -> bytes:
     """The `newc` format, which the kernel unpacks (Documentation/driver-api/early-userspace/buffer-format.rst)."""
     folders = {parent.as_posix() for name in files for parent in Path(name).parents if parent != Path(".")}
     entries = [(name, stat.S_IFDIR | 0o755, b"") for name in sorted(folders)]

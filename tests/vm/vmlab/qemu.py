@@ -15,15 +15,17 @@ TAIL_LINES = 40
 
 
 class Machine:
-    """A running guest. Use as a context manager; the console goes to `folder`/console.log."""
+    """A running guest. Use as a context manager; the console goes to `folder`/console.log. `command` is all of QEMU's
+    line but what connects it to us; a debug stub makes the guest slower, so only on demand."""
 
-    def __init__(self, guest: Guest, folder: Path, vmlinuz: Path, initrd: Path, disks: list[Path]):
+    def __init__(self, command: list[str], folder: Path, stub: bool = False):
         self.folder = folder
         self.log = folder / "console.log"
         self.socket = folder / "qmp.sock"
         self.stub = folder / "gdb.sock"
-        self.command = command_line(guest, vmlinuz, initrd, disks, self.socket)
-        if guest.damage:
+        self.command = [*command, "-nographic", "-no-reboot", "-monitor", "none", "-serial", "stdio", "-net", "none"]
+        self.command += ["-qmp", f"unix:{self.socket},server=on,wait=off"]
+        if stub:
             self.command += ["-gdb", f"unix:path={self.stub},server=on,wait=off"]
 
     def __enter__(self) -> Machine:
@@ -73,6 +75,11 @@ class Machine:
                 stream.write(json.dumps({"execute": name, "arguments": parameters}) + "\n")
                 stream.flush()
                 self.answer(stream)
+
+    def plug(self, name: str, size: int) -> None:
+        """Adds a DIMM of `size` bytes to the running machine."""
+        self.monitor("object-add", **{"qom-type": "memory-backend-ram", "id": f"{name}-memory", "size": size})
+        self.monitor("device_add", driver="pc-dimm", id=name, memdev=f"{name}-memory")
 
     def flip_byte(self, address: int) -> None:
         """Changes a byte of the guest's physical memory through QEMU's debug stub (the gdb remote protocol)."""
@@ -125,26 +132,27 @@ def packet(stub, data: bytes) -> bytes:
     return answer
 
 
-def command_line(guest: Guest, vmlinuz: Path, initrd: Path, disks: list[Path], monitor: Path) -> list[str]:
-    append = f"console=ttyS0 rdinit=/init panic=-1 crashkernel={guest.crashkernel_mib}M {guest.append}".strip()
-    command = [
-        "qemu-system-x86_64",
-        "-accel",
-        "tcg,thread=multi",
-        "-cpu",
-        guest.cpu,
-        "-smp",
-        "2",
-        "-m",
-        f"{guest.memory_mib}M",
-    ]
-    command += ["-kernel", str(vmlinuz), "-initrd", str(initrd), "-append", append]
-    for path in disks:
-        # Nobody outlives a host crash here: do not wait for the host's disk.
-        command += ["-drive", f"file={path},format=raw,if=virtio,cache=unsafe,discard=unmap"]
+def command_line(guest: Guest, vmlinuz: Path, initrd: Path, disks: list[Path]) -> list[str]:
+    reserve = f"crashkernel={guest.crashkernel_mib}M " if guest.crashkernel_mib else ""
+    memory = f"{guest.memory_mib}M" + (f",slots={guest.dimms},maxmem=8G" if guest.dimms else "")
+    command = boot(vmlinuz, initrd, reserve + guest.append, guest.cpu, memory)
+    command += drives(disks)
     if guest.balloon_mib:
         command += ["-device", "virtio-balloon-pci"]
     if guest.end != "crash":
         command += ["-device", "vmcoreinfo"]
-    command += ["-nographic", "-no-reboot", "-monitor", "none", "-serial", "stdio"]
-    return command + ["-net", "none", "-qmp", f"unix:{monitor},server=on,wait=off"]
+    return command
+
+
+def boot(vmlinuz: Path, initrd: Path, append: str, cpu: str, memory: str) -> list[str]:
+    """A machine of two CPUs that runs /init of the initramfs; `append` goes on the kernel's command line."""
+    command = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", cpu, "-smp", "2", "-m", memory]
+    command += ["-kernel", str(vmlinuz), "-initrd", str(initrd)]
+    # On a busy host the kernel would wait in vain for a tick of the emulated timer, and panic.
+    return [*command, "-append", f"console=ttyS0 no_timer_check rdinit=/init panic=-1 {append}".strip()]
+
+
+def drives(disks: list[Path]) -> list[str]:
+    # Nobody outlives a host crash here: do not wait for the host's disk.
+    options = "format=raw,if=virtio,cache=unsafe,discard=unmap"
+    return [word for path in disks for word in ("-drive", f"file={path},{options}")]
