@@ -126,7 +126,9 @@ def packet(stub, data: bytes) -> bytes:
 
 
 def command_line(guest: Guest, vmlinuz: Path, initrd: Path, disks: list[Path], monitor: Path) -> list[str]:
-    append = f"console=ttyS0 rdinit=/init panic=-1 crashkernel={guest.crashkernel_mib}M {guest.append}".strip()
+    # On a busy host the kernel may find that its timer does not tick.
+    words = f"console=ttyS0 rdinit=/init panic=-1 no_timer_check crashkernel={guest.crashkernel_mib}M"
+    append = f"{words} {guest.append}".strip()
     command = [
         "qemu-system-x86_64",
         "-accel",
