@@ -90,7 +90,7 @@ def test_every_kept_page_of_vmalloc_and_modules_is_there(
                 continue
             assert (page in shown) == (pfn in kept), f"{page:#x}, frame {pfn:#x}"
             found, dropped = found + (pfn in kept), dropped + (pfn not in kept)
-    assert found > 500
+    assert found > 100
     note(f"{crashed.guest.name}: {found} kept pages of vmalloc's areas and modules are shown, {dropped} others are not")
 
 
