@@ -65,7 +65,7 @@ def content(elf: Vmcore, load: Load) -> bytes:
 def test_every_segment_shows_what_the_kernel_saw(crashed: Crash, full: drgn.Program, elf: Vmcore, note: Note) -> None:
     wrong = [hex(load.vaddr) for load in elf.mapped if full.read(load.vaddr, load.memsz) != content(elf, load)]
     assert not wrong
-    assert len(elf.mapped) > 100
+    assert len(elf.mapped) > 50
     pages = sum(load.memsz for load in elf.mapped) // PAGE
     note(f"{crashed.guest.name}: {len(elf.mapped)} segments show {pages} pages as drgn reads them in the full vmcore")
 

@@ -39,6 +39,7 @@ class Altered:
     edits: tuple[Callable[[Path], None], ...]
     lacks: frozenset[str] = frozenset()
     """Kinds of pages that this kernel cannot have."""
+    has_btf: bool = True
 
 
 PADDED = Altered("padded", (edits.pad_before_flags, edits.renumber_flags), frozenset({"hugetlb"}))
@@ -47,6 +48,7 @@ SPARSE = Altered(
     "sparse",
     (edits.refcount_before_mapcount, edits.renumber_page_types),
     frozenset({"hugetlb", "anon-thp", "hwpoison", "soft-offline"}),
+    has_btf=False,
 )
 """SPARSEMEM without a virtual memory map, the two counts swapped, page types renumbered; no BTF, no KASLR."""
 

@@ -76,6 +76,10 @@ class Guest:
         return ALTERED[self.altered].lacks if self.altered else LACKS.get(self.line, frozenset())
 
     @property
+    def has_btf(self) -> bool:
+        return not self.altered or ALTERED[self.altered].has_btf
+
+    @property
     def needs_vdump(self) -> bool:
         return self.end != "halt"
 
