@@ -14,6 +14,7 @@ mod read;
 mod refusal;
 mod synth;
 
+mod altered;
 mod bad_device;
 mod bounds;
 mod choosing;

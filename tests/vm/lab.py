@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from vmlab import cache, debian, deps, record, sample
+from vmlab import altered, cache, debian, deps, record, sample
 from vmlab.crash import crash
 from vmlab.guests import GUESTS
 from vmlab.lab_error import LabError
@@ -21,8 +21,8 @@ def main() -> int:
     arguments = parse()
     os.environ["PATH"] += f":{deps.PATH}"
     try:
-        if arguments.run is run_test:
-            return run_test(arguments)
+        if arguments.run in (run_test, run_altered):
+            return arguments.run(arguments)
         with cache.held():
             return arguments.run(arguments) or 0
     except LabError as error:
@@ -46,10 +46,15 @@ def parse() -> argparse.Namespace:
     machine.add_argument("name", choices=record.MACHINES, metavar=f"NAME ({', '.join(record.MACHINES)})")
     machine.add_argument("out", type=Path, help="the file to write: NAME.tree")
     machine.set_defaults(run=run_record)
+    remake = commands.add_parser("altered-sample", help="make that of an altered kernel, and the truth of its pages")
+    remake.add_argument("out", type=Path)
+    remake.set_defaults(run=run_altered_sample)
     commands.add_parser("test", help="run the tests; further words go to pytest").set_defaults(run=run_test)
+    commands.add_parser("build", help="build the altered kernels").set_defaults(run=run_build)
+    commands.add_parser("altered", help="run the tests on the altered kernels").set_defaults(run=run_altered)
     arguments, words = parser.parse_known_args()
     arguments.words = words
-    if words and arguments.run is not run_test:
+    if words and arguments.run not in (run_test, run_altered):
         parser.error(f"unknown words: {' '.join(words)}")
     return arguments
 
@@ -63,7 +68,7 @@ def run_deps(_: argparse.Namespace) -> int:
 
 def run_fetch(_: argparse.Namespace) -> None:
     print(f"judges: {deps.python()}")
-    for line in sorted({guest.line for guest in GUESTS.values()}):
+    for line in sorted({guest.line for guest in GUESTS.values() if not guest.altered}):
         print(f"kernel {line}: {debian.newest(line).vmlinux.parent}")
 
 
@@ -75,7 +80,24 @@ def run_crash(arguments: argparse.Namespace) -> None:
 
 
 def run_sample(arguments: argparse.Namespace) -> None:
-    print(sample.make(arguments.out))
+    print(sample.make(arguments.out)[0])
+
+
+def run_altered_sample(arguments: argparse.Namespace) -> None:
+    print(sample.make_altered(arguments.out))
+
+
+def run_build(_: argparse.Namespace) -> None:
+    for name in altered.ALTERED:
+        kernel = altered.built(name)
+        seconds = (kernel.folder / "seconds").read_text().strip()
+        print(f"altered kernel {kernel.release}: {kernel.folder} (was built in {seconds} s)")
+
+
+def run_altered(arguments: argparse.Namespace) -> int:
+    os.environ["VDUMP_ALTERED"] = "1"
+    arguments.words = ["-k", "altered", *arguments.words]
+    return run_test(arguments)
 
 
 def run_record(arguments: argparse.Namespace) -> None:

@@ -56,7 +56,9 @@ def test_every_witness_says_what_vmcoreinfo_says(crashed: Crash, vmcore: Vmcore,
     told = {key: int(value, 0) for key, value in vmcore.vmcoreinfo.items() if TYPES.match(key)}
     bare = scratch / f"{crashed.guest.name}-no-btf"
     subprocess.run(["objcopy", "--rename-section", ".BTF=.was_BTF", crashed.vmlinux.resolve(), bare], check=True, timeout=SECONDS)
-    ways = {"DWARF": ["--vmlinux", bare], "BTF": ["--btf", btf_of(crashed, scratch)], "memory": ["--from", crashed.vmcore]}
+    ways = {"DWARF": ["--vmlinux", bare], "memory": ["--from", crashed.vmcore]}
+    if crashed.guest.has_btf:
+        ways["BTF"] = ["--btf", btf_of(crashed, scratch)]
     for name, words in ways.items():
         said = lines(run("layout", *words))
         both = told.keys() & said.keys()
@@ -72,11 +74,13 @@ def test_every_witness_says_what_vmcoreinfo_says(crashed: Crash, vmcore: Vmcore,
 
 def test_memory_alone_gives_the_same_classes(crashed: Crash, filtered, scratch: Path) -> None:
     """With every key about pages gone from VMCOREINFO, the kernel's own BTF and its free pages make up for it."""
+    if not crashed.guest.has_btf:
+        pytest.skip("this kernel carries no BTF")
     forgetful = without_keys(crashed.vmcore, scratch / f"{crashed.guest.name}-forgetful", PAGE_KEYS)
     output = scratch / f"{crashed.guest.name}-remembered"
     report = filter_dump(forgetful, output, Options())
     direct, ours = Kdump(filtered(Options())), Kdump(output)
-    assert ours.kept == direct.kept and len(ours.kept) > 10_000
+    assert ours.kept == direct.kept and len(ours.kept) > 5_000
     # All but the note is the same, byte for byte.
     assert ours.data[ours.bitmaps_at :] == direct.data[direct.bitmaps_at :]
     assert not report["warnings"]
@@ -89,12 +93,16 @@ def test_a_named_file_does_where_memory_says_nothing(
     crashed: Crash, vmcore: Vmcore, filtered, scratch: Path, way: str
 ) -> None:
     """Without kallsyms the kernel's BTF cannot be found."""
+    if way == "--btf" and not crashed.guest.has_btf:
+        pytest.skip("this kernel has no BTF")
     keys = re.compile(PAGE_KEYS.pattern + rb"|SYMBOL\(kallsyms")
     forgetful = without_keys(crashed.vmcore, scratch / f"{crashed.guest.name}-mute", keys)
     layout = scratch / f"{crashed.guest.name}-layout"
-    files = {"--vmlinux": crashed.vmlinux, "--layout": layout, "--btf": btf_of(crashed, scratch)}
+    files = {"--vmlinux": crashed.vmlinux, "--layout": layout}
     if way == "--layout":
         run("layout", "--force", "--from", crashed.vmcore, "--vmlinux", crashed.vmlinux, "-o", layout)
+    if way == "--btf":
+        files[way] = btf_of(crashed, scratch)
     output = scratch / f"{crashed.guest.name}-helped"
     command = [programs.vdump(), "filter", "--progress", "none", *Options().words, forgetful, output]
     refused = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)

@@ -70,7 +70,7 @@ def test_drgn_sees_the_same_tasks(crashed: Crash, scratch: Path) -> None:
     theirs = makedumpfile.run(crashed.vmcore, 16, scratch / f"{crashed.guest.name}-makedumpfile-16-drgn").path
     ours = again([theirs], scratch / f"{crashed.guest.name}-drgn-again")
     seen, expected = (drgn_view.tasks(drgn_view.open_dump(path, crashed.vmlinux)) for path in (ours, crashed.vmcore))
-    assert seen == expected and len(seen) > 50
+    assert seen == expected and len(seen) > 40
 
 
 @pytest.mark.parametrize("codec", ["zstd", "lzo"])
@@ -98,7 +98,7 @@ def test_makedumpfile_filters_ours_on(
     direct = makedumpfile.run(crashed.vmcore, 31, scratch / f"{output.name}-direct").kept
     theirs = Kdump(output)
     kept = Kdump(filtered(Options(level=level))).kept
-    assert theirs.kept <= kept and len(theirs.kept) > 10_000
+    assert theirs.kept <= kept and len(theirs.kept) > 5_000
     # Zero pages are excluded ones to it: struct pages in them cannot be read, and their frames stay.
     assert not (direct & kept) - theirs.kept - zero_pages(vmcore, direct & kept)
     assert len(theirs.kept - direct) < len(direct) // 50

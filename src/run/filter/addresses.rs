@@ -14,6 +14,9 @@ use crate::{
 
 /// The variable with the start of the direct mapping, where it is not fixed (4.8, `CONFIG_RANDOMIZE_MEMORY`).
 const DIRECT: &str = "page_offset_base";
+/// Where it starts in kernels without that variable (arch/x86/include/asm/page_64_types.h): with 4 levels since d52888aa2753
+/// (4.20) and before, with 5 levels likewise.
+const FIXED: [u64; 4] = [0xffff_8880_0000_0000, 0xffff_8800_0000_0000, 0xff11_0000_0000_0000, 0xff10_0000_0000_0000];
 /// The bounds of the kernel's image in memory.
 const IMAGE: (&str, &str) = ("_text", "_end");
 /// More than any kernel image.
@@ -41,13 +44,17 @@ fn mappings(source: &Source, info: &VmcoreInfo, kernel: &Kernel) -> Option<(u64,
     let paging = kernel.layout.paging;
     let virt = VirtReader::new(source, paging)?;
     let found = Kallsyms::load(info, &virt).ok()?.lookup(&[DIRECT, IMAGE.0, IMAGE.1]).ok()?;
-    let [Some(variable), Some(text), Some(end)] = found[..] else {
+    let [variable, Some(text), Some(end)] = found[..] else {
         return None;
     };
-    let direct = virt.read_u64(variable).ok()?;
+    let starts = match variable {
+        Some(variable) => vec![virt.read_u64(variable).ok()?],
+        None => FIXED.to_vec(),
+    };
     // The page tables have the last word: the image must be found through both mappings.
     let paddr = paging.image_paddr(text);
     let agrees = |vaddr: u64| virt.translate(vaddr).is_ok_and(|mapping| mapping.paddr == paddr);
     let len = end.checked_sub(text).filter(|len| *len <= MAX_IMAGE)?;
-    (agrees(text) && agrees(direct.wrapping_add(paddr))).then_some((direct, (text, paddr), len))
+    let direct = starts.into_iter().find(|start| agrees(start.wrapping_add(paddr)))?;
+    agrees(text).then_some((direct, (text, paddr), len))
 }

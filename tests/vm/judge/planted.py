@@ -26,8 +26,6 @@ DROPPED_BY = {
     "soft-offline": ALWAYS,
 }
 
-POISONED = {kind for kind, bits in DROPPED_BY.items() if bits == ALWAYS}
-
 
 class Planted(NamedTuple):
     kind: str

@@ -24,12 +24,13 @@ CLEARED_BASE = 0xF0000000
 MAPPING_ANON = 1
 START_KERNEL_MAP = 0xFFFFFFFF80000000
 # Symbols around the parts of the image that stay (arch/x86/kernel/vmlinux.lds.S). The last one ends where the memory
-# for encrypted guests begins, which mem_encrypt_free_decrypted_mem() gives back when it is of no use.
+# for encrypted guests begins, which mem_encrypt_free_decrypted_mem() gives back when it is of no use; other kernels have
+# none.
 IMAGE = (
-    ("_text", "_etext"),
-    ("__start_rodata", "__end_rodata"),
-    ("_sdata", "_edata"),
-    ("__bss_start", "__start_bss_decrypted_unused"),
+    ("_text", ("_etext",)),
+    ("__start_rodata", ("__end_rodata",)),
+    ("_sdata", ("_edata",)),
+    ("__bss_start", ("__start_bss_decrypted_unused", "__bss_stop")),
 )
 
 FREE, OFFLINE, HWPOISON, HUGETLB, ANON = "free", "offline", "hwpoison", "hugetlb", "anon"
@@ -38,6 +39,14 @@ CACHE, CACHE_PRIVATE, SLAB, OTHER = "cache", "cache-private", "slab", "other"
 # at every level.
 DROPPED_BY = {FREE: 16, HUGETLB: 8, ANON: 8, CACHE: 2 | 4, CACHE_PRIVATE: 4, SLAB: 0, OTHER: 0}
 DROPPED_ALWAYS = {OFFLINE, HWPOISON}
+
+
+class Map(NamedTuple):
+    """Struct pages that lie one after the other: those of the PFNs `first..end`, from address `start` on."""
+
+    first: int
+    end: int
+    start: int
 
 
 class Page(NamedTuple):
@@ -59,7 +68,7 @@ class Truth:
         self.prog.set_core_dump(vmcore)
         self.prog.load_debug_info([vmlinux])
         self.layout = self.prog.type("struct page")
-        self.base = self.prog["vmemmap_base"].value_()
+        self.maps = list(self.read_maps())
         self.bits = {
             name: self.flag(name) for name in ("lru", "slab", "private", "swapbacked", "swapcache", "hwpoison", "head")
         }
@@ -93,6 +102,24 @@ class Truth:
         bit = CLEARED_BITS.get(name)
         return (CLEARED_BASE | bit, CLEARED_BASE) if bit else (0, 1)
 
+    def read_maps(self) -> Iterator[Map]:
+        """drgn does not know SPARSEMEM without a virtual memory map: there each section's own entry is read."""
+        if self.prog.type("struct mem_section_usage").has_member("subsection_map"):
+            for first, end, mem_map in for_each_valid_page_range(self.prog):
+                yield Map(first, end, mem_map.value_() + first * self.layout.size)
+            return
+        length = 1 << self.prog["SECTION_SIZE_BITS"].value_() - self.prog["PAGE_SHIFT"].value_()
+        has_map = 1 << self.prog.constant("SECTION_HAS_MEM_MAP_BIT").value_()
+        below = (1 << self.prog.constant("SECTION_MAP_LAST_BIT").value_()) - 1
+        per_root = self.prog["SECTIONS_PER_ROOT"].value_()
+        for number in range(self.prog["__highest_present_section_nr"].value_() + 1):
+            root = self.prog["mem_section"][number // per_root]
+            word = root[number % per_root].section_mem_map.value_() if root else 0
+            if word & has_map:
+                first = number * length
+                start = ((word & ~below) + first * self.layout.size) % (1 << 64)
+                yield Map(first, first + length, start)
+
     def read_pages(self) -> Iterator[tuple[int, Page]]:
         fields = (
             ("flags", "<Q"),
@@ -108,8 +135,8 @@ class Truth:
             if self.has(name)
         ]
         size = self.layout.size
-        for first, end, _ in for_each_valid_page_range(self.prog):
-            memory = self.prog.read(self.base + first * size, (end - first) * size)
+        for first, end, start in self.maps:
+            memory = self.prog.read(start, (end - first) * size)
             for index in range(end - first):
                 values = [read(memory, index * size + place)[0] for read, place in unpack]
                 yield first + index, Page(*values, *[0] * (len(fields) - len(values)))
@@ -134,7 +161,15 @@ class Truth:
     def head_of(self, pfn: int) -> int:
         """A tail page is of its head's class; its own fields mean other things."""
         head = self.pages[pfn].head
-        return (head - 1 - self.base) // self.layout.size if head & 1 else pfn
+        return self.pfn_of(head - 1) if head & 1 else pfn
+
+    def pfn_of(self, address: int) -> int:
+        """The page whose struct page lies there."""
+        for first, end, start in self.maps:
+            index, rest = divmod(address - start, self.layout.size)
+            if 0 <= index < end - first and not rest:
+                return first + index
+        raise LookupError(f"there is no struct page at {address:#x}")
 
     def is_hugetlb(self, pfn: int, page: Page) -> bool:
         if self.hugetlb_dtor is None:
@@ -166,13 +201,21 @@ class Truth:
     @cached_property
     def image(self) -> set[int]:
         """The PFNs of the kernel's text, read-only data, data and bss. Its init part and gaps are freed: not those."""
-        return {pfn for start, end in IMAGE for pfn in self.symbols_pfns(start, end)}
+        return {pfn for start, ends in IMAGE for pfn in self.symbols_pfns(start, ends)}
 
     @cached_property
     def phys_base(self) -> int:
         lines = self.prog["VMCOREINFO"].string_().decode().splitlines()
         return next(int(line.split("=")[1]) for line in lines if line.startswith("NUMBER(phys_base)="))
 
-    def symbols_pfns(self, start: str, end: str) -> range:
-        first, last = (self.prog.symbol(name).address - START_KERNEL_MAP + self.phys_base for name in (start, end))
+    def symbols_pfns(self, start: str, ends: tuple[str, ...]) -> range:
+        """Up to the first of the ends that the kernel has."""
+        first = self.physical(start)
+        last = next(address for end in ends if (address := self.physical(end)) is not None)
         return range(first // 4096, -(-last // 4096))
+
+    def physical(self, name: str) -> int | None:
+        try:
+            return self.prog.symbol(name).address - START_KERNEL_MAP + self.phys_base
+        except LookupError:
+            return None

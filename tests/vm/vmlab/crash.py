@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import cache, debian, image, programs, qemu
+from . import altered, cache, debian, image, programs, qemu
 from .guests import Guest
 from .lab_error import LabError
 
@@ -99,12 +99,14 @@ class Step:
 
 def crash(guest: Guest, fresh: bool = False) -> Crash:
     """The guest's crash: the saved one if nothing that went into it has changed, else a new one."""
-    kernel = debian.newest(guest.line)
+    kernel = altered.built(guest.altered) if guest.altered else debian.newest(guest.line)
     initrd = image.initramfs(guest, kernel, programs.for_guest(guest))
     result = Crash(guest, kernel, cache.root() / "crash" / guest.name)
     code = [inspect.getsource(module).encode() for module in (image, qemu)]
     if guest.end == "halt":
         code.append(inspect.getsource(dump_by_qemu).encode())
+    if guest.altered:
+        code.append(kernel.vmlinuz.read_bytes())
     key = digest((repr(guest).encode(), kernel.release.encode(), initrd, *code))
     stamp = result.folder / "inputs"
     if not fresh and stamp.exists() and stamp.read_text() == key:

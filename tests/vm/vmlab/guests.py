@@ -5,12 +5,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from .altered import ALTERED
+
 # In load order; what a kernel line has built in is absent. Debian's cloud kernels of 6.12 build virtio and its PCI
 # half in.
 DISK_MODULES = {
     "6.1": ("virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "virtio_blk"),
     "6.12": ("virtio_blk",),
 }
+
+# Debian's 6.1 cloud kernels are built without CONFIG_MEMORY_FAILURE.
+LACKS = {"6.1": frozenset({"hwpoison", "soft-offline"})}
 
 VMCORE = "/proc/vmcore"
 OUT = "/mnt/out"
@@ -44,6 +49,8 @@ class Guest:
     """The kernel line: the newest ABI of it is taken."""
     cpu: str
     """QEMU's CPU model; `max` turns 5-level paging on, `qemu64` has 4 levels."""
+    altered: str = ""
+    """The kernel that is built here and taken instead (`altered.py`); it needs no modules."""
     memory_mib: int = 1024
     crashkernel_mib: int = 256
     pages: int = 2048
@@ -84,9 +91,13 @@ class Guest:
     """Beyond those of the disk."""
 
     @property
-    def memory_failure(self) -> bool:
-        """Whether pages can be poisoned: Debian's 6.1 cloud kernels are built without CONFIG_MEMORY_FAILURE."""
-        return self.line != "6.1"
+    def lacks(self) -> frozenset[str]:
+        """Kinds of pages that the kernel cannot have."""
+        return ALTERED[self.altered].lacks if self.altered else LACKS.get(self.line, frozenset())
+
+    @property
+    def has_btf(self) -> bool:
+        return not self.altered or ALTERED[self.altered].has_btf
 
     @property
     def needs_vdump(self) -> bool:
@@ -98,7 +109,7 @@ class Guest:
 
     @property
     def all_modules(self) -> tuple[str, ...]:
-        return DISK_MODULES[self.line] + self.modules
+        return () if self.altered else DISK_MODULES[self.line] + self.modules
 
     @property
     def saves_vmcore(self) -> bool:
@@ -123,6 +134,20 @@ def one_cpu(guest: Guest) -> Guest:
     vmcore."""
     return replace(guest, name=f"{guest.name}-1cpu", capture_cpus=1, crash_cpu=1, steps=FILTER, live=())
 
+
+# Kernels that nobody ships. Small: what they leave is a sample too.
+PADDED_GUEST = replace(
+    LA57,
+    name="altered-padded",
+    line="6.12",
+    altered="padded",
+    memory_mib=384,
+    crashkernel_mib=160,
+    pages=256,
+    balloon_mib=8,
+    scrub=True,
+)
+SPARSE_GUEST = replace(PADDED_GUEST, name="altered-sparse", altered="sparse", cpu="qemu64")
 
 # The smallest machine that the kernel agrees to: it refuses a capture kernel larger than half of the free memory.
 SAMPLE = Guest(
@@ -253,4 +278,5 @@ ORDERLY = replace(
 
 LOADING = (*BY_FILE, *VMLINUX, *EXACTMAP, ELF32, HOTPLUG, BACKUP, DAMAGED, REBOOTED, *EXEC, *BESIDE, NOVICE, ORDERLY)
 CRASHING = (LA57, one_cpu(LA57), FOUR_LEVEL, one_cpu(FOUR_LEVEL), QEMU_DUMP, RAW, SAMPLE)
-GUESTS = {guest.name: guest for guest in (*CRASHING, *LOADING)}
+ALTERED_GUESTS = (PADDED_GUEST, SPARSE_GUEST)
+GUESTS = {guest.name: guest for guest in (*CRASHING, *LOADING, *ALTERED_GUESTS)}

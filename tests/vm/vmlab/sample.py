@@ -1,27 +1,29 @@
-"""The repository's small vmcore: a real crash of a small guest, compressed."""
+"""The repository's small vmcores: real crashes of small guests, compressed."""
 
 from __future__ import annotations
 
 import subprocess
 from pathlib import Path
 
-from .crash import crash
-from .guests import SAMPLE
+from . import deps
+from .crash import Crash, crash
+from .guests import PADDED_GUEST, SAMPLE, Guest
 from .lab_error import LabError
 
 LIMIT_BYTES = 14 << 20
+ALTERED_LIMIT_BYTES = 6 << 20
 # Each crash is a throw of dice, for KASLR puts the kernel anywhere. It may leave no hole for the capture kernel. And
 # the kernel's image lies in a vmcore twice, under its virtual address and in the direct map: it costs its size once
 # only if both lie within zstd's window.
 TRIES = 16
 
 
-def make(out: Path) -> str:
-    """Crashes the sample guest until the compressed vmcore is small enough, and puts it at `out`."""
+def make(out: Path, guest: Guest = SAMPLE, limit: int = LIMIT_BYTES) -> tuple[str, Crash]:
+    """Crashes the guest until the compressed vmcore is small enough, and puts it at `out`."""
     outcomes = []
     for _ in range(TRIES):
         try:
-            result = crash(SAMPLE, fresh=True)
+            result = crash(guest, fresh=True)
         except LabError as error:
             outcomes.append(str(error).splitlines()[0])
             continue
@@ -29,9 +31,17 @@ def make(out: Path) -> str:
         # The window stays at 128 MiB, the most that decoders take without being asked.
         subprocess.run(["zstd", "-q", "-f", "-19", "--long=27", "-T0", result.vmcore, "-o", partial], check=True)
         size, unpacked = partial.stat().st_size, result.vmcore.stat().st_size
-        if size <= LIMIT_BYTES:
+        if size <= limit:
             partial.rename(out)
-            return f"{out}: {size} bytes, {unpacked} unpacked, kernel {result.kernel.release}"
+            return f"{out}: {size} bytes, {unpacked} unpacked, kernel {result.kernel.release}", result
         partial.unlink()
         outcomes.append(f"{size} bytes")
-    raise LabError(f"no sample of at most {LIMIT_BYTES} bytes in {TRIES} crashes: {'; '.join(outcomes)}")
+    raise LabError(f"no sample of at most {limit} bytes in {TRIES} crashes: {'; '.join(outcomes)}")
+
+
+def make_altered(out: Path) -> str:
+    """The padded kernel's, and beside it what drgn says of each page."""
+    said, result = make(out, PADDED_GUEST, ALTERED_LIMIT_BYTES)
+    command = [deps.python(), "-m", "judge.truth_file", result.folder, out.absolute().with_suffix(".truth")]
+    subprocess.run(command, cwd=Path(__file__).parent.parent, check=True)
+    return said

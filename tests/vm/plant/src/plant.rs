@@ -74,17 +74,27 @@ fn anonymous(pages: usize) -> io::Result<Planted> {
 /// Anonymous memory that must not become a huge page behind our back.
 fn small(len: usize) -> io::Result<Mapping> {
     let mapping = Mapping::anonymous(len)?;
-    mapping.advise(0..len, libc::MADV_NOHUGEPAGE)?;
+    // A kernel without huge pages refuses.
+    let _ = mapping.advise(0..len, libc::MADV_NOHUGEPAGE);
     Ok(mapping)
 }
 
 fn huge() -> io::Result<Planted> {
     let mut planted = Vec::new();
+    // Machines with less than 512 MiB start without.
+    let enabled = Path::new("/sys/kernel/mm/transparent_hugepage/enabled");
+    if fs::read_to_string(enabled).is_ok_and(|state| state.contains("[never]")) {
+        fs::write(enabled, "madvise")?;
+    }
     // Twice the size holds one aligned huge page wherever the kernel puts the mapping.
     let mut transparent = Mapping::anonymous(2 * HUGE)?;
-    transparent.advise(0..2 * HUGE, libc::MADV_HUGEPAGE)?;
-    pattern(transparent.bytes_mut(), "thp");
-    planted.push(("anon-thp", transparent));
+    match transparent.advise(0..2 * HUGE, libc::MADV_HUGEPAGE) {
+        Ok(()) => {
+            pattern(transparent.bytes_mut(), "thp");
+            planted.push(("anon-thp", transparent));
+        }
+        Err(error) => eprintln!("vdump-plant: no transparent huge pages: {error}"),
+    }
     match Mapping::hugetlb(HUGE) {
         Ok(mut pool) => {
             pattern(pool.bytes_mut(), "hugetlb");
