@@ -60,6 +60,8 @@ class Guest:
     """`crash`: panic, and so start the capture kernel. `nmi`: the same by an NMI from outside, after the host has looked
     at memory. `exec`: start the second kernel in order. `halt`: stay up, QEMU writes the dump. `raw`: QEMU writes the dump
     and saves the same moment's memory raw; then an NMI crashes the guest, and its memory is saved raw once more."""
+    heavy: bool = False
+    """For measuring, not for judging: fill memory as a busy server does."""
     modules: tuple[str, ...] = ()
     """Beyond those of the disk."""
 
@@ -137,6 +139,16 @@ RAW = replace(
     ),
 )
 
+# The realistic case of benches/whole, which crashes it: no test does.
+BUSY = Guest(
+    name="busy",
+    line="6.12",
+    cpu="qemu64",
+    memory_mib=6656,
+    heavy=True,
+    steps=SAVE,
+)
+
 # Small machines that are only loaded and crashed: one for each way to load.
 def loading(name: str, line: str, **differences: object) -> Guest:
     cpu = "max" if line == "6.1" else "qemu64"
@@ -169,4 +181,5 @@ BESIDE = tuple(loading(f"beside-{tool.split()[0]}", "6.12", load=tool, append="n
 
 LOADING = (*BY_FILE, *VMLINUX, *EXACTMAP, ELF32, BACKUP, DAMAGED, *EXEC, *BESIDE)
 CRASHING = (LA57, one_cpu(LA57), FOUR_LEVEL, one_cpu(FOUR_LEVEL), QEMU_DUMP, RAW, SAMPLE)
-GUESTS = {guest.name: guest for guest in (*CRASHING, *LOADING)}
+MEASURED = (BUSY,)
+GUESTS = {guest.name: guest for guest in (*CRASHING, *LOADING, *MEASURED)}

@@ -86,6 +86,13 @@ impl Drop for Mapping {
     }
 }
 
+/// All of the machine's memory, bytes.
+pub fn memory_bytes() -> usize {
+    // SAFETY: takes a number and gives one.
+    let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
+    usize::try_from(pages).unwrap_or(0) * PAGE
+}
+
 /// What `wait4` tells of a child.
 pub struct Waited {
     pub status: ExitStatus,
