@@ -2,6 +2,7 @@
 //!
 //! Knows the order of the rooms, and only that. The work is in the rooms; what is said about it is in `report`.
 
+mod bench;
 mod check;
 mod dmesg;
 mod facts;
@@ -42,6 +43,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Dmesg(dmesg) => dmesg::run(dmesg),
         Command::Layout(layout) => layout::run(layout),
         Command::Check(check) => check::run(check),
+        Command::Bench(bench) => bench::run(bench),
         Command::Load(load) => load::load(load),
         Command::Unload(unload) => load::unload(unload),
         Command::Exec(exec) => load::exec(exec),

@@ -12,6 +12,12 @@ pub fn available_memory(root: &Path) -> Option<u64> {
     [available, cgroup_room(root)].into_iter().flatten().min()
 }
 
+/// Bytes of memory that the kernel has.
+#[must_use]
+pub fn total_memory(root: &Path) -> Option<u64> {
+    kilobytes(&fs::read_to_string(root.join("proc/meminfo")).ok()?, "MemTotal:")
+}
+
 /// The most memory this process ever had resident, bytes (`VmHWM`).
 #[must_use]
 pub fn peak_resident() -> Option<u64> {

@@ -1,4 +1,4 @@
-//! Makes the memory of a busy server: a million inodes in the slab, page cache, anonymous memory, huge pages. For
+//! Makes the memory of a busy server: inodes in the slab (a million in 6.5 GiB), page cache, anonymous memory, huge pages. For
 //! measuring, not for judging: nothing is reported, and sizes are shares of the machine's memory.
 
 use std::fs::{self, File};
@@ -9,10 +9,11 @@ use std::thread;
 
 use crate::sys::{self, HUGE, Mapping, PAGE};
 
-const INODES: usize = 1_000_000;
+/// An inode with its dentry and its name takes 1 KiB of slab: a sixth of all memory.
+const MEMORY_PER_INODE: usize = 6400;
 /// Inodes of one folder.
 const FOLDER: usize = 10_000;
-/// Shares of all memory, in percent; the inodes take a sixth of 6.5 GiB, and the rest stays free.
+/// Shares of all memory, in percent; what the inodes leave of the rest stays free.
 const SMALL_PAGES: usize = 18;
 const TRANSPARENT: usize = 8;
 const POOL: usize = 4;
@@ -34,7 +35,7 @@ pub fn run(disk: &Path, tmpfs: &Path) -> io::Result<()> {
     kept.push(filled(small, &text, 3));
     write_log(&disk.join("log"), share(CACHE), &text, 4)?;
     write_log(&tmpfs.join("shared"), share(SHARED), &text, 5)?;
-    inodes(tmpfs)?;
+    inodes(tmpfs, memory / MEMORY_PER_INODE)?;
     // What is clean can be dropped and what is dirty cannot: both are there after this.
     File::open(disk.join("log"))?.sync_all()?;
     dirty(&disk.join("log"))?;
@@ -102,12 +103,12 @@ fn dirty(path: &Path) -> io::Result<()> {
 }
 
 /// Inodes, dentries and names; some are removed again, so that slabs have free objects too.
-fn inodes(tmpfs: &Path) -> io::Result<()> {
+fn inodes(tmpfs: &Path, count: usize) -> io::Result<()> {
     let mut chance = Chance(6);
-    for first in (0..INODES).step_by(FOLDER) {
+    for first in (0..count).step_by(FOLDER) {
         let folder = tmpfs.join(format!("folder-{first:07}"));
         fs::create_dir(&folder)?;
-        for number in first..first + FOLDER {
+        for number in first..count.min(first + FOLDER) {
             let name = format!("file-{number:07}.{:08x}", chance.next() as u32);
             File::create(folder.join(&name))?;
             if chance.below(20) == 0 {
