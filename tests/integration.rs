@@ -15,6 +15,7 @@ mod refusal;
 mod synth;
 
 mod bad_device;
+mod bench;
 mod bounds;
 mod cli;
 mod convert;

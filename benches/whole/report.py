@@ -100,18 +100,21 @@ def beside_limits(results: dict) -> str:
     limits = results["limits"]["limits"]
     rows = []
     for codec, run in runs.items():
-        limit = limits.get(LIMIT_OF.get(codec, ""))
-        beside = (f"{limit:.2f}", f"{run['wall'] / limit:.2f}") if limit else ("", "")
-        rows.append((codec, f"{run['wall']:.2f}", *beside, f"{run['cpu']:.2f}", f"{run['bytes'] / MB:.1f}"))
-    return table(("codec", "wall s", "codec alone s", "ratio", "CPU s", "output MB"), rows)
+        cells = [codec]
+        for key, limit in (("wall", limits), ("cpu", results["limits"]["cpu_limits"])):
+            least = limit.get(LIMIT_OF.get(codec, ""))
+            cells.append(f"{run[key]:.2f}")
+            cells += (f"{least:.2f}", f"{run[key] / least:.2f}") if least else ("", "")
+        rows.append((*cells, f"{run['bytes'] / MB:.1f}"))
+    return table(("codec", "wall s", "codec alone s", "ratio", "CPU s", "codec alone s", "ratio", "output MB"), rows)
 
 
 def stages(report: dict) -> str:
     def rate(value: float | None) -> str:
         return f"{value / MB:.0f}" if value else ""
 
-    rows = ((s["stage"], rate(s["all"]), rate(s["one"]), f"{1 / s['packed']:.2f}" if s.get("packed") else "") for s in report["stages"])
-    return table(("stage", f"MB/s, {report['threads']} threads", "MB/s, one thread", "to 1"), rows)
+    rows = ((s["stage"], rate(s["all"]), rate(s["one"]), rate(s["cpu"]), f"{1 / s['packed']:.2f}" if s.get("packed") else "") for s in report["stages"])
+    return table(("stage", f"MB/s, {report['threads']} threads", "MB/s, one thread", "MB per CPU second", "to 1"), rows)
 
 
 def growth(both: dict) -> str:

@@ -39,7 +39,7 @@ def main() -> int:
         bench = measures.Bench(
             vdump, options.makedumpfile, source, Path(tmpfs), Path(disk), options.rounds, say=lambda text: print(text, flush=True)
         )
-        results = measured(bench, smaller)
+        results = measured(bench, smaller, options.threads)
     write(results, options.results, options.name)
     return 0
 
@@ -50,6 +50,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--smaller", type=Path, nargs="*", default=[], help="more vmcores, for the growth with memory")
     parser.add_argument("--vdump", type=Path, default=Path(os.environ.get("VDUMP_BIN", STATIC)), help="the program")
     parser.add_argument("--makedumpfile", default="makedumpfile", help="the other program")
+    parser.add_argument("--threads", type=int, help="its --num-threads, 0 for none; else what is faster here is tried")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each comparison")
     parser.add_argument("--tmpfs", type=Path, default=Path("/dev/shm"), help="a folder in memory")
     parser.add_argument("--disk", type=Path, default=ROOT / "target", help="a folder on a disk")
@@ -85,10 +86,10 @@ def check_memory(source: Path) -> None:
         )
 
 
-def measured(bench: measures.Bench, smaller: list[Path]) -> dict:
+def measured(bench: measures.Bench, smaller: list[Path], given_threads: int | None) -> dict:
     about = machine.describe(bench.tmpfs, bench.disk, bench.vdump, bench.makedumpfile)
     measures.warm(bench.source)
-    threads = measures.best_threads(bench)
+    threads = measures.best_threads(bench, given_threads)
     results = {
         "date": datetime.date.today().isoformat(),
         "machine": about,

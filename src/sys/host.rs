@@ -24,6 +24,13 @@ pub fn peak_resident() -> Option<u64> {
     kilobytes(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
 }
 
+/// CPU time of all threads of this process so far, seconds. Unlike the wall clock it does not count what others do.
+#[must_use]
+pub fn cpu_seconds() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
 /// CPUs this process may use: affinity and cgroup quota counted.
 #[must_use]
 pub fn usable_cpus() -> usize {

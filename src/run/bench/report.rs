@@ -81,6 +81,8 @@ pub(super) struct Unit {
     pub(super) bytes: u64,
     /// In how long.
     pub(super) seconds: f64,
+    /// In how much CPU time of all threads.
+    pub(super) cpu: f64,
     /// Bytes after compression for each byte before.
     pub(super) packed: Option<f64>,
 }
@@ -99,6 +101,8 @@ pub(super) struct Measured {
     pub(super) all: f64,
     /// With one thread.
     pub(super) one: Option<f64>,
+    /// With one thread, for each second of CPU time; of writing, with all threads.
+    pub(super) cpu: f64,
     /// Bytes after compression for each byte before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) packed: Option<f64>,
@@ -107,7 +111,9 @@ pub(super) struct Measured {
 impl Measured {
     pub(super) fn new(stage: Stage, all: Unit, one: Option<Unit>) -> Self {
         let packed = all.packed.filter(|_| matches!(stage, Stage::Codec(_)));
-        Self { stage, all: all.rate(), one: one.map(Unit::rate), packed }
+        let busy = one.unwrap_or(all);
+        let cpu = busy.bytes as f64 / busy.cpu.max(1e-9);
+        Self { stage, all: all.rate(), cpu, one: one.map(Unit::rate), packed }
     }
 }
 
@@ -141,7 +147,7 @@ impl fmt::Display for Report {
         )?;
         let all = if self.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", self.threads) };
         writeln!(f, "\n{:<20} {all:>14} {:>14} {:>10}", "stage", "one thread", "ratio")?;
-        for Measured { stage, all, one, packed } in &self.stages {
+        for Measured { stage, all, one, packed, .. } in &self.stages {
             let rate = |rate: f64| human_bytes(rate as u64) + "/s";
             let one = one.map_or_else(|| "-".to_owned(), rate);
             let ratio = packed.map(|packed| format!("{:.2} to 1", 1.0 / packed.max(1e-9))).unwrap_or_default();

@@ -31,16 +31,34 @@ use crate::{
     report::{Mode, Progress},
     sink::Target,
     source::MAX_READ,
+    sys::host,
 };
 
 /// A sample that is done sooner is done again.
 const SHORTEST: Duration = Duration::from_millis(500);
 
+/// Both clocks.
+struct Clock {
+    start: Instant,
+    cpu: f64,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { start: Instant::now(), cpu: host::cpu_seconds() }
+    }
+
+    /// `bytes` were gone through until now.
+    fn unit(&self, bytes: u64, packed: Option<f64>) -> Unit {
+        Unit { bytes, seconds: self.start.elapsed().as_secs_f64(), cpu: host::cpu_seconds() - self.cpu, packed }
+    }
+}
+
 /// Times something that says how many bytes it went through.
 pub(super) fn timed(run: impl FnOnce() -> u64) -> Unit {
-    let start = Instant::now();
+    let clock = Clock::start();
     let bytes = run();
-    Unit { bytes, seconds: start.elapsed().as_secs_f64(), packed: None }
+    clock.unit(bytes, None)
 }
 
 /// The same, and tells it to stop when the time is over.
@@ -64,7 +82,7 @@ pub(super) fn until(longest: Duration, run: impl FnOnce(&Progress) -> u64) -> Un
 pub(super) fn read(measuring: &Measuring<'_>, pool: &ThreadPool, kept: &PageBitmap, part: usize) -> Result<Unit> {
     let Measuring { source, page_shift, progress, longest, .. } = measuring;
     let batches = Batches::new(kept, (MAX_READ >> page_shift) as u64).skip(part).step_by(2);
-    let start = Instant::now();
+    let clock = Clock::start();
     let mut bytes = 0;
     let make_worker = || {
         let mut reader = source.reader();
@@ -83,13 +101,13 @@ pub(super) fn read(measuring: &Measuring<'_>, pool: &ThreadPool, kept: &PageBitm
         batches,
         buffers,
         make_worker,
-        || progress.stopped() || start.elapsed() > *longest,
+        || progress.stopped() || clock.start.elapsed() > *longest,
         |read| {
             bytes += *read;
             Ok::<(), Error>(())
         },
     )?;
-    Ok(Unit { bytes, seconds: start.elapsed().as_secs_f64(), packed: None })
+    Ok(clock.unit(bytes, None))
 }
 
 /// Looks for zeros in the sample; with `zeros` in as many bytes that are nothing else.
@@ -149,13 +167,13 @@ fn over_sample<W: FnMut(&[u8]) -> u64>(
     let next = AtomicUsize::new(0);
     // Bytes of all rounds; bytes and packed bytes of the first.
     let sums = Mutex::new((0u64, 0u64, 0u64));
-    let start = Instant::now();
+    let clock = Clock::start();
     pool.broadcast(|_| {
         let mut work = make_worker();
         let mut own = (0, 0, 0);
         loop {
             let turn = next.fetch_add(1, Relaxed);
-            let elapsed = start.elapsed();
+            let elapsed = clock.start.elapsed();
             let enough = if turn < pieces.len() { measuring.longest } else { SHORTEST.min(measuring.longest) };
             if (turn > 0 && elapsed >= enough) || measuring.progress.stopped() {
                 break;
@@ -172,9 +190,9 @@ fn over_sample<W: FnMut(&[u8]) -> u64>(
             *sums = (sums.0 + own.0, sums.1 + own.1, sums.2 + own.2);
         }
     });
-    let seconds = start.elapsed().as_secs_f64();
+    let unit = clock.unit(0, None);
     let (bytes, first, packed) = sums.into_inner().unwrap_or_default();
-    Ok(Unit { bytes, seconds, packed: Some(packed as f64 / first.max(1) as f64) })
+    Ok(Unit { bytes, packed: Some(packed as f64 / first.max(1) as f64), ..unit })
 }
 
 /// A step that visits all of `count` pieces and soon has seen every part of memory.
@@ -191,15 +209,15 @@ pub(super) fn write(measuring: &Measuring<'_>, sample: &Sample, folder: &Path) -
     let name = folder.join(format!("vdump-bench.{}", std::process::id()));
     // Not settled: it goes with the value.
     let target = Target::create(&name, false, measuring.source.opened())?;
-    let start = Instant::now();
+    let clock = Clock::start();
     let mut bytes = 0;
     for piece in sample.pieces() {
         target.write(piece, bytes)?;
         bytes += piece.len() as u64;
-        if start.elapsed() > measuring.longest || measuring.progress.stopped() {
+        if clock.start.elapsed() > measuring.longest || measuring.progress.stopped() {
             break;
         }
     }
     target.sync()?;
-    Ok(Unit { bytes, seconds: start.elapsed().as_secs_f64(), packed: None })
+    Ok(clock.unit(bytes, None))
 }
