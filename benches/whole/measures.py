@@ -195,7 +195,7 @@ def memory(bench: Bench) -> list[dict]:
     for codec, more in cases:
         # The largest levels are for the memory alone: a small part of the dump is enough.
         bench.say(f"memory, {codec} {' '.join(more)}")
-        limited = ("--limit", "24M") if codec in ("zlib:12", "elf,zstd:19") else ()
+        limited = ("--limit", "4M") if codec in ("zlib:12", "elf,zstd:19") else ()
         target = bench.tmpfs / "vdump"
         run = measure(filter_with_vdump(bench.vdump, bench.source, target, 31, codec, *more, *limited))
         result.append(case(codec, more, run, bool(limited)))

@@ -135,7 +135,7 @@ def growth(both: dict) -> str:
 def memory(cases: list[dict]) -> str:
     rows = []
     for case in cases:
-        ended = "whole" if case["code"] == 0 else "cut at 24 MiB" if case["ends_early"] else f"**failed**: {case['error']}"
+        ended = "whole" if case["code"] == 0 else "cut at 4 MiB" if case["ends_early"] else f"**failed**: {case['error']}"
         anon, resident = (f"{case[key] / MB:.1f}" for key in ("anon", "resident"))
         rows.append((case["codec"], case["options"], anon, resident, ended))
     return table(("codec", "options", "peak anonymous MB", "peak resident MB", "dump"), rows)
