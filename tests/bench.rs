@@ -12,7 +12,8 @@ use crate::synth::Machine;
 use crate::synth::kernels::era;
 
 fn bench(options: &[&str], input: &Path) -> Run {
-    run(vdump().args(["bench", "--progress", "none", "--seconds", "1"]).args(options).arg(input))
+    // However slow the machine is, all of the sample is compressed once.
+    run(vdump().args(["bench", "--progress", "none", "--seconds", "60"]).args(options).arg(input))
 }
 
 fn report(options: &[&str], input: &Path) -> Value {
