@@ -76,7 +76,7 @@ def figures(run: dict) -> tuple[str, ...]:
         f"{run['wall']:.2f}",
         f"{run['cpu']:.2f}",
         f"{run['anon'] / MB:.1f}",
-        f"{run['resident'] / MB:.1f}",
+        f"{run['resident'] / MB:.1f}" if run["resident"] else "",
         f"{run['bytes'] / MB:.1f}",
         f"{run['kept_bytes'] / MB:.0f}" if run["kept_bytes"] else "",
         f"{run['kept_bytes'] / MB / run['wall']:.0f}" if run["kept_bytes"] else "",
@@ -136,6 +136,6 @@ def memory(cases: list[dict]) -> str:
     rows = []
     for case in cases:
         ended = "whole" if case["code"] == 0 else "cut at 4 MiB" if case["ends_early"] else f"**failed**: {case['error']}"
-        anon, resident = (f"{case[key] / MB:.1f}" for key in ("anon", "resident"))
+        anon, resident = (f"{case[key] / MB:.1f}" if case[key] else "" for key in ("anon", "resident"))
         rows.append((case["codec"], case["options"], anon, resident, ended))
     return table(("codec", "options", "peak anonymous MB", "peak resident MB", "dump"), rows)

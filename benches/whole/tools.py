@@ -21,7 +21,8 @@ class Run:
     anon: int
     """The most anonymous memory that was seen resident (RssAnon of /proc/PID/status, sampled)."""
     resident: int
-    """The most memory that was resident, mapped files included (wait4)."""
+    """The most memory that was resident, mapped files included (VmHWM of the same file; what wait4 says counts the moment
+    before the program was started, too)."""
     code: int
     error: str
     stopped: bool = False
@@ -31,8 +32,8 @@ def measure(command: list[str], stop_after: float | None = None, **how: object) 
     """Runs the command to its end, or kills it after so many seconds."""
     start = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **how)
-    anon, over = [0], threading.Event()
-    watcher = threading.Thread(target=watch, args=(process.pid, anon, over))
+    peaks, over = {"RssAnon:": 0, "VmHWM:": 0}, threading.Event()
+    watcher = threading.Thread(target=watch, args=(process.pid, peaks, over))
     watcher.start()
     killer = threading.Timer(stop_after, process.kill) if stop_after else None
     if killer:
@@ -46,18 +47,19 @@ def measure(command: list[str], stop_after: float | None = None, **how: object) 
         killer.cancel()
     process.returncode = code = os.waitstatus_to_exitcode(status)
     stopped = code == -9 and stop_after is not None and wall >= stop_after
-    return Run(wall, usage.ru_utime + usage.ru_stime, anon[0], usage.ru_maxrss << 10, code, error.strip(), stopped)
+    return Run(wall, usage.ru_utime + usage.ru_stime, peaks["RssAnon:"], peaks["VmHWM:"], code, error.strip(), stopped)
 
 
-def watch(pid: int, anon: list[int], over: threading.Event) -> None:
+def watch(pid: int, peaks: dict[str, int], over: threading.Event) -> None:
     while not over.wait(SAMPLE_SECONDS):
         try:
             text = Path(f"/proc/{pid}/status").read_text()
         except OSError:
             return
-        _, found, rest = text.partition("RssAnon:")
-        if found:
-            anon[0] = max(anon[0], int(rest.split()[0]) << 10)
+        for key, peak in peaks.items():
+            _, found, rest = text.partition(key)
+            if found:
+                peaks[key] = max(peak, int(rest.split()[0]) << 10)
 
 
 def filter_with_vdump(program: Path, source: Path, target: Path, level: int, codec: str, *more: str) -> list[str]:
