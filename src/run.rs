@@ -2,6 +2,7 @@
 //!
 //! Knows the order of the rooms, and only that. The work is in the rooms; what is said about it is in `report`.
 
+mod bench;
 mod check;
 mod classes;
 mod dmesg;
@@ -47,6 +48,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Explain(explain) => explain::run(explain),
         Command::Layout(layout) => layout::run(layout),
         Command::Check(check) => check::run(check),
+        Command::Bench(bench) => bench::run(bench),
         Command::Load(load) => load::load(load),
         Command::Unload(unload) => load::unload(unload),
         Command::Exec(exec) => load::exec(exec),

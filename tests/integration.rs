@@ -16,6 +16,7 @@ mod synth;
 
 mod altered;
 mod bad_device;
+mod bench;
 mod bounds;
 mod choosing;
 mod cli;

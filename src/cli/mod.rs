@@ -3,6 +3,7 @@
 //! Knows options and their help. Must not look at files, terminals or CPUs: that is [`resolve`]'s. The parsed line goes to
 //! `run`.
 
+pub mod bench;
 pub mod choosing;
 pub mod classes;
 pub mod compat;
@@ -64,6 +65,8 @@ pub enum Command {
     Layout(Layout),
     /// Say whether a dump keeps every rule of its format, and which programs will open it
     Check(Check),
+    /// Measure each stage of a dump on this machine, and predict how long dumps take and how large they become
+    Bench(bench::Bench),
 }
 
 /// Options of `vdump filter`.

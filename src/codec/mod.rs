@@ -41,7 +41,8 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// On 4 KiB kernel pages level -1 is almost twice as fast as level 1 for one percent more output.
+    /// On 4 KiB kernel pages level -1 is almost twice as fast as level 1. Level 1 codes literals too, which is all the
+    /// difference: it makes 4 percent less of a busy server's pages, which are mostly slab, and 17 percent less of a small guest's.
     pub const DEFAULT_ZSTD: Self = Self::Zstd(-1);
     /// On frames of a mebibyte level 3 makes output 8 percent smaller than level 1 in a third more time, and as small as zstd
     /// makes of the whole file.

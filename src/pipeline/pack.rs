@@ -103,7 +103,9 @@ impl<'a> Packer<'a> {
     }
 }
 
-fn pack_page(pfn: u64, page: &[u8], codec: &mut dyn Codec, scratch: &mut [u8], out: &mut PackedBatch) {
+/// Adds one page to `out`: nothing but a mark if it is zero, else compressed if that makes it smaller. `scratch` has room for
+/// a page.
+pub fn pack_page(pfn: u64, page: &[u8], codec: &mut dyn Codec, scratch: &mut [u8], out: &mut PackedBatch) {
     let fate = if is_zero(page) {
         Fate::Zero
     } else {

@@ -12,10 +12,23 @@ pub fn available_memory(root: &Path) -> Option<u64> {
     [available, cgroup_room(root)].into_iter().flatten().min()
 }
 
+/// Bytes of memory that the kernel has.
+#[must_use]
+pub fn total_memory(root: &Path) -> Option<u64> {
+    kilobytes(&fs::read_to_string(root.join("proc/meminfo")).ok()?, "MemTotal:")
+}
+
 /// The most memory this process ever had resident, bytes (`VmHWM`).
 #[must_use]
 pub fn peak_resident() -> Option<u64> {
     kilobytes(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
+}
+
+/// CPU time of all threads of this process so far, seconds. Unlike the wall clock it does not count what others do.
+#[must_use]
+pub fn cpu_seconds() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// CPUs this process may use: affinity and cgroup quota counted.

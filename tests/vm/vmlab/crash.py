@@ -18,6 +18,8 @@ from .lab_error import LabError
 
 BOOT_SECONDS = 120
 CAPTURE_SECONDS = 240
+HEAVY_SECONDS = 1800
+"""Both boots of a `heavy` guest."""
 DISK_BYTES = 3 << 30
 DIMM_BYTES = 256 << 20
 QEMU_KDUMP = "kdump-zlib"
@@ -148,7 +150,7 @@ def run(guest: Guest, kernel: debian.Kernel, initrd: bytes, work: Path) -> None:
                 machine.wait_console("the capture kernel is damaged", CAPTURE_SECONDS)
             if guest.damage:
                 return
-            machine.wait_exit(BOOT_SECONDS + CAPTURE_SECONDS)
+            machine.wait_exit(HEAVY_SECONDS if guest.heavy else BOOT_SECONDS + CAPTURE_SECONDS)
             if "LAB: captured" not in machine.console():
                 raise machine.failure("the capture kernel did not finish")
     image.take_out(disk, work)

@@ -87,6 +87,8 @@ class Guest:
     at memory. `exec`: start the second kernel in order. `halt`: stay up, QEMU writes the dump. `raw`: QEMU writes the dump
     and saves the same moment's memory raw; then an NMI crashes the guest, and its memory is saved raw once more. `try`:
     nothing more to do after the tries."""
+    heavy: bool = False
+    """For measuring, not for judging: fill memory as a busy server does."""
     modules: tuple[str, ...] = ()
     """Beyond those of the disk."""
 
@@ -182,6 +184,18 @@ RAW = replace(
         *SAVE,
     ),
 )
+
+# The realistic case of benches/whole, and smaller ones that are like it; no test crashes them.
+BUSY = Guest(
+    name="busy",
+    line="6.12",
+    cpu="qemu64",
+    memory_mib=6656,
+    heavy=True,
+    steps=SAVE,
+)
+HALF_BUSY = replace(BUSY, name="busy-half", memory_mib=BUSY.memory_mib // 2)
+QUARTER_BUSY = replace(BUSY, name="busy-quarter", memory_mib=BUSY.memory_mib // 4)
 
 # Small machines that are only loaded and crashed: one for each way to load.
 def loading(name: str, line: str, **differences: object) -> Guest:
@@ -279,4 +293,5 @@ ORDERLY = replace(
 LOADING = (*BY_FILE, *VMLINUX, *EXACTMAP, ELF32, HOTPLUG, BACKUP, DAMAGED, REBOOTED, *EXEC, *BESIDE, NOVICE, ORDERLY)
 CRASHING = (LA57, one_cpu(LA57), FOUR_LEVEL, one_cpu(FOUR_LEVEL), QEMU_DUMP, RAW, SAMPLE)
 ALTERED_GUESTS = (PADDED_GUEST, SPARSE_GUEST)
-GUESTS = {guest.name: guest for guest in (*CRASHING, *LOADING, *ALTERED_GUESTS)}
+MEASURED = (BUSY, HALF_BUSY, QUARTER_BUSY)
+GUESTS = {guest.name: guest for guest in (*CRASHING, *LOADING, *ALTERED_GUESTS, *MEASURED)}

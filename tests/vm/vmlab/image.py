@@ -75,6 +75,7 @@ def configuration(guest: Guest) -> dict[str, object]:
         "MODULES": " ".join(guest.all_modules),
         "PAGES": guest.pages,
         "SCRUB": "1" if guest.scrub else "",
+        "HEAVY": "1" if guest.heavy else "",
         "END": guest.end,
         "CRASH_CPU": guest.crash_cpu,
         "CAPTURE_CPUS": guest.capture_cpus,

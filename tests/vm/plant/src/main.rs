@@ -4,6 +4,7 @@
 //! It knows pages and procfs; it must not know anything of vdump. Its reports go to files on the guest's disk, which
 //! the host reads back.
 
+mod heavy;
 mod pagemap;
 mod peak;
 mod plant;
@@ -19,6 +20,7 @@ use std::process::ExitCode;
 
 const USAGE: &str = "usage:
   vdump-plant plant DIR PAGES    plant PAGES pages of each class, report into DIR, then sleep
+  vdump-plant heavy DIR TMPFS    fill memory as a busy server does (for benches/whole), then sleep
   vdump-plant scrub              fill free memory with zeros once, so that old file contents are gone
   vdump-plant save SRC DST       copy /proc/vmcore through mmap windows, zero pages as holes
   vdump-plant peak FILE -- CMD.. run CMD, write its exit code, seconds and peak RSS to FILE";
@@ -41,6 +43,7 @@ fn run(words: &[&str]) -> io::Result<ExitCode> {
             let pages = pages.parse().map_err(|_| io::Error::other("PAGES is not a number"))?;
             plant::run(dir.as_ref(), pages)
         }
+        ["heavy", disk, tmpfs] => heavy::run(disk.as_ref(), tmpfs.as_ref()),
         ["scrub"] => scrub::run(),
         ["save", source, target] => save::run(source.as_ref(), target.as_ref()),
         ["peak", report, "--", command @ ..] => return peak::run(report.as_ref(), command),

@@ -126,6 +126,13 @@ pub fn name_thread(name: &std::ffi::CStr) {
     unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
 }
 
+/// All of the machine's memory, bytes.
+pub fn memory_bytes() -> usize {
+    // SAFETY: takes a number and gives one.
+    let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
+    usize::try_from(pages).unwrap_or(0) * PAGE
+}
+
 /// What `wait4` tells of a child.
 pub struct Waited {
     pub status: ExitStatus,
