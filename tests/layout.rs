@@ -54,6 +54,10 @@ int main(void) {
     OFFSET(pglist_data, node_zones) OFFSET(pglist_data, nr_zones) OFFSET(pglist_data, node_start_pfn)
     OFFSET(pglist_data, node_spanned_pages) OFFSET(pglist_data, node_id)
     printf("LENGTH(zone.free_area)=11\nLENGTH(free_area.free_list)=5\nLENGTH(node_data)=64\nLENGTH(mem_section)=32\n");
+    NUMBER(PG_locked, PG_locked) NUMBER(PG_head, PG_head)
+    NUMBER(PGTY_buddy, PGTY_buddy) NUMBER(PGTY_offline, PGTY_offline) NUMBER(PGTY_slab, PGTY_slab)
+    NUMBER(PGTY_hugetlb, PGTY_hugetlb)
+    printf("LENGTH(pglist_data.node_zones)=4\n");
     NUMBER(PG_lru, PG_lru) NUMBER(PG_private, PG_private) NUMBER(PG_head_mask, 1 << PG_head)
     NUMBER(PG_swapcache, PG_swapcache) NUMBER(PG_swapbacked, PG_swapbacked) NUMBER(PG_hwpoison, PG_hwpoison)
     NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE, 0xf0u << 24) NUMBER(PAGE_OFFLINE_MAPCOUNT_VALUE, 0xf1u << 24)

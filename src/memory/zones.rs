@@ -142,6 +142,6 @@ mod tests {
         assert!(zones(&info, &Bytes::default()).unwrap_err().contains("no node"));
         info.set("LENGTH(pglist_data.node_zones)", u64::MAX.to_string(), Witness::Note);
         info.set("SIZE(zone)", i64::MAX.to_string(), Witness::Note);
-        assert_eq!(zones(&info, &memory).map(|zones| zones.len()), Ok(1));
+        assert!(zones(&info, &memory).is_ok_and(|zones| (1..=2).contains(&zones.len())));
     }
 }

@@ -220,4 +220,6 @@ def test_a_dry_run_of_the_running_kernel_foretells_the_dump(crashed: Crash, note
     foretold = said(crashed, "live-dry-run")["bytes_written"]
     written = said(crashed, "kdump-j2")["bytes_written"]
     note(f"{crashed.guest.name}: a dry run on /proc/kcore said {foretold} bytes, the dump has {written}")
-    assert abs(foretold - written) <= written * 0.2
+    # The pages that vdump itself gives back lie on the CPUs' lists, where nothing tells them from the kernel's own.
+    own = crashed.step("live-dry-run").max_rss_kib * 1024 // 2
+    assert abs(foretold - written) <= written * 0.1 + own
