@@ -49,7 +49,7 @@ int main(void) {
     printf("SIZE(nodemask_t)=%zu\nSIZE(atomic_long_t)=%zu\nOFFSET(atomic_long_t.counter)=0\n", sizeof nodes, sizeof number);
     OFFSET(page, flags) OFFSET(page, lru) OFFSET(page, mapping) OFFSET(page, private) OFFSET(page, compound_head)
     OFFSET(page, compound_dtor) OFFSET(page, compound_order) OFFSET(page, _mapcount) OFFSET(page, _refcount)
-    OFFSET(zone, free_area) OFFSET(zone, spanned_pages) OFFSET(zone, vm_stat) OFFSET(free_area, free_list)
+    OFFSET(zone, free_area) OFFSET(zone, spanned_pages) OFFSET(zone, vm_stat) OFFSET(free_area, free_list) OFFSET(free_area, nr_free)
     OFFSET(mem_section, section_mem_map) OFFSET(list_head, next) OFFSET(list_head, prev)
     OFFSET(pglist_data, node_zones) OFFSET(pglist_data, nr_zones) OFFSET(pglist_data, node_start_pfn)
     OFFSET(pglist_data, node_spanned_pages) OFFSET(pglist_data, node_id)

@@ -86,7 +86,7 @@ pub enum PageClass {
     Slab,
     /// Everything else: the kernel's own memory.
     Kernel,
-    /// The `struct page` says it may go, but it holds the kernel image or the notes: kept.
+    /// The `struct page` says it may go, but the kernel's own structures show that it is the kernel's: kept.
     Protected,
     /// In doubt, therefore kept.
     Doubtful(Doubt),

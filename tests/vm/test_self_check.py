@@ -1,5 +1,5 @@
-"""The self-check on real kernels: a sound one raises nothing, and one whose struct pages were overwritten loses no page of its
-own and says so."""
+"""The self-check on real kernels: a sound one raises nothing, and one whose struct pages were overwritten loses no page
+of its own and says so."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def damaged(vmcore: Vmcore, truth: Truth, scratch: Path) -> Iterator[Damage]:
 
 @pytest.mark.parametrize("name", [FREE, CACHE])
 def test_its_own_memory_stays_whatever_it_looks_like(damaged: Damage, truth: Truth, scratch: Path, name: str) -> None:
-    image = sorted(truth.image)[:: 100]
+    image = sorted(truth.image)[::100]
     own = {
         "kernel image": set(image),
         "page tables": damage.page_tables(truth.prog),
