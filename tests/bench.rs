@@ -37,7 +37,7 @@ fn sizes_are_those_that_dumps_have() {
             let out = dir.path().join("dump");
             filter(&["--force", "-d", level, "-f", format, "-c", codec], &fixture.path, &out).ok();
             let size = fs::metadata(&out).unwrap().len() as f64;
-            // Of headers and notes it knows nothing, and a page more or less is in the sample.
+            // Of an ELF core's headers it knows nothing.
             let off = (number(made, "bytes") - size).abs();
             assert!(off < size * 0.05 + 64e3, "{format} {codec} at level {level}: {made} and {size}");
             assert!(number(made, "seconds") > 0.0);

@@ -9,7 +9,7 @@ use super::{
     report::{Codec, Measured, Stage},
     sample::Sample,
 };
-use crate::{bitmap::PageBitmap, classify::Counts, format::diskdump::DESC_SIZE};
+use crate::{bitmap::PageBitmap, classify::Counts, format::diskdump::Areas};
 
 /// How much of a machine's memory goes which way.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
@@ -22,7 +22,8 @@ pub(super) struct Shares {
     pub(super) zero_bytes: u64,
     /// Struct pages that describe it, bytes; 0 where nobody asks them.
     pub(super) struct_page_bytes: u64,
-    page_size: u64,
+    /// What a kdump file has in front of its pages: headers, planes and descriptors, bytes.
+    front_bytes: u64,
 }
 
 impl Shares {
@@ -30,12 +31,14 @@ impl Shares {
         let page_size = 1u64 << measuring.page_shift;
         let kept_bytes = kept.count() * page_size;
         let struct_page = measuring.kernel.as_ref().map_or(0, |kernel| kernel.layout.page.size as u64);
+        let notes = measuring.source.notes().len() as u64;
+        let areas = Areas::place(page_size, notes, kept.len(), kept.count());
         Self {
             ram_bytes: counts.total() * page_size,
             kept_bytes,
             zero_bytes: (kept_bytes as f64 * sample.zero_share()) as u64,
             struct_page_bytes: counts.total() * struct_page,
-            page_size,
+            front_bytes: areas.map_or(0, |areas| areas.data),
         }
     }
 }
@@ -80,7 +83,7 @@ fn one(stages: &[Measured], shares: &Shares, ram: Option<u64>, codec: Codec, mea
         let found = stages.iter().find(|measured| measured.stage == stage);
         found.map_or(0.0, |measured| bytes as f64 / measured.all.max(1.0))
     };
-    let &Shares { ram_bytes, kept_bytes, zero_bytes, struct_page_bytes, page_size } = shares;
+    let &Shares { ram_bytes, kept_bytes, zero_bytes, struct_page_bytes, front_bytes } = shares;
     let stored = kept_bytes - zero_bytes;
     let looking =
         taken(Stage::Read, kept_bytes) + taken(Stage::ZeroTest, stored) + taken(Stage::ZeroTestZeros, zero_bytes);
@@ -88,10 +91,7 @@ fn one(stages: &[Measured], shares: &Shares, ram: Option<u64>, codec: Codec, mea
     let packed = (stored as f64 * measured.packed.unwrap_or(1.0)) as u64;
     // Threads compress while one writes: the slower of both is what it takes.
     let (format, before, during, bytes) = match codec {
-        Codec::Page(_) => {
-            let tables = kept_bytes / page_size * DESC_SIZE + ram_bytes / page_size / 4;
-            ("kdump", 0.0, looking + compressing, packed + tables)
-        }
+        Codec::Page(_) => ("kdump", 0.0, looking + compressing, packed + front_bytes),
         // Zeros are found beforehand, and what is kept is read again.
         Codec::Frame(_) => ("elf", looking, taken(Stage::Read, stored) + compressing, packed),
     };
