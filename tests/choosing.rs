@@ -172,11 +172,19 @@ fn ranges_are_kept_and_dropped_whatever_the_class() {
             let mut want = fixture.truth.kept(level);
             drop.iter().for_each(|(start, end)| want = &want - &span(&fixture, *start, (*end).min(max)));
             keep.iter().for_each(|(start, end)| want = &want | &(&span(&fixture, *start, (*end).min(max)) - &poison));
-            let differ: Vec<_> = kept.symmetric_difference(&want).take(5).collect();
+            // Where classes are known, so are page tables and the memory map: they stay, and nothing else does.
+            let own = if level < 2 {
+                BTreeSet::new()
+            } else {
+                &span(&fixture, 0x1c00, 0x1e00) | &span(&fixture, 0x5000, 0x5800)
+            };
+            let wrong: Vec<_> =
+                kept.symmetric_difference(&want).filter(|pfn| want.contains(pfn) || !own.contains(pfn)).collect();
             assert!(
-                kept == want,
-                "{options:?}: {} frames differ: {differ:x?}",
-                kept.symmetric_difference(&want).count()
+                wrong.is_empty(),
+                "{options:?}: {} frames differ: {:x?}",
+                wrong.len(),
+                &wrong[..wrong.len().min(5)]
             );
             assert_eq!(recorded, u64::from(level));
             assert!(image.is_subset(&kept));
@@ -185,7 +193,7 @@ fn ranges_are_kept_and_dropped_whatever_the_class() {
             assert_eq!(picked["kept_by_range"], (&kept - &by_class).len(), "{options:?}");
             assert_eq!(picked["dropped_by_range"], (&by_class - &kept).len(), "{options:?}");
             if options.contains(&"0-0xffffffffffffffff") && !drop.is_empty() {
-                assert_eq!(picked["protected"], image.len());
+                assert_eq!(picked["protected"], kept.len());
             }
         }
     }

@@ -6,7 +6,7 @@ use super::{Kallsyms, KallsymsError, ReadVirt, ReadVirtError};
 use crate::layout::VmcoreInfo;
 
 /// What [`Tasks`] must know of the kernel's types, as keys of VMCOREINFO. No kernel exports them: its BTF or its vmlinux says
-/// them. Of the two ways to link threads ([`Threads`]) a kernel has one.
+/// them. Of the two ways to link threads (`Threads`) a kernel has one.
 pub const KEYS: [&str; 7] = [
     "OFFSET(task_struct.tasks)",
     "OFFSET(task_struct.pid)",

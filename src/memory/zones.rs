@@ -142,6 +142,7 @@ mod tests {
         assert!(zones(&info, &Bytes::default()).unwrap_err().contains("no node"));
         info.set("LENGTH(pglist_data.node_zones)", u64::MAX.to_string(), Witness::Note);
         info.set("SIZE(zone)", i64::MAX.to_string(), Witness::Note);
-        assert!(zones(&info, &memory).is_ok_and(|zones| (1..=2).contains(&zones.len())));
+        // Zones of such a size lie over one another: what is found is of no use, but it is not much.
+        assert!(zones(&info, &memory).is_ok_and(|zones| zones.len() <= 8));
     }
 }

@@ -61,7 +61,7 @@ pub struct Spool {
 
 impl Spool {
     /// Makes `len` bytes of zeros in `folder`. All of them have a place on the device from the start, so that storing to them
-    /// cannot run out of space; a device that then fails ends the process with a message (see [`report_bus_errors`]).
+    /// cannot run out of space; a device that then fails ends the process with a message (`report_bus_errors`).
     ///
     /// # Errors
     /// The folder's file system is memory itself, has no room, or does not allow it.

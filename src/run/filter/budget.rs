@@ -45,7 +45,7 @@ pub(super) fn fit(job: &Job, source: &Source, page_shift: u32) -> Result<(Budget
     };
     let fit = |needs| Budget::fit(job.memory_limit, job.threads, 1 << page_shift, needs);
     let in_memory = fit(needs);
-    if in_memory.as_ref().is_ok_and(|budget| budget.threads == job.threads) {
+    if plane > MOST_IN_A_FILE || in_memory.as_ref().is_ok_and(|budget| budget.threads == job.threads) {
         return Ok((in_memory?, Planes::Memory));
     }
     let beside = job.output.as_ref().and_then(Destination::folder).map(Path::to_owned);
@@ -56,6 +56,9 @@ pub(super) fn fit(job: &Job, source: &Source, page_shift: u32) -> Result<(Budget
         _ => Ok((in_memory?, Planes::Memory)),
     }
 }
+
+/// A plane for 64 TiB, as much memory as Linux has run on. A header can claim more.
+const MOST_IN_A_FILE: u64 = 2 << 30;
 
 fn gains_nothing(budget: &Budget, in_memory: &Result<Budget>) -> bool {
     in_memory.as_ref().is_ok_and(|known| (known.threads, known.batch_pages) == (budget.threads, budget.batch_pages))
