@@ -2,7 +2,7 @@
 //!
 //! Knows the lists that link them. Must not know what is done with a task. Used where a task is looked for or looked at.
 
-use super::{Kallsyms, KallsymsError, ReadVirt, ReadVirtError};
+use super::{Kallsyms, KallsymsError, ReadVirt, ReadVirtError, virt::word_at};
 use crate::layout::VmcoreInfo;
 
 /// What [`Tasks`] must know of the kernel's types, as keys of VMCOREINFO. No kernel exports them: its BTF or its vmlinux says
@@ -304,13 +304,6 @@ pub fn symbols<const N: usize>(
     let found = Kallsyms::load(info, mem).and_then(|kallsyms| kallsyms.lookup(&names)).map_err(cannot)?;
     let mut own = found.into_iter();
     Ok(known.map(|known| known.or(own.next().flatten())))
-}
-
-/// The 64-bit word at a virtual address.
-pub(super) fn word_at(mem: &dyn ReadVirt, vaddr: u64) -> Result<u64, ReadVirtError> {
-    let mut word = [0; 8];
-    mem.read_virt(vaddr, &mut word)?;
-    Ok(u64::from_le_bytes(word))
 }
 
 #[cfg(test)]

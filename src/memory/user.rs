@@ -5,7 +5,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::{ReadVirt as _, Task, VirtReader, tasks::word_at};
+use super::{ReadVirt as _, Task, VirtReader, virt::word_at};
 use crate::layout::VmcoreInfo;
 
 /// What [`UserMemory`] must know of the kernel's types, as keys of VMCOREINFO.

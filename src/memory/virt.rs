@@ -33,6 +33,13 @@ pub trait ReadVirt {
     fn read_virt(&self, vaddr: u64, buf: &mut [u8]) -> Result<(), ReadVirtError>;
 }
 
+/// The 64-bit word at a virtual address.
+pub(super) fn word_at(mem: &dyn ReadVirt, vaddr: u64) -> Result<u64, ReadVirtError> {
+    let mut word = [0; 8];
+    mem.read_virt(vaddr, &mut word)?;
+    Ok(u64::from_le_bytes(word))
+}
+
 /// A reader for one thread, over a source's page tables.
 #[derive(Debug)]
 pub struct VirtReader<'a> {
@@ -110,9 +117,7 @@ impl<'a> VirtReader<'a> {
     /// # Errors
     /// It cannot be read.
     pub fn read_u64(&self, vaddr: u64) -> Result<u64, ReadVirtError> {
-        let mut word = [0; 8];
-        self.read_virt(vaddr, &mut word)?;
-        Ok(u64::from_le_bytes(word))
+        word_at(self, vaddr)
     }
 }
 

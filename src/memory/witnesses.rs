@@ -5,6 +5,7 @@
 
 use super::{
     Kallsyms, ReadVirt, ReadVirtError,
+    virt::word_at,
     zones::{self, MAX_ZONES},
 };
 use crate::layout::{VmcoreInfo, types::MAX_BTF};
@@ -124,12 +125,6 @@ impl FreeLists {
         }
         Ok(())
     }
-}
-
-pub(super) fn word_at(virt: &dyn ReadVirt, vaddr: u64) -> Result<u64, ReadVirtError> {
-    let mut word = [0; 8];
-    virt.read_virt(vaddr, &mut word)?;
-    Ok(u64::from_le_bytes(word))
 }
 
 #[cfg(test)]

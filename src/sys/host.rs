@@ -31,6 +31,12 @@ pub fn cpu_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
+/// Bytes of memory of its own that this process has now (`RssAnon`).
+#[must_use]
+pub fn own_memory() -> Option<u64> {
+    kilobytes(&fs::read_to_string("/proc/self/status").ok()?, "RssAnon:")
+}
+
 /// CPUs this process may use: affinity and cgroup quota counted.
 #[must_use]
 pub fn usable_cpus() -> usize {

@@ -168,7 +168,7 @@ impl<'m> Kallsyms<'m> {
         // Of each name: how many are seen by their own file only, how many by all, and the first of the better kind.
         let mut found: HashMap<&[u8], [Vec<u32>; 2]> =
             names.iter().map(|name| (name.as_bytes(), Default::default())).collect();
-        self.scan(&mut |name, kind, index| {
+        self.scan(&Shapes::of(names), &mut |name, kind, index| {
             if let Some([own, all]) = found.get_mut(name) {
                 let side = if kind.is_ascii_uppercase() { all } else { own };
                 // Two say as much as a thousand.
@@ -201,7 +201,7 @@ impl<'m> Kallsyms<'m> {
     /// some later name.
     fn indices(&self, wanted: &[&str]) -> Result<Vec<Option<u32>>, KallsymsError> {
         let mut found: HashMap<&[u8], Option<u32>> = wanted.iter().map(|name| (name.as_bytes(), None)).collect();
-        self.scan(&mut |name, _, index| {
+        self.scan(&Shapes::of(wanted), &mut |name, _, index| {
             if let Some(slot) = found.get_mut(name) {
                 slot.get_or_insert(index);
             }
@@ -209,8 +209,8 @@ impl<'m> Kallsyms<'m> {
         Ok(wanted.iter().map(|name| found.get(name.as_bytes()).copied().flatten()).collect())
     }
 
-    /// Hands over every name with its type letter and index.
-    fn scan(&self, each: &mut dyn FnMut(&[u8], u8, u32)) -> Result<(), KallsymsError> {
+    /// Hands over every name of these shapes with its type letter and index.
+    fn scan(&self, shapes: &Shapes, each: &mut dyn FnMut(&[u8], u8, u32)) -> Result<(), KallsymsError> {
         let mut stream = Stream::new(self.mem, self.names);
         let mut name = Vec::with_capacity(MAX_NAME);
         for index in 0..self.count {
@@ -222,12 +222,17 @@ impl<'m> Kallsyms<'m> {
                 }
                 len = len & 0x7f | high << 7;
             }
-            let kind = self.tokens.expand(stream.take(len)?, &mut name);
+            let compressed = stream.take(len)?;
             // The first character is nm's type letter. `?` stands for a section nm could not tell.
+            let kind = self.tokens.first(compressed);
             let Some(kind) = kind.filter(|kind| kind.is_ascii_alphabetic() || *kind == b'?') else {
                 return Err(damaged_names("a name without type letter"));
             };
-            each(&name, kind, index);
+            // Few of some hundred thousand names are worth making.
+            if shapes.have(self.tokens.len(compressed) - 1, self.tokens.last(compressed)) {
+                self.tokens.expand(compressed, &mut name);
+                each(name.get(1..).unwrap_or_default(), kind, index);
+            }
         }
         Ok(())
     }
@@ -249,6 +254,24 @@ impl<'m> Kallsyms<'m> {
             Addresses::PlaceRelative => place.wrapping_add_signed(signed),
         };
         Ok(if self.word == 4 { address & u64::from(u32::MAX) } else { address })
+    }
+}
+
+/// Lengths of names, each with the last characters that names of it have: a test that costs less than the name.
+struct Shapes(Vec<[u64; 4]>);
+
+impl Shapes {
+    fn of(names: &[&str]) -> Self {
+        let mut shapes = vec![[0u64; 4]; MAX_NAME + 1];
+        for name in names.iter().filter(|name| name.len() <= MAX_NAME) {
+            let last = name.bytes().last().unwrap_or(0);
+            shapes[name.len()][usize::from(last >> 6)] |= 1 << (last & 63);
+        }
+        Self(shapes)
+    }
+
+    fn have(&self, len: usize, last: u8) -> bool {
+        self.0.get(len).is_some_and(|lasts| lasts[usize::from(last >> 6)] >> (last & 63) & 1 == 1)
     }
 }
 
@@ -286,25 +309,25 @@ impl Tokens {
         self.ranges.get(usize::from(byte)).and_then(|range| self.table.get(range.clone())).unwrap_or_default()
     }
 
-    /// Expands a name into `out`, which stays empty for a name longer than any the kernel allows; gives the type letter.
-    fn expand(&self, compressed: &[u8], out: &mut Vec<u8>) -> Option<u8> {
+    /// The first character of a name: its type letter.
+    fn first(&self, compressed: &[u8]) -> Option<u8> {
+        compressed.iter().find_map(|byte| self.token(*byte).first().copied())
+    }
+
+    /// The last character of a name; 0 where there is none.
+    fn last(&self, compressed: &[u8]) -> u8 {
+        compressed.iter().rev().find_map(|byte| self.token(*byte).last().copied()).unwrap_or(0)
+    }
+
+    /// Bytes of a name, its type letter included.
+    fn len(&self, compressed: &[u8]) -> usize {
+        compressed.iter().map(|byte| self.ranges.get(usize::from(*byte)).map_or(0, ExactSizeIterator::len)).sum()
+    }
+
+    /// Expands a name, its type letter included, into `out`.
+    fn expand(&self, compressed: &[u8], out: &mut Vec<u8>) {
         out.clear();
-        let mut kind = None;
-        for &byte in compressed {
-            let mut token = self.token(byte);
-            if kind.is_none()
-                && let Some((&first, rest)) = token.split_first()
-            {
-                kind = Some(first);
-                token = rest;
-            }
-            if out.len() + token.len() > MAX_NAME {
-                out.clear();
-                return kind;
-            }
-            out.extend_from_slice(token);
-        }
-        kind
+        compressed.iter().for_each(|byte| out.extend_from_slice(self.token(*byte)));
     }
 }
 

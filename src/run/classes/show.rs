@@ -15,6 +15,7 @@ use crate::{
     memory::Problem,
     report::{DoubtLine, ProblemLine, human_bytes},
     source::Source,
+    sys::host,
 };
 
 /// The levels that scripts use, and what each leaves out.
@@ -70,6 +71,9 @@ pub(super) struct Report {
     kernel: Option<String>,
     /// The kernel runs.
     live: bool,
+    /// User pages that are this program's own, about; where the kernel runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    own_pages: Option<u64>,
     page_size: u64,
     ram_pages: u64,
     ram_bytes: u64,
@@ -113,6 +117,7 @@ impl Report {
             format: source.describe(),
             kernel: info.text("OSRELEASE").map(printable),
             live: source.is_live(),
+            own_pages: if source.is_live() { host::own_memory().map(|bytes| bytes / size) } else { None },
             page_size: size,
             ram_pages: counts.total(),
             ram_bytes: counts.total().saturating_mul(size),
@@ -168,6 +173,9 @@ impl fmt::Display for Report {
         table(f, "class", &self.classes)?;
         let size = human_bytes(self.ram_bytes);
         writeln!(f, "{:<14} {:>12} {size:>11}", "RAM", self.ram_pages)?;
+        if let Some(own) = self.own_pages {
+            writeln!(f, "about {own} of the user pages are vdump's own")?;
+        }
         if self.absent_pages > 0 {
             let size = human_bytes(self.absent_pages.saturating_mul(self.page_size));
             writeln!(f, "{:<14} {:>12} {size:>11}          of no class: not in the dump", "absent", self.absent_pages)?;
