@@ -137,7 +137,7 @@ def test_virtual_addresses_lead_where_drgn_says(crashed: Crash, truth: Truth) ->
     prog = truth.prog
     stacks = [task.stack.value_() for task in for_each_task(prog) if task.stack][:8]
     image = [prog.symbol(name).address for name in ("_text", "linux_banner", "init_mm")]
-    addresses = [*stacks, *image, truth.base + 64 * 1000]
+    addresses = [*stacks, *image, truth.address_of(1000)]
     for address, story in zip(addresses, explain(crashed.vmcore, "--vaddr", addresses), strict=True):
         expected = follow_phys(prog["init_mm"].address_of_(), address).value_()
         assert story["translation"]["paddr"] == expected

@@ -133,7 +133,11 @@ def test_the_panicking_tasks_stack_is_read_whole(crashed: Crash, full: drgn.Prog
     start = task.mm.start_stack.value_()
     end = next(end for first, end in mappings(task) if first <= start < end)
     same = find_task(dump.prog, task.pid)
-    assert access_process_vm(same, start, end - start) == access_process_vm(task, start, end - start)
+    # Between the stack and the words above it the kernel leaves a gap by chance, which nobody may have touched.
+    pages = [page for page in range(start & -PAGE, end, PAGE) if frames(task, page, page + PAGE)]
+    assert pages
+    for page in pages:
+        assert access_process_vm(same, page, PAGE) == access_process_vm(task, page, PAGE)
     plain = Kdump(filtered(Options())).kept
     assert dump.kept - plain == around(task, start) - plain != set()
 

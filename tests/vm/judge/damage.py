@@ -35,15 +35,15 @@ class Damage:
 
         pfn = next(pfn for pfn, page in truth.pages.items() if is_single(pfn, page))
         size = truth.layout.size
-        return truth.prog.read(truth.base + pfn * size, size)
+        return truth.prog.read(truth.address_of(pfn), size)
 
     def overwrite(self, pfns: Iterable[int], name: str) -> None:
         """Makes the pages look like those of a class."""
-        image, size = self.like(name), self.truth.layout.size
+        image = self.like(name)
         kernel = self.truth.prog["init_mm"].address_of_()
         with self.path.open("r+b") as file:
             for pfn in pfns:
-                address = self.truth.base + pfn * size
+                address = self.truth.address_of(pfn)
                 frame = follow_pfn(kernel, address).value_()
                 file.seek(self.vmcore.whole[frame] + address % PAGE)
                 file.write(image)
@@ -51,8 +51,7 @@ class Damage:
 
 def mem_map(truth: Truth, pfns: Iterable[int]) -> set[int]:
     """The frames that hold the struct pages of these."""
-    size = truth.layout.size
-    addresses = {(truth.base + pfn * size) // PAGE * PAGE for pfn in pfns}
+    addresses = {truth.address_of(pfn) // PAGE * PAGE for pfn in pfns}
     return {frame for address in addresses for frame in translate(truth.prog, address, 1)}
 
 

@@ -163,6 +163,10 @@ class Truth:
         head = self.pages[pfn].head
         return self.pfn_of(head - 1) if head & 1 else pfn
 
+    def address_of(self, pfn: int) -> int:
+        """Where the page's struct page lies."""
+        return next(start + (pfn - first) * self.layout.size for first, end, start in self.maps if first <= pfn < end)
+
     def pfn_of(self, address: int) -> int:
         """The page whose struct page lies there."""
         for first, end, start in self.maps:
