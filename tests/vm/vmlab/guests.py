@@ -148,6 +148,8 @@ PADDED_GUEST = replace(
     pages=256,
     balloon_mib=8,
     scrub=True,
+    # Scrubbed without vdump.
+    live=(),
 )
 SPARSE_GUEST = replace(PADDED_GUEST, name="altered-sparse", altered="sparse", cpu="qemu64")
 

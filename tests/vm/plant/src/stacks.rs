@@ -16,10 +16,12 @@ use crate::sys::{self, HUGE, Mapping};
 const LEN: usize = 64 << 10;
 const LIST: &str = "stacks";
 
-/// Starts a thread whose stack is a huge page that was full of a pattern before; returns when the list has it.
+/// Starts a thread whose stack, a huge page where the kernel has such, was full of a pattern before; returns when the list has it.
 pub fn start(dir: &Path) -> io::Result<()> {
     let mut memory = Mapping::anonymous(2 * HUGE)?;
-    memory.advise(0..2 * HUGE, libc::MADV_HUGEPAGE)?;
+    if let Err(error) = memory.advise(0..2 * HUGE, libc::MADV_HUGEPAGE) {
+        eprintln!("vdump-plant: the stack lies in small pages: {error}");
+    }
     // Whoever is beside it with the same advice would become one mapping with it.
     memory.advise(0..2 * HUGE, libc::MADV_DONTFORK)?;
     let aligned = memory.address().next_multiple_of(HUGE) - memory.address();
