@@ -137,7 +137,7 @@ fn planes(criterion: &mut Criterion) {
     group.finish();
 }
 
-const CODECS: [&str; 6] = ["lzo", "snappy", "zstd:-1", "zstd:1", "zlib:1", "zlib:6"];
+const CODECS: [&str; 8] = ["lzo", "snappy", "zstd", "zstd:-1", "zstd:1", "zlib:1", "zlib", "zlib:6"];
 
 fn pages(criterion: &mut Criterion) {
     let pages = Sample::open().pages();
@@ -152,7 +152,7 @@ fn pages(criterion: &mut Criterion) {
         bench.iter(|| pages.iter().filter(|page| is_zero(black_box(page))).count());
     });
     for name in CODECS {
-        let mut codec = name.parse::<Compression>().unwrap().codec();
+        let mut codec = name.parse::<Compression>().unwrap().or_level_of(Compression::DEFAULT_ZSTD).codec();
         let mut out = vec![0; PAGE - 1];
         group.bench_function(name, |bench| {
             bench.iter(|| pages.iter().filter_map(|page| codec.compress(page, &mut out)).sum::<usize>());

@@ -60,7 +60,7 @@ fn every_stage_is_measured_and_nothing_stays() {
         "zero test",
         "zero test, zeros",
         "snappy, pages",
-        "zstd:-1, pages",
+        "zstd, pages",
         "zstd:3, frames",
         "lz4, frames",
         "write",

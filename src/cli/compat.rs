@@ -63,7 +63,7 @@ const NO_SADUMP: &str = "sadump dumps are not read";
 
 /// Every option: short name, long name, what it does.
 const OPTIONS: &[Row<Does>] = &[
-    (Some('c'), None, Does::Compress(Compression::Zlib(1))),
+    (Some('c'), None, Does::Compress(Compression::DEFAULT_ZLIB)),
     (Some('l'), None, Does::Compress(Compression::Lzo)),
     (Some('p'), None, Does::Compress(Compression::Snappy)),
     (Some('z'), None, Does::Compress(Compression::DEFAULT_ZSTD)),
@@ -396,9 +396,9 @@ mod tests {
     fn what_distributions_put_into_kdump_conf() {
         for (line, level, compress) in [
             ("-l --message-level 7 -d 31 /proc/vmcore /mnt/vmcore-incomplete", 31, Compression::Lzo),
-            ("-c --message-level 1 -d 31 /proc/vmcore vmcore", 31, Compression::Zlib(1)),
-            ("-d 17 -c /proc/vmcore vmcore", 17, Compression::Zlib(1)),
-            ("-cd31 /proc/vmcore vmcore", 31, Compression::Zlib(1)),
+            ("-c --message-level 1 -d 31 /proc/vmcore vmcore", 31, Compression::DEFAULT_ZLIB),
+            ("-d 17 -c /proc/vmcore vmcore", 17, Compression::DEFAULT_ZLIB),
+            ("-cd31 /proc/vmcore vmcore", 31, Compression::DEFAULT_ZLIB),
             ("-z -d31 --num-threads=4 /proc/vmcore vmcore", 31, Compression::DEFAULT_ZSTD),
             ("/proc/vmcore vmcore", 0, Compression::None),
         ] {

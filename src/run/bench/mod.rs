@@ -176,7 +176,7 @@ impl<'a> Measuring<'a> {
     fn codecs(&self) -> Vec<Codec> {
         use Compression::{Lz4, Lzo, None, Snappy, Zlib, Zstd};
         let wanted: Vec<_> = match self.options.compress.as_slice() {
-            [] => vec![None, Lzo, Snappy, Zstd(0), Zstd(1), Zlib(1), Zlib(6), Lz4],
+            [] => vec![None, Lzo, Snappy, Zstd(0), Zstd(-1), Zstd(1), Compression::DEFAULT_ZLIB, Zlib(6), Lz4],
             named => named.to_vec(),
         };
         let pages = wanted.iter().filter(|codec| **codec != Lz4);
