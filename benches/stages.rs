@@ -92,9 +92,9 @@ fn struct_pages(criterion: &mut Criterion) {
     let blocks: Vec<_> =
         (0..last).step_by(BLOCK_PAGES as usize).map(|at| PfnRange::new(at, at + BLOCK_PAGES)).collect();
     group.bench_function("read", |bench| {
-        bench.iter(|| blocks.iter().map(|block| reader.read(*block).0.len()).sum::<usize>());
+        bench.iter(|| blocks.iter().map(|block| reader.read(*block, |bytes, _| bytes.len())).sum::<usize>());
     });
-    let bytes: Vec<u8> = blocks.iter().flat_map(|block| reader.read(*block).0.to_vec()).collect();
+    let bytes: Vec<u8> = blocks.iter().flat_map(|block| reader.read(*block, |bytes, _| bytes.to_vec())).collect();
     let raw: Vec<RawPage> = bytes.chunks_exact(layout.page.size).map(|page| raw(layout, page)).collect();
     group.throughput(Throughput::Bytes(bytes.len() as u64));
     group.bench_function("decide", |bench| {

@@ -7,6 +7,7 @@ use vdump_filters::{Doubt, DumpLevel, Encodings, PageClass, PageFacts, PfnRange,
 
 use super::{
     Counts,
+    memo::{Memo, Verdict},
     parse::Pages,
     picks::{Pick, Picks},
     trace::{Listener, Spoken, Step, Trace, Watch},
@@ -18,6 +19,9 @@ use crate::{
 
 /// The largest compound page looked for: 16 GiB of 4 KiB pages; x86_64 has 1 GiB.
 const MAX_COMPOUND_ORDER: u64 = 22;
+/// Orders of heads that can lie in an earlier block.
+const ORDERS_ABOVE: usize = (MAX_COMPOUND_ORDER - BLOCK_ORDER) as usize;
+const BLOCK_ORDER: u64 = super::BLOCK_PAGES.trailing_zeros() as u64;
 /// HVO maps a huge page's later struct pages onto its first page of them, in units of this many bytes.
 const VMEMMAP_PAGE: usize = 4096;
 
@@ -31,6 +35,9 @@ pub(super) struct Block<'a> {
     picked: Vec<Pick>,
     classes: Vec<PageClass>,
     present: Vec<bool>,
+    memo: Memo,
+    /// The last head of each order above a block's that was looked at: neighbouring blocks have the same ones.
+    heads: [Option<(u64, Option<Span>)>; ORDERS_ABOVE],
 }
 
 /// A head that speaks for the frames of `span`.
@@ -68,7 +75,17 @@ impl<'a> Block<'a> {
         protected: &'a Protected,
         picks: Picks<'a>,
     ) -> Self {
-        Self { pages, layout, protected, picks, picked: Vec::new(), classes: Vec::new(), present: Vec::new() }
+        Self {
+            pages,
+            layout,
+            protected,
+            picks,
+            picked: Vec::new(),
+            classes: Vec::new(),
+            present: Vec::new(),
+            memo: Memo::new(),
+            heads: [None; ORDERS_ABOVE],
+        }
     }
 
     /// Classifies the frames of `range` whose bits are set, counts them, and clears the bits of those to drop.
@@ -90,6 +107,12 @@ impl<'a> Block<'a> {
         });
         self.picks.of(range, self.protected, &mut self.picked);
         for (index, (byte, classes)) in bits.iter_mut().zip(self.classes.chunks(8)).enumerate() {
+            // Most frames are of the same class as their neighbours.
+            if self.picked.is_empty() && classes.iter().all(|class| *class == classes[0]) {
+                counts.add(classes[0], u64::from(byte.count_ones()));
+                *byte &= !(u8::from(drop.drops(classes[0])) * u8::MAX);
+                continue;
+            }
             for (bit, class) in classes.iter().enumerate() {
                 if *byte >> bit & 1 == 1 {
                     counts.add(*class, 1);
@@ -129,12 +152,12 @@ impl<'a> Block<'a> {
         let index = pfn.saturating_sub(range.start) as usize;
         let mut listener = Listener { index, steps: Vec::new() };
         self.decide(range, &mut listener, |_, _, _| {});
-        let (_, valid) = self.pages.read(PfnRange::new(pfn, pfn + 1));
+        let readable = self.pages.read(PfnRange::new(pfn, pfn + 1), |_, valid| valid == [true]);
         Trace {
             class: self.classes.get(index).copied().unwrap_or(PageClass::Unmapped),
             steps: listener.steps,
             is_ram: self.present.get(index).copied().unwrap_or(false),
-            readable: valid == [true],
+            readable,
         }
     }
 
@@ -151,34 +174,35 @@ impl<'a> Block<'a> {
         self.classes.resize(range.len() as usize, PageClass::Unmapped);
         // Heads count even where the dump no longer has their pages, or what they speak for could not be dropped later.
         self.pages.present(range, &mut self.present);
-        let map = self.pages.map();
-        let (bytes, valid) = self.pages.read(range);
-        let mut scan = Scan {
-            pages: Pages::new(bytes, self.layout),
-            layout: self.layout,
-            valid,
-            present: &self.present,
-            range,
-            classes: &mut self.classes,
-            map,
-            watch: &mut *watch,
-        };
-        scan.run(covering);
+        let Self { pages, layout, classes, present, memo, .. } = self;
+        let map = pages.map();
+        pages.read(range, |bytes, valid| {
+            let pages = Pages::new(bytes, layout);
+            let whole = valid.iter().chain(present.iter()).all(|is| *is);
+            Scan { pages, layout, valid, present, whole, range, classes, memo, map, watch: &mut *watch }.run(covering);
+        });
         self.protect(range, watch, guarded);
     }
 
     /// Looks for a head in an earlier block that speaks for `start`. Heads are aligned to their own size, so there is
     /// one candidate for each order above a block's.
     fn covering(&mut self, start: u64) -> Option<Span> {
-        let smallest = u64::from(super::BLOCK_PAGES.trailing_zeros()) + 1;
         let mut seen = start;
-        for order in smallest..=MAX_COMPOUND_ORDER {
+        for (place, order) in (BLOCK_ORDER + 1..=MAX_COMPOUND_ORDER).enumerate() {
             let head = start & !((1 << order) - 1);
-            if head == seen || !self.pages.is_ram(head) {
+            if head == seen {
                 continue;
             }
             seen = head;
-            if let Some(span) = self.head_at(head).filter(|span| span.range.contains(start)) {
+            let span = match self.heads[place] {
+                Some((known, span)) if known == head => span,
+                _ => {
+                    let span = if self.pages.is_ram(head) { self.head_at(head) } else { None };
+                    self.heads[place] = Some((head, span));
+                    span
+                }
+            };
+            if let Some(span) = span.filter(|span| span.range.contains(start)) {
                 return Some(span);
             }
         }
@@ -187,20 +211,21 @@ impl<'a> Block<'a> {
 
     /// The span of the head at `pfn`, if there is a sound one.
     fn head_at(&mut self, pfn: u64) -> Option<Span> {
-        let address = self.pages.map().address(pfn);
-        let (bytes, valid) = self.pages.read(PfnRange::new(pfn, pfn + 2));
-        let pages = Pages::new(bytes, self.layout);
-        if valid != [true, true] || pages.tail_word(0).is_some() {
-            return None;
-        }
-        let facts = PageFacts::read(pages.raw(0), &self.layout.encodings);
-        let class = decide(facts.without(PageFacts::HWPOISON));
-        if class == PageClass::Free {
-            let order = free_order(&pages, 0, pfn, &self.layout.encodings).ok()?;
-            return Some(Span { head: Head::Free(class), range: PfnRange::new(pfn, pfn + (1 << order)) });
-        }
-        let compound = facts.has(PageFacts::HEAD).then(|| compound_at(&pages, 0, pfn, facts, address))?;
-        compound.ok()
+        let (address, layout) = (self.pages.map().address(pfn), self.layout);
+        self.pages.read(PfnRange::new(pfn, pfn + 2), |bytes, valid| {
+            let pages = Pages::new(bytes, layout);
+            if valid != [true, true] || pages.tail_word(0).is_some() {
+                return None;
+            }
+            let facts = PageFacts::read(pages.raw(0), &layout.encodings);
+            let class = decide(facts.without(PageFacts::HWPOISON));
+            if class == PageClass::Free {
+                let order = free_order(&pages, 0, pfn, &layout.encodings).ok()?;
+                return Some(Span { head: Head::Free(class), range: PfnRange::new(pfn, pfn + (1 << order)) });
+            }
+            let compound = facts.has(PageFacts::HEAD).then(|| compound_at(&pages, 0, pfn, facts, address))?;
+            compound.ok()
+        })
     }
 
     /// Takes what must be kept out of the drop.
@@ -240,14 +265,17 @@ struct Scan<'a, W> {
     layout: &'a PageLayout,
     valid: &'a [bool],
     present: &'a [bool],
+    /// All of them are usable.
+    whole: bool,
     range: PfnRange,
     classes: &'a mut [PageClass],
+    memo: &'a mut Memo,
     map: &'a MemMap,
     watch: &'a mut W,
 }
 
 impl<W: Watch> Scan<'_, W> {
-    fn run(&mut self, covering: Option<Span>) {
+    fn run(mut self, covering: Option<Span>) {
         let mut at = match covering {
             Some(span) => self.spread(span),
             None => 0,
@@ -265,13 +293,20 @@ impl<W: Watch> Scan<'_, W> {
     /// Classifies the frame at `index` and those it speaks for; returns the next one.
     fn page(&mut self, index: usize) -> usize {
         let pfn = self.range.start + index as u64;
-        let facts = PageFacts::read(self.pages.raw(index), &self.layout.encodings);
+        let raw = self.pages.raw(index);
+        let Verdict { facts, class, alone } = self.memo.verdict(raw, &self.layout.encodings);
+        let rule = || {
+            let own = facts.without(PageFacts::HWPOISON);
+            Step::Rule { facts: own, rule: rule_for(own) }
+        };
+        if alone && self.pages.tail_word(index).is_none() {
+            let next = index + 1 + if self.whole { self.pages.alike(index + 1, raw) } else { 0 };
+            self.classes[index..next].fill(class);
+            (index..next).for_each(|index| self.watch.see(index, rule));
+            return next;
+        }
+        self.watch.see(index, rule);
         let poisoned = facts.has(PageFacts::HWPOISON) && !facts.has(PageFacts::UNINITIALISED);
-        // Poison is the page's own; what it speaks for is decided without.
-        let own = facts.without(PageFacts::HWPOISON);
-        let rule = rule_for(own);
-        let class = rule.class();
-        self.watch.see(index, || Step::Rule { facts: own, rule });
         let next = match self.span_of(index, pfn, facts, class) {
             Ok(Some(span)) => self.spread(span),
             Ok(None) => {

@@ -5,6 +5,7 @@
 
 mod audit;
 mod block;
+mod memo;
 mod parse;
 mod picks;
 mod trace;

@@ -47,6 +47,26 @@ impl<'a> Pages<'a> {
         }
     }
 
+    /// How many pages from `first` on say the very same as `raw` and are no tails: one tight loop, since most pages are like
+    /// their neighbours.
+    pub(super) fn alike(&self, first: usize, raw: RawPage) -> usize {
+        let PageLayout { size, flags, mapping, type_word, refcount, compound, .. } = *self.layout;
+        let pages = self.bytes.get(first.saturating_mul(size)..).unwrap_or_default();
+        let used = raw.refcount.is_some_and(|count| count != 0);
+        let like = |page: &[u8]| {
+            let long =
+                |at: usize| page.get(at..at + 8).and_then(|word| word.try_into().ok()).map_or(0, u64::from_le_bytes);
+            let short =
+                |at: usize| page.get(at..at + 4).and_then(|word| word.try_into().ok()).map_or(0, u32::from_le_bytes);
+            long(flags) == raw.flags
+                && (long(mapping) ^ raw.mapping) & 1 == 0
+                && type_word.map(short) == raw.type_word
+                && refcount.is_some_and(|at| short(at) != 0) == used
+                && compound.is_none_or(|at| long(at) & 1 == 0)
+        };
+        pages.chunks_exact(size).take_while(|page| like(page)).count()
+    }
+
     #[inline]
     pub(super) fn flags(&self, index: usize) -> u64 {
         self.u64(index, self.layout.flags)

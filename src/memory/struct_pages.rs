@@ -62,19 +62,35 @@ impl<'a> StructPages<'a> {
         }
     }
 
-    /// The struct pages of `range`, and for each of them whether it could be read.
-    pub fn read(&mut self, range: PfnRange) -> (&[u8], &[bool]) {
+    /// Hands over the struct pages of `range`, and for each of them whether it could be read.
+    pub fn read<R>(&mut self, range: PfnRange, look: impl FnOnce(&[u8], &[bool]) -> R) -> R {
         let count = range.len() as usize;
+        self.valid.clear();
+        // Most blocks lie in one piece: these are looked at where the reader has them.
+        if let Some(paddr) = self.in_one_piece(range) {
+            self.valid.resize(count, true);
+            if let Ok(bytes) = self.virt.phys(paddr, count * self.page_size) {
+                return look(bytes, &self.valid);
+            }
+            self.valid.clear();
+        }
+        self.valid.resize(count, false);
         self.bytes.clear();
         self.bytes.resize(count * self.page_size, 0);
-        self.valid.clear();
-        self.valid.resize(count, false);
         for (part, place) in self.map.parts(range) {
             if let Ok(vaddr) = place {
                 self.fill(range.start, part, vaddr);
             }
         }
-        (&self.bytes, &self.valid)
+        look(&self.bytes, &self.valid)
+    }
+
+    /// Where the struct pages of `range` lie, if they follow one another in physical memory and can be read at once.
+    fn in_one_piece(&self, range: PfnRange) -> Option<u64> {
+        let (part, place) = self.map.parts(range).next()?;
+        let len = (range.len() as usize).checked_mul(self.page_size)?;
+        let mapping = self.virt.translate(place.ok().filter(|_| part == range)?).ok()?;
+        (len <= MAX_READ && len as u64 <= mapping.len).then_some(mapping.paddr)
     }
 
     fn fill(&mut self, first: u64, part: PfnRange, vaddr: u64) {

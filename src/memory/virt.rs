@@ -97,6 +97,14 @@ impl<'a> VirtReader<'a> {
         self.pages.borrow_mut().read_whole(paddr, out.len()).map(|bytes| out.copy_from_slice(bytes))
     }
 
+    /// The `len` bytes (at most [`MAX_READ`]) at a physical address, where the reader has them.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn phys(&mut self, paddr: u64, len: usize) -> Result<&[u8], ReadError> {
+        self.pages.get_mut().read_whole(paddr, len)
+    }
+
     /// Lays `mask` over what was read from `vaddr`.
     ///
     /// # Errors
