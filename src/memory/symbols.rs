@@ -19,7 +19,7 @@ impl Symbols {
     pub fn read(info: &VmcoreInfo, mem: &dyn ReadVirt) -> Result<Self, KallsymsError> {
         let lists = [protect::SYMBOLS, witnessed::SYMBOLS, counters::SYMBOLS];
         let names: Vec<&'static str> = lists.into_iter().flatten().copied().collect();
-        let found = Kallsyms::load(info, mem)?.lookup(&names)?;
+        let found = Kallsyms::find(info, mem, &names)?;
         Ok(Self(names.into_iter().zip(found).filter_map(|(name, address)| Some((name, address?))).collect()))
     }
 

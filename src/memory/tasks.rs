@@ -301,7 +301,7 @@ pub fn symbols<const N: usize>(
         return Ok(known);
     }
     let cannot = |error: KallsymsError| format!("nothing says where {} lies: {error}", names.join(" or "));
-    let found = Kallsyms::load(info, mem).and_then(|kallsyms| kallsyms.lookup(&names)).map_err(cannot)?;
+    let found = Kallsyms::find(info, mem, &names).map_err(cannot)?;
     let mut own = found.into_iter();
     Ok(known.map(|known| known.or(own.next().flatten())))
 }

@@ -18,8 +18,7 @@ const BTF_BOUNDS: [&str; 2] = ["__start_BTF", "__stop_BTF"];
 /// # Errors
 /// Why there is none, in words: the kernel has no BTF, or too much of it, or its symbol table cannot be used.
 pub fn own_btf(info: &VmcoreInfo, virt: &dyn ReadVirt, most: u64) -> Result<Vec<u8>, String> {
-    let kallsyms = Kallsyms::load(info, virt).map_err(|error| error.to_string())?;
-    let bounds = kallsyms.lookup(&BTF_BOUNDS).map_err(|error| error.to_string())?;
+    let bounds = Kallsyms::find(info, virt, &BTF_BOUNDS).map_err(|error| error.to_string())?;
     let [Some(start), Some(stop)] = bounds[..] else {
         return Err("the kernel was built without BTF".to_owned());
     };

@@ -102,6 +102,26 @@ impl<'m> Kallsyms<'m> {
     /// [`KallsymsError`] when the tables are not exported, unreadable or damaged, or when no known arrangement gives
     /// `_stext` its address. The caller then goes without kallsyms.
     pub fn load(info: &VmcoreInfo, mem: &'m dyn ReadVirt) -> Result<Self, KallsymsError> {
+        Self::load_looking_for(info, mem, &[]).map(|(this, _)| this)
+    }
+
+    /// The addresses of `names` as [`Kallsyms::lookup`] gives them, in the pass over all names in which the arrangement is
+    /// found.
+    ///
+    /// # Errors
+    /// As [`Kallsyms::load`].
+    pub fn find(info: &VmcoreInfo, mem: &'m dyn ReadVirt, names: &[&str]) -> Result<Vec<Option<u64>>, KallsymsError> {
+        let (this, indices) = Self::load_looking_for(info, mem, names)?;
+        indices.into_iter().map(|index| index.map(|i| this.address(i)).transpose()).collect()
+    }
+
+    /// The table, and the index of each name.
+    fn load_looking_for(
+        info: &VmcoreInfo,
+        mem: &'m dyn ReadVirt,
+        names: &[&str],
+    ) -> Result<(Self, Vec<Option<u32>>), KallsymsError> {
+        let wanted: Vec<&str> = [&["_stext"], names].concat();
         let symbol = |symbol| info.symbol(symbol).ok_or(KallsymsError::Missing { symbol });
         let expected = symbol("_stext")?;
         let names = symbol("kallsyms_names")?;
@@ -127,15 +147,16 @@ impl<'m> Kallsyms<'m> {
         let mut damage = None;
         for lengths in [Lengths::Big, Lengths::Byte] {
             this.lengths = lengths;
-            match this.indices(&["_stext"]) {
-                Ok(found) => {
+            match this.indices(&wanted) {
+                Ok(mut found) => {
+                    let names = found.split_off(1);
                     let Some(index) = found.first().copied().flatten() else {
                         continue;
                     };
                     for &addresses in arrangements {
                         this.addresses = addresses;
                         if this.address(index)? == expected {
-                            return Ok(this);
+                            return Ok((this, names));
                         }
                     }
                 }

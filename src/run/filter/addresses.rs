@@ -43,7 +43,7 @@ pub(super) fn loads<'a>(source: &'a Source, info: Option<&VmcoreInfo>, kernel: O
 fn mappings(source: &Source, info: &VmcoreInfo, kernel: &Kernel) -> Option<(u64, (u64, u64), u64)> {
     let paging = kernel.layout.paging;
     let virt = VirtReader::new(source, paging)?;
-    let found = Kallsyms::load(info, &virt).ok()?.lookup(&[DIRECT, IMAGE.0, IMAGE.1]).ok()?;
+    let found = Kallsyms::find(info, &virt, &[DIRECT, IMAGE.0, IMAGE.1]).ok()?;
     let [variable, Some(text), Some(end)] = found[..] else {
         return None;
     };
