@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Both tools where they are used: in a capture kernel with one CPU and 256 MiB, on the same /proc/vmcore, in turn. Crashes a
-2 GiB guest of the VM lab (QEMU, no KVM), and writes time, CPU time, memory and size of each run into a dated results file.
-Without options it takes the static release build, Debian's makedumpfile, and half an hour of an idle machine."""
+2 GiB guest of the VM lab (QEMU, no KVM), and writes time, CPU time, memory and size of each run into a dated results file;
+beside them what both do here, on one CPU, with the same memory. Without options it takes the static release build, Debian's
+makedumpfile, and a quarter of an hour of an idle machine."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import datetime
 import json
 import os
 import sys
+import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -17,6 +19,7 @@ from statistics import median
 import capture_report
 import kdump
 import machine
+import measures
 from tools import MAKEDUMPFILE_CODECS, filter_with_makedumpfile, filter_with_vdump
 
 HERE = Path(__file__).resolve().parent
@@ -26,9 +29,10 @@ sys.path.insert(0, str(ROOT / "tests/vm"))
 
 from vmlab import cache  # noqa: E402
 from vmlab.crash import Crash, crash  # noqa: E402
-from vmlab.guests import BUSY, OUT, VMCORE, Guest  # noqa: E402
+from vmlab.guests import BUSY, OUT, SAVE, VMCORE, Guest  # noqa: E402
 from vmlab.lab_error import LabError  # noqa: E402
 
+GUEST = "busy-capture"
 DUMP = Path(f"{OUT}/dump")
 HEAD_BYTES = 4 << 20
 """Both bitmaps of a guest's dump lie within."""
@@ -62,19 +66,29 @@ def main() -> int:
         *(Case(31, codec, "null", options.slow_rounds) for codec in ("none", "lzo")),
     ]
     others = makedumpfiles(options.makedumpfile)
-    guest = replace(
-        BUSY, name="busy-capture", memory_mib=options.memory, steps=tuple(steps(cases, others)), brings=tuple(others.items())
-    )
-    print(f"{sum(case.rounds for case in cases) * (1 + len(others))} runs in the guest; it says on its console which: "
-          f"{cache.root()}/crash/{guest.name}.new/console.log", flush=True)
+    brings = tuple((name, str(path)) for name, path in others.items())
+    guest = replace(BUSY, name=GUEST, memory_mib=options.memory, steps=tuple(steps(cases, others)) + SAVE, brings=brings)
+    log = cache.root() / "crash" / f"{GUEST}.new/console.log"
+    say(f"{sum(case.rounds for case in cases) * (1 + len(others))} runs in the guest, which says on its console how far it is: {log}")
+    about = described(others)
     try:
         with cache.held():
             crashed = crash(guest, fresh=not options.reuse)
-        results = measured(crashed, guest, cases, others)
+        results = {
+            "date": datetime.date.today().isoformat(),
+            "machine": about | in_guest(crashed),
+            "cases": [asdict(case) | {"tools": compared(crashed, case, others)} for case in cases],
+        }
     except LabError as error:
         raise SystemExit(f"benches/whole: {error}") from None
+    results["here"] = here(crashed.vmcore, [case for case in cases if case.to == "disk"], others)
+    results["machine"]["load when it ended"] = f"{os.getloadavg()[0]:.1f}"
     write(results, options.results, options.name)
     return 0
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
 
 
 def parse() -> argparse.Namespace:
@@ -92,9 +106,9 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def makedumpfiles(more: list[str]) -> dict[str, str]:
-    """The builds by the names that they have in the guest."""
-    named = {"makedumpfile": "/usr/bin/makedumpfile"}
+def makedumpfiles(more: list[str]) -> dict[str, Path]:
+    """The builds by the names that they have in the guest, Debian's first."""
+    named = {"makedumpfile": Path("/usr/bin/makedumpfile")}
     for path in more:
         words = machine.first_line([path, "-v"]).split()
         if words[:2] != ["makedumpfile:", "version"]:
@@ -102,11 +116,11 @@ def makedumpfiles(more: list[str]) -> dict[str, str]:
         name = f"makedumpfile-{words[2]}"
         if name in named:
             raise SystemExit(f"{path} and {named[name]} are both {name}")
-        named[name] = str(Path(path).absolute())
+        named[name] = Path(path).absolute()
     return named
 
 
-def steps(cases: list[Case], others: dict[str, str]) -> list[tuple[str, str]]:
+def steps(cases: list[Case], others: dict[str, Path]) -> list[tuple[str, str]]:
     """What the capture kernel runs. Each second round goes the other way round: who comes first has no advantage."""
     result = []
     for case in cases:
@@ -140,34 +154,33 @@ def run_name(case: Case, number: int, tool: str) -> str:
 def words(case: Case, tool: str) -> list[str]:
     if tool == "vdump":
         target = DUMP if case.to == "disk" else Path("-")
-        return filter_with_vdump(Path(tool), Path(VMCORE), target, case.level, case.codec)
+        # Its report on standard output says where its own time went.
+        report = ["--json"] if case.to == "disk" else []
+        return filter_with_vdump(Path(tool), Path(VMCORE), target, case.level, case.codec, *report)
     command = filter_with_makedumpfile(tool, Path(VMCORE), DUMP, case.level, case.codec, threads=0)
     return command if case.to == "disk" else [*command[:-2], "-F", VMCORE]
 
 
-def measured(crashed: Crash, guest: Guest, cases: list[Case], others: dict[str, str]) -> dict:
-    about = machine.describe(cache.root(), cache.root(), Path(os.environ["VDUMP_BIN"]), others.pop("makedumpfile"))
-    del about["file systems"], about["load when it began"]
-    about |= {name: machine.first_line([path, "-v"]) for name, path in others.items()}
-    about["emulator"] = f"{machine.first_line(['qemu-system-x86_64', '--version'])}, TCG: every instruction is emulated"
-    about["guest"] = f"busy, {guest.memory_mib} MiB, {guest.cpu}, Linux {crashed.kernel.release}"
-    about["capture kernel"] = capture_kernel(crashed, guest)
+def described(others: dict[str, Path]) -> dict[str, str]:
+    """This machine and the programs."""
+    about = machine.describe(cache.root(), cache.root(), Path(os.environ["VDUMP_BIN"]), str(others["makedumpfile"]))
+    del about["file systems"]
+    about |= {name: machine.first_line([str(path), "-v"]) for name, path in others.items()}
+    return about | {"emulator": f"{machine.first_line(['qemu-system-x86_64', '--version'])}, TCG: no KVM, all is emulated"}
+
+
+def in_guest(crashed: Crash) -> dict[str, str]:
+    guest, said = crashed.guest, crashed.console.partition("LAB: capture kernel")[2]
+    kib = int(said.partition("MemAvailable:")[2].split()[0])
+    cpus = (crashed.out / "nproc").read_text().strip()
     return {
-        "date": datetime.date.today().isoformat(),
-        "machine": about,
-        "cases": [asdict(case) | {"tools": compared(crashed, case, ["vdump", "makedumpfile", *others])} for case in cases],
+        "guest": f"a busy server's memory, {guest.memory_mib} MiB, CPU {guest.cpu}, Linux {crashed.kernel.release}",
+        "capture kernel": f"{cpus} CPU, crashkernel={guest.crashkernel_mib}M, of which {kib >> 10} MiB are available",
     }
 
 
-def capture_kernel(crashed: Crash, guest: Guest) -> str:
-    said = crashed.console.partition("LAB: capture kernel")[2]
-    kib = int(said.partition("MemAvailable:")[2].split()[0])
-    cpus = (crashed.out / "nproc").read_text().strip()
-    return f"{cpus} CPU, crashkernel={guest.crashkernel_mib}M, of which {kib >> 10} MiB are available"
-
-
-def compared(crashed: Crash, case: Case, tools: list[str]) -> dict[str, dict]:
-    return {tool: summary(crashed, case, tool) for tool in tools}
+def compared(crashed: Crash, case: Case, others: dict[str, Path]) -> dict[str, dict]:
+    return {tool: summary(crashed, case, tool) for tool in ("vdump", *others)}
 
 
 def summary(crashed: Crash, case: Case, tool: str) -> dict:
@@ -184,6 +197,8 @@ def summary(crashed: Crash, case: Case, tool: str) -> dict:
             "kept_bytes": kdump.kept_bytes(crashed.out / f"{first}-head.out"),
             "check": {"exit": checked.exit_code, "said": checked.text("out").strip()},
         }
+    if tool == "vdump" and case.to == "disk":
+        result["phases"] = phases(crashed, case)
     return result
 
 
@@ -193,6 +208,34 @@ def figures(crashed: Crash, name: str) -> dict:
         raise LabError(f"{name} failed with {step.exit_code}: {step.text('err').strip()}; see {crashed.folder}")
     wall, user, system = (float(step.measured(key)) for key in ("seconds", "user", "system"))
     return {"wall": wall, "cpu": user + system, "user": user, "system": system, "resident": step.max_rss_kib << 10}
+
+
+def phases(crashed: Crash, case: Case) -> dict[str, float]:
+    """What vdump says of its own time, medians: seconds."""
+    # What measures it adds a line.
+    said = [json.JSONDecoder().raw_decode(crashed.step(run_name(case, number, "vdump")).text("out"))[0] for number in range(case.rounds)]
+    return {key: median(report["seconds"][key] for report in said) for key in ("classify", "write", "total")}
+
+
+def here(vmcore: Path, cases: list[Case], others: dict[str, Path]) -> list[dict]:
+    """The same memory on one CPU of this machine, from the page cache into memory: the best of the rounds."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    result = []
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        measures.warm(vmcore)
+        for case in cases:
+            tools: dict[str, dict] = {}
+            for name, path in others.items():
+                bench = measures.Bench(
+                    Path(os.environ["VDUMP_BIN"]), str(path), vmcore, Path(folder), Path(folder), case.rounds, say=lambda text: say(f"here: {text}")
+                )
+                pair = measures.compare(bench, Path(folder), case.level, (case.codec,), case.rounds, {case.codec: 0})[case.codec]
+                tools.setdefault("vdump", pair["vdump"])
+                tools[name] = pair["makedumpfile"]
+            result.append(asdict(case) | {"tools": tools})
+    os.sched_setaffinity(0, before)
+    return result
 
 
 def write(results: dict, folder: Path, name: str | None) -> None:

@@ -15,6 +15,14 @@ Ratios are vdump's figure divided by makedumpfile's.
 An emulated CPU has other costs than a real one: instructions that work on many bytes at once, which both tools use, gain less. \
 What compares is the same work in the same place; seconds are not those of a real machine."""
 DISK = "## To the disk"
+PHASES = """## Where vdump's time goes
+
+Its own words, seconds of wall time: looking at the kernel (symbols, types, tasks; the self-check), classifying all pages, and \
+writing, which is reading, compressing and the file; the medians of each."""
+HERE = """## The same memory on one CPU of this machine
+
+The guest's `/proc/vmcore`, saved, from the page cache into tmpfs, each program on one CPU: no emulation, and no capture \
+kernel. The best of the rounds."""
 NULL = """## Without a disk
 
 A flattened dump (`vdump filter ... -`, `makedumpfile -F`) to `/dev/null`: reading, looking, compressing alone."""
@@ -32,6 +40,10 @@ def markdown(results: dict) -> str:
         checks(disk),
         NULL,
         table(HEAD[:-2], (row[:-2] for case in null for row in rows(case))),
+        PHASES,
+        phases(disk),
+        HERE,
+        table(HERE_HEAD, (row for case in results["here"] for row in here_rows(case))),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -51,6 +63,30 @@ def rows(case: dict) -> list[tuple[str, ...]]:
         result.append((
             str(case["level"]), case["codec"], tool, str(case["rounds"]), f"{run['wall']:.2f}", ratios[0], f"{run['cpu']:.2f}",
             ratios[1], f"{run['user']:.2f}", f"{run['system']:.2f}", f"{run['resident'] / MB:.1f}", *sizes,
+        ))
+    return result
+
+
+def phases(cases: list[dict]) -> str:
+    def row(case: dict) -> tuple[str, ...]:
+        spent = case["tools"]["vdump"]["phases"]
+        looking = spent["total"] - spent["classify"] - spent["write"]
+        return (str(case["level"]), case["codec"], *(f"{value:.2f}" for value in (looking, spent["classify"], spent["write"], spent["total"])))
+
+    return table(("level", "codec", "looking", "classifying", "writing", "all"), map(row, cases))
+
+
+HERE_HEAD = ("level", "codec", "tool", "wall s", "ratio", "CPU s", "ratio", "output MB")
+
+
+def here_rows(case: dict) -> list[tuple[str, ...]]:
+    ours = case["tools"]["vdump"]
+    result = []
+    for tool, run in case["tools"].items():
+        ratios = ("", "") if run is ours else (f"**{ours['wall'] / run['wall']:.2f}**", f"**{ours['cpu'] / run['cpu']:.2f}**")
+        result.append((
+            str(case["level"]), case["codec"], tool, f"{run['wall']:.2f}", ratios[0], f"{run['cpu']:.2f}", ratios[1],
+            f"{run['bytes'] / MB:.1f}",
         ))
     return result
 
