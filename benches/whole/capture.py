@@ -10,8 +10,11 @@ import argparse
 import datetime
 import json
 import os
+import platform
+import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -19,28 +22,29 @@ from statistics import median
 import capture_report
 import kdump
 import machine
-import measures
-from tools import MAKEDUMPFILE_CODECS, filter_with_makedumpfile, filter_with_vdump
+from tools import filter_with_vdump
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 STATIC = ROOT / "target/x86_64-unknown-linux-gnu/release/vdump"
 sys.path.insert(0, str(ROOT / "tests/vm"))
 
-from vmlab import cache  # noqa: E402
-from vmlab.crash import Crash, crash  # noqa: E402
-from vmlab.guests import BUSY, OUT, SAVE, VMCORE, Guest  # noqa: E402
+from vmlab import cache, programs  # noqa: E402
+from vmlab.crash import Crash, Step, crash  # noqa: E402
+from vmlab.guests import BUSY, OUT, SAVE, VMCORE  # noqa: E402
 from vmlab.lab_error import LabError  # noqa: E402
 
 GUEST = "busy-capture"
-DUMP = Path(f"{OUT}/dump")
+DUMP = Path(OUT) / "dump"
 HEAD_BYTES = 4 << 20
 """Both bitmaps of a guest's dump lie within."""
+CODECS = {"none": [], "lzo": ["-l"], "zlib": ["-c"]}
+"""What Debian's makedumpfile is built with, in its own words."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """What both tools do several times."""
+    """What all tools do several times."""
 
     level: int
     codec: str
@@ -48,9 +52,23 @@ class Case:
     """`disk`: a file, and the sync that brings it to the disk; `null`: a flattened dump on standard output, thrown away."""
     rounds: int
 
-    @property
-    def name(self) -> str:
-        return f"{self.level}-{self.codec}-{self.to}"
+    def run_name(self, number: int, tool: str) -> str:
+        return f"{self.level}-{self.codec}-{self.to}-{number}-{tool}"
+
+    def turns(self, tools: list[str]) -> Iterator[tuple[int, str]]:
+        """Each second round goes the other way round: who comes first has no advantage."""
+        for number in range(self.rounds):
+            for tool in tools if number % 2 == 0 else reversed(tools):
+                yield number, tool
+
+    def words(self, tool: str, program: Path, source: Path, target: Path) -> list[str]:
+        to_disk = self.to == "disk"
+        if tool == "vdump":
+            # Its report on standard output says where its own time went.
+            how = ["--json"] if to_disk else []
+            return filter_with_vdump(program, source, target if to_disk else Path("-"), self.level, self.codec, *how)
+        words = [str(program), "--message-level", "0", "-d", str(self.level), *CODECS[self.codec]]
+        return [*words, "-f", str(source), str(target)] if to_disk else [*words, "-F", str(source)]
 
 
 def main() -> int:
@@ -60,28 +78,33 @@ def main() -> int:
         raise SystemExit(f"there is no {options.vdump}: {build}, or give --vdump")
     os.environ["VDUMP_BIN"] = str(options.vdump.absolute())
     cases = [
-        *(Case(31, codec, "disk", options.slow_rounds if codec == "zlib" else options.rounds) for codec in MAKEDUMPFILE_CODECS),
-        # Here both tools of any version keep the same pages: user memory stays, and no class depends on new page types.
+        *(Case(31, codec, "disk", options.slow_rounds if codec == "zlib" else options.rounds) for codec in CODECS),
+        # The same pages, whatever the version: no class depends on new page types, since user memory stays.
         *(Case(23, codec, "disk", options.slow_rounds) for codec in ("none", "lzo")),
         *(Case(31, codec, "null", options.slow_rounds) for codec in ("none", "lzo")),
     ]
     others = makedumpfiles(options.makedumpfile)
-    brings = tuple((name, str(path)) for name, path in others.items())
-    guest = replace(BUSY, name=GUEST, memory_mib=options.memory, steps=tuple(steps(cases, others)) + SAVE, brings=brings)
-    log = cache.root() / "crash" / f"{GUEST}.new/console.log"
-    say(f"{sum(case.rounds for case in cases) * (1 + len(others))} runs in the guest, which says on its console how far it is: {log}")
-    about = described(others)
+    tools = ["vdump", *others]
+    guest = replace(
+        BUSY,
+        name=GUEST,
+        memory_mib=options.memory,
+        steps=tuple(step for case in cases for step in steps(case, tools)) + SAVE,
+        brings=tuple((name, str(path)) for name, path in others.items()),
+    )
+    about = described(options.vdump, others)
+    say(f"the guest says on its console how far it is: {cache.root()}/crash/{GUEST}.new/console.log")
     try:
         with cache.held():
             crashed = crash(guest, fresh=not options.reuse)
         results = {
             "date": datetime.date.today().isoformat(),
             "machine": about | in_guest(crashed),
-            "cases": [asdict(case) | {"tools": compared(crashed, case, others)} for case in cases],
+            "cases": [asdict(case) | {"tools": {tool: captured(crashed, case, tool) for tool in tools}} for case in cases],
+            "here": here(crashed.vmcore, [case for case in cases if case.to == "disk"], {"vdump": options.vdump} | others),
         }
     except LabError as error:
         raise SystemExit(f"benches/whole: {error}") from None
-    results["here"] = here(crashed.vmcore, [case for case in cases if case.to == "disk"], others)
     results["machine"]["load when it ended"] = f"{os.getloadavg()[0]:.1f}"
     write(results, options.results, options.name)
     return 0
@@ -108,63 +131,40 @@ def parse() -> argparse.Namespace:
 
 def makedumpfiles(more: list[str]) -> dict[str, Path]:
     """The builds by the names that they have in the guest, Debian's first."""
-    named = {"makedumpfile": Path("/usr/bin/makedumpfile")}
-    for path in more:
+    named = {}
+    for path in ("/usr/bin/makedumpfile", *more):
         words = machine.first_line([path, "-v"]).split()
         if words[:2] != ["makedumpfile:", "version"]:
-            raise SystemExit(f"{path} does not say which makedumpfile it is")
-        name = f"makedumpfile-{words[2]}"
+            raise SystemExit(f"{path} does not say which makedumpfile it is; Debian's is in the package makedumpfile")
+        name = f"makedumpfile-{words[2].rstrip('+')}"
         if name in named:
             raise SystemExit(f"{path} and {named[name]} are both {name}")
         named[name] = Path(path).absolute()
     return named
 
 
-def steps(cases: list[Case], others: dict[str, Path]) -> list[tuple[str, str]]:
-    """What the capture kernel runs. Each second round goes the other way round: who comes first has no advantage."""
-    result = []
-    for case in cases:
-        for number in range(case.rounds):
-            tools = ["vdump", *others]
-            for tool in tools if number % 2 == 0 else reversed(tools):
-                result += one_run(case, number, tool)
-    return result
+def steps(case: Case, tools: list[str]) -> Iterator[tuple[str, str]]:
+    """What the capture kernel runs."""
+    for number, tool in case.turns(tools):
+        name = case.run_name(number, tool)
+        how = "synced" if case.to == "disk" else "unseen"
+        yield name, " ".join(["vdump-plant", how, "--", *case.words(tool, Path(tool), Path(VMCORE), DUMP)])
+        if case.to == "disk":
+            yield f"{name}-size", f"stat -c %s {DUMP}"
+            if number == 0:
+                yield f"{name}-head", f"head -c {HEAD_BYTES} {DUMP}"
+                yield f"{name}-check", f"vdump check --progress none {DUMP}"
+            # The next run finds a disk that has nothing left to do.
+            yield "clear", f"vdump-plant synced -- rm -f {DUMP}"
 
 
-def one_run(case: Case, number: int, tool: str) -> list[tuple[str, str]]:
-    name = run_name(case, number, tool)
-    command = " ".join(words(case, tool))
-    if case.to == "null":
-        return [(name, f"vdump-plant unseen -- {command}")]
-    looks = [(f"{name}-size", f"stat -c %s {DUMP}")]
-    if number == 0:
-        looks += [
-            (f"{name}-head", f"head -c {HEAD_BYTES} {DUMP}"),
-            (f"{name}-check", f"vdump check --progress none {DUMP}"),
-        ]
-    # The next run finds a disk that has nothing left to do.
-    clear = ("clear", f"vdump-plant synced -- rm -f {DUMP}")
-    return [(name, f"vdump-plant synced -- {command}"), *looks, clear]
-
-
-def run_name(case: Case, number: int, tool: str) -> str:
-    return f"{case.name}-{number}-{tool}"
-
-
-def words(case: Case, tool: str) -> list[str]:
-    if tool == "vdump":
-        target = DUMP if case.to == "disk" else Path("-")
-        # Its report on standard output says where its own time went.
-        report = ["--json"] if case.to == "disk" else []
-        return filter_with_vdump(Path(tool), Path(VMCORE), target, case.level, case.codec, *report)
-    command = filter_with_makedumpfile(tool, Path(VMCORE), DUMP, case.level, case.codec, threads=0)
-    return command if case.to == "disk" else [*command[:-2], "-F", VMCORE]
-
-
-def described(others: dict[str, Path]) -> dict[str, str]:
+def described(vdump: Path, others: dict[str, Path]) -> dict[str, str]:
     """This machine and the programs."""
-    about = machine.describe(cache.root(), cache.root(), Path(os.environ["VDUMP_BIN"]), str(others["makedumpfile"]))
-    del about["file systems"]
+    about = {
+        "machine": f"{machine.short_name()}, Linux {platform.release()}",
+        "load when it began": f"{os.getloadavg()[0]:.1f}",
+        "vdump": f"{machine.first_line([str(vdump), '--version'])}, {machine.revision()}",
+    }
     about |= {name: machine.first_line([str(path), "-v"]) for name, path in others.items()}
     return about | {"emulator": f"{machine.first_line(['qemu-system-x86_64', '--version'])}, TCG: no KVM, all is emulated"}
 
@@ -179,61 +179,63 @@ def in_guest(crashed: Crash) -> dict[str, str]:
     }
 
 
-def compared(crashed: Crash, case: Case, others: dict[str, Path]) -> dict[str, dict]:
-    return {tool: summary(crashed, case, tool) for tool in ("vdump", *others)}
-
-
-def summary(crashed: Crash, case: Case, tool: str) -> dict:
-    """Seconds and bytes; medians, and each round's figures beside them."""
-    runs = [figures(crashed, run_name(case, number, tool)) for number in range(case.rounds)]
-    result = {key: median(run[key] for run in runs) for key in ("wall", "cpu", "user", "system")}
-    result |= {"resident": max(run["resident"] for run in runs), "rounds": runs}
+def captured(crashed: Crash, case: Case, tool: str) -> dict:
+    """What one tool did in the capture kernel."""
+    names = [case.run_name(number, tool) for number in range(case.rounds)]
+    result = summary([crashed.step(name) for name in names])
     if case.to == "disk":
-        first = run_name(case, 0, tool)
-        sizes = {int(crashed.step(f"{run_name(case, number, tool)}-size").text("out").split()[0]) for number in range(case.rounds)}
-        checked = crashed.step(f"{first}-check")
+        checked = crashed.step(f"{names[0]}-check")
         result |= {
-            "bytes": max(sizes),
-            "kept_bytes": kdump.kept_bytes(crashed.out / f"{first}-head.out"),
+            "bytes": max(int(crashed.step(f"{name}-size").text("out").split()[0]) for name in names),
+            "kept_bytes": kdump.kept_bytes(crashed.out / f"{names[0]}-head.out"),
             "check": {"exit": checked.exit_code, "said": checked.text("out").strip()},
         }
-    if tool == "vdump" and case.to == "disk":
-        result["phases"] = phases(crashed, case)
+        if tool == "vdump":
+            result["phases"] = phases([crashed.step(name).text("out") for name in names])
     return result
 
 
-def figures(crashed: Crash, name: str) -> dict:
-    step = crashed.step(name)
+def summary(steps: list[Step]) -> dict:
+    """Seconds and bytes; medians, and each round's figures beside them."""
+    runs = [figures(step) for step in steps]
+    result = {key: median(run[key] for run in runs) for key in ("wall", "cpu", "user", "system")}
+    return result | {"resident": max(run["resident"] for run in runs), "rounds": runs}
+
+
+def figures(step: Step) -> dict:
     if step.exit_code:
-        raise LabError(f"{name} failed with {step.exit_code}: {step.text('err').strip()}; see {crashed.folder}")
+        raise LabError(f"{step.name} failed with {step.exit_code}: {step.text('err').strip()}; see {step.out}")
     wall, user, system = (float(step.measured(key)) for key in ("seconds", "user", "system"))
     return {"wall": wall, "cpu": user + system, "user": user, "system": system, "resident": step.max_rss_kib << 10}
 
 
-def phases(crashed: Crash, case: Case) -> dict[str, float]:
+def phases(reports: list[str]) -> dict[str, float]:
     """What vdump says of its own time, medians: seconds."""
-    # What measures it adds a line.
-    said = [json.JSONDecoder().raw_decode(crashed.step(run_name(case, number, "vdump")).text("out"))[0] for number in range(case.rounds)]
-    return {key: median(report["seconds"][key] for report in said) for key in ("classify", "write", "total")}
+    # The measuring program's line follows the JSON.
+    said = [json.JSONDecoder().raw_decode(report)[0]["seconds"] for report in reports]
+    return {key: median(seconds[key] for seconds in said) for key in ("classify", "write", "total")}
 
 
-def here(vmcore: Path, cases: list[Case], others: dict[str, Path]) -> list[dict]:
-    """The same memory on one CPU of this machine, from the page cache into memory: the best of the rounds."""
-    before = os.sched_getaffinity(0)
+def here(vmcore: Path, cases: list[Case], tools: dict[str, Path]) -> list[dict]:
+    """The same memory on one CPU of this machine, from the page cache into memory, measured by the same program."""
+    before, plant, result = os.sched_getaffinity(0), programs.plant(), []
+    subprocess.run(["cat", vmcore], stdout=subprocess.DEVNULL, check=True)
     os.sched_setaffinity(0, {min(before)})
-    result = []
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        measures.warm(vmcore)
         for case in cases:
-            tools: dict[str, dict] = {}
-            for name, path in others.items():
-                bench = measures.Bench(
-                    Path(os.environ["VDUMP_BIN"]), str(path), vmcore, Path(folder), Path(folder), case.rounds, say=lambda text: say(f"here: {text}")
-                )
-                pair = measures.compare(bench, Path(folder), case.level, (case.codec,), case.rounds, {case.codec: 0})[case.codec]
-                tools.setdefault("vdump", pair["vdump"])
-                tools[name] = pair["makedumpfile"]
-            result.append(asdict(case) | {"tools": tools})
+            say(f"here: level {case.level}, {case.codec}")
+            names: dict[str, list[str]] = {tool: [] for tool in tools}
+            sizes: dict[str, int] = {}
+            for number, tool in case.turns(list(tools)):
+                name, dump = case.run_name(number, tool), Path(folder) / "dump"
+                command = case.words(tool, tools[tool].absolute(), vmcore, dump)
+                with (Path(folder) / f"{name}.err").open("wb") as error:
+                    subprocess.run([plant, "peak", f"{folder}/{name}.peak", "--", *command], stdout=subprocess.DEVNULL, stderr=error)
+                names[tool].append(name)
+                sizes[tool] = dump.stat().st_size if dump.exists() else 0
+                dump.unlink(missing_ok=True)
+            made = {tool: summary([Step(Path(folder), name) for name in names[tool]]) | {"bytes": sizes[tool]} for tool in tools}
+            result.append(asdict(case) | {"tools": made})
     os.sched_setaffinity(0, before)
     return result
 

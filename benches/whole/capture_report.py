@@ -1,31 +1,30 @@
-"""The results file of the capture kernel: Markdown with the machine, every figure, and whether both tools kept the same."""
+"""The results file of the capture kernel: Markdown with the machine, every figure, and whether all kept the same pages."""
 
 from __future__ import annotations
 
 from report import table
 from targets import MB
 
-INTRO = """Both tools read the same `/proc/vmcore`, in turn, in a capture kernel with one CPU; each second round in the other order. \
-Medians.
-The dump goes to an ext4 file on a virtio disk, and the time ends when it is on the disk: each run is followed by a `sync`, \
+INTRO = """\
+All tools read the same `/proc/vmcore`, in turn, in a capture kernel with one CPU; each second round in the other order. Medians.
+The dump goes to an ext4 file on a virtio disk, and the time ends when it is on the disk: each run is followed by a `sync`,
 which counts. makedumpfile runs as it does by default: one thread, its own choice of buffers, `/proc/vmcore` mapped.
-MB are 10⁶ bytes. CPU is user and system time together, without what the kernel's own threads take (they are in the wall time). \
-Ratios are vdump's figure divided by makedumpfile's.
+MB are 10⁶ bytes. CPU is user and system time of the process; what the kernel's own threads take is in the wall time. Ratios are
+vdump's figure divided by that makedumpfile's: below 1, vdump is faster.
 
-An emulated CPU has other costs than a real one: instructions that work on many bytes at once, which both tools use, gain less. \
-What compares is the same work in the same place; seconds are not those of a real machine."""
-DISK = "## To the disk"
-PHASES = """## Where vdump's time goes
+An emulated CPU (TCG) takes a time for each instruction and memory access, and knows neither parallel execution nor prediction:
+programs that do more of them, or work on many bytes at once, seem slower than they are on a real one. So the same memory is
+also dumped on one real CPU, below."""
+PHASES = """## Where vdump's time goes in the capture kernel
 
-Its own words, seconds of wall time: looking at the kernel (symbols, types, tasks; the self-check), classifying all pages, and \
-writing, which is reading, compressing and the file; the medians of each."""
+Its own words, seconds of wall time, medians: looking at the kernel (symbols, types, tasks, the self-check), classifying all
+pages, and writing, which is reading, compressing, and the file with its sync."""
 HERE = """## The same memory on one CPU of this machine
 
-The guest's `/proc/vmcore`, saved, from the page cache into tmpfs, each program on one CPU: no emulation, and no capture \
-kernel. The best of the rounds."""
+The guest's `/proc/vmcore`, saved, from the page cache into tmpfs, all on the same CPU: no emulation, and no capture kernel."""
 NULL = """## Without a disk
 
-A flattened dump (`vdump filter ... -`, `makedumpfile -F`) to `/dev/null`: reading, looking, compressing alone."""
+In the capture kernel again: a flattened dump (`vdump filter ... -`, `makedumpfile -F`) to `/dev/null`."""
 
 
 def markdown(results: dict) -> str:
@@ -34,60 +33,31 @@ def markdown(results: dict) -> str:
         f"# In a capture kernel, {results['date']}",
         INTRO,
         table(("", ""), results["machine"].items()),
-        DISK,
-        table(HEAD, (row for case in disk for row in rows(case))),
-        same_pages(disk),
-        checks(disk),
+        "## To the disk",
+        figures(disk),
+        same_pages(disk) + "\n" + checks(disk),
+        HERE,
+        figures(results["here"]),
         NULL,
-        table(HEAD[:-2], (row[:-2] for case in null for row in rows(case))),
+        figures(null),
         PHASES,
         phases(disk),
-        HERE,
-        table(HERE_HEAD, (row for case in results["here"] for row in here_rows(case))),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-HEAD = (
-    "level", "codec", "tool", "rounds", "wall s", "ratio", "CPU s", "ratio", "user s", "system s", "peak resident MB",
-    "output MB", "kept MB",
-)
+def figures(cases: list[dict]) -> str:
+    head = ("level", "codec", "rounds", "tool", "wall s", "ratio", "CPU s", "ratio", "user s", "system s", "peak resident MB", "output MB", "kept MB")
+    return table(head, (row for case in cases for row in rows(case)))
 
 
 def rows(case: dict) -> list[tuple[str, ...]]:
-    ours = case["tools"]["vdump"]
-    result = []
+    ours, result = case["tools"]["vdump"], []
     for tool, run in case["tools"].items():
-        ratios = ("", "") if run is ours else (f"**{ours['wall'] / run['wall']:.2f}**", f"**{ours['cpu'] / run['cpu']:.2f}**")
-        sizes = [f"{run[key] / MB:.1f}" if key in run else "" for key in ("bytes", "kept_bytes")]
-        result.append((
-            str(case["level"]), case["codec"], tool, str(case["rounds"]), f"{run['wall']:.2f}", ratios[0], f"{run['cpu']:.2f}",
-            ratios[1], f"{run['user']:.2f}", f"{run['system']:.2f}", f"{run['resident'] / MB:.1f}", *sizes,
-        ))
-    return result
-
-
-def phases(cases: list[dict]) -> str:
-    def row(case: dict) -> tuple[str, ...]:
-        spent = case["tools"]["vdump"]["phases"]
-        looking = spent["total"] - spent["classify"] - spent["write"]
-        return (str(case["level"]), case["codec"], *(f"{value:.2f}" for value in (looking, spent["classify"], spent["write"], spent["total"])))
-
-    return table(("level", "codec", "looking", "classifying", "writing", "all"), map(row, cases))
-
-
-HERE_HEAD = ("level", "codec", "tool", "wall s", "ratio", "CPU s", "ratio", "output MB")
-
-
-def here_rows(case: dict) -> list[tuple[str, ...]]:
-    ours = case["tools"]["vdump"]
-    result = []
-    for tool, run in case["tools"].items():
-        ratios = ("", "") if run is ours else (f"**{ours['wall'] / run['wall']:.2f}**", f"**{ours['cpu'] / run['cpu']:.2f}**")
-        result.append((
-            str(case["level"]), case["codec"], tool, f"{run['wall']:.2f}", ratios[0], f"{run['cpu']:.2f}", ratios[1],
-            f"{run['bytes'] / MB:.1f}",
-        ))
+        ratios = [f"**{ours[key] / run[key]:.2f}**" if run is not ours else "" for key in ("wall", "cpu")]
+        sizes = [f"{run[key] / MB:.1f}" if key in run else "" for key in ("resident", "bytes", "kept_bytes")]
+        cells = [str(case["level"]), case["codec"], str(case["rounds"]), tool, f"{run['wall']:.2f}", ratios[0]]
+        result.append((*cells, f"{run['cpu']:.2f}", ratios[1], f"{run['user']:.2f}", f"{run['system']:.2f}", *sizes))
     return result
 
 
@@ -96,23 +66,30 @@ def same_pages(cases: list[dict]) -> str:
     said = []
     for level in sorted({case["level"] for case in cases}, reverse=True):
         tools = next(case["tools"] for case in cases if case["level"] == level)
-        ours = tools["vdump"]["kept_bytes"]
         for tool, run in tools.items():
-            if tool != "vdump":
-                more = run["kept_bytes"] - ours
-                words = f"{abs(more) / MB:.1f} MB {'more' if more > 0 else 'less'} than vdump" if more else "as many pages as vdump"
-                said.append(f"At level {level} {tool} keeps {words}.")
+            more = (run["kept_bytes"] - tools["vdump"]["kept_bytes"]) / MB
+            words = f"{abs(more):.1f} MB {'more' if more > 0 else 'less'} than vdump" if more else "as many pages as vdump"
+            said += [f"At level {level} {tool} keeps {words}."] * (tool != "vdump")
     return "\n".join(said)
 
 
 def checks(cases: list[dict]) -> str:
-    """`vdump check` decodes every page of each first dump, in the capture kernel too."""
-    failed = [
-        f"{tool}, level {case['level']}, {case['codec']}: {run['check']['said']}"
+    """`vdump check` decodes every page of each tool's first dump, in the capture kernel too."""
+    faults = [
+        f"- {tool}, level {case['level']}, {case['codec']}: {run['check']['said']}"
         for case in cases
         for tool, run in case["tools"].items()
         if run["check"]["exit"]
     ]
-    return "Every run ended well." + (
-        "\n`vdump check` found faults in: " + "; ".join(failed) if failed else "\n`vdump check` finds no fault in any of the dumps."
-    )
+    if faults:
+        return "Every run ended with exit code 0. `vdump check` found faults:\n\n" + "\n".join(faults)
+    return "Every run ended with exit code 0, and `vdump check` finds no fault in any tool's dumps."
+
+
+def phases(cases: list[dict]) -> str:
+    def row(case: dict) -> tuple[str, ...]:
+        spent = case["tools"]["vdump"]["phases"]
+        parts = (spent["total"] - spent["classify"] - spent["write"], spent["classify"], spent["write"], spent["total"])
+        return (str(case["level"]), case["codec"], *(f"{seconds:.2f}" for seconds in parts))
+
+    return table(("level", "codec", "looking", "classifying", "writing", "all"), map(row, cases))
