@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Both tools where they are used: in a capture kernel with one CPU and 256 MiB, on the same /proc/vmcore, in turn. Crashes a
 2 GiB guest of the VM lab (QEMU, no KVM), and writes time, CPU time, memory and size of each run into a dated results file;
-beside them what both do here, on one CPU, with the same memory. Without options it takes the static release build, Debian's
-makedumpfile, and a quarter of an hour of an idle machine."""
+beside them the instructions that they take, counted in a second such crash, and what both do here, on one CPU, with the same
+memory. Without options it takes the static release build, Debian's makedumpfile, and 20 minutes of an idle machine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT / "tests/vm"))
 
 from vmlab import cache, programs  # noqa: E402
 from vmlab.crash import Crash, Step, crash  # noqa: E402
-from vmlab.guests import BUSY, OUT, SAVE, VMCORE  # noqa: E402
+from vmlab.guests import BUSY, OUT, SAVE, VMCORE, Guest  # noqa: E402
 from vmlab.lab_error import LabError  # noqa: E402
 
 GUEST = "busy-capture"
@@ -85,22 +85,22 @@ def main() -> int:
     ]
     others = makedumpfiles(options.makedumpfile)
     tools = ["vdump", *others]
+    brings = tuple((name, str(path)) for name, path in others.items())
     guest = replace(
-        BUSY,
-        name=GUEST,
-        memory_mib=options.memory,
-        steps=tuple(step for case in cases for step in steps(case, tools)) + SAVE,
-        brings=tuple((name, str(path)) for name, path in others.items()),
+        BUSY, name=GUEST, memory_mib=options.memory, brings=brings, steps=(*all_steps(cases, tools), *SAVE)
     )
+    # What is the same each time needs one round; without a disk there is nothing more to count.
+    once = [replace(case, rounds=1) for case in cases if case.to == "disk"]
+    counted = replace(guest, name=f"{GUEST}-counted", counted=True, steps=all_steps(once, tools))
     about = described(options.vdump, others)
-    say(f"the guest says on its console how far it is: {cache.root()}/crash/{GUEST}.new/console.log")
     try:
         with cache.held():
-            crashed = crash(guest, fresh=not options.reuse)
+            crashed, counting = (one_crash(guest, options.reuse) for guest in (guest, counted))
         results = {
             "date": datetime.date.today().isoformat(),
             "machine": about | in_guest(crashed),
-            "cases": [asdict(case) | {"tools": {tool: captured(crashed, case, tool) for tool in tools}} for case in cases],
+            "cases": in_capture_kernel(crashed, cases, tools),
+            "counted": in_capture_kernel(counting, once, tools),
             "here": here(crashed.vmcore, [case for case in cases if case.to == "disk"], {"vdump": options.vdump} | others),
         }
     except LabError as error:
@@ -129,6 +129,11 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def one_crash(guest: Guest, reuse: bool) -> Crash:
+    say(f"the guest says on its console how far it is: {cache.root()}/crash/{guest.name}.new/console.log")
+    return crash(guest, fresh=not reuse)
+
+
 def makedumpfiles(more: list[str]) -> dict[str, Path]:
     """The builds by the names that they have in the guest, Debian's first."""
     named = {}
@@ -143,8 +148,12 @@ def makedumpfiles(more: list[str]) -> dict[str, Path]:
     return named
 
 
-def steps(case: Case, tools: list[str]) -> Iterator[tuple[str, str]]:
+def all_steps(cases: list[Case], tools: list[str]) -> tuple[tuple[str, str], ...]:
     """What the capture kernel runs."""
+    return tuple(step for case in cases for step in steps(case, tools))
+
+
+def steps(case: Case, tools: list[str]) -> Iterator[tuple[str, str]]:
     for number, tool in case.turns(tools):
         name = case.run_name(number, tool)
         how = "synced" if case.to == "disk" else "unseen"
@@ -177,6 +186,10 @@ def in_guest(crashed: Crash) -> dict[str, str]:
         "guest": f"a busy server's memory, {guest.memory_mib} MiB, CPU {guest.cpu}, Linux {crashed.kernel.release}",
         "capture kernel": f"{cpus} CPU, crashkernel={guest.crashkernel_mib}M, of which {kib >> 10} MiB are available",
     }
+
+
+def in_capture_kernel(crashed: Crash, cases: list[Case], tools: list[str]) -> list[dict]:
+    return [asdict(case) | {"tools": {tool: captured(crashed, case, tool) for tool in tools}} for case in cases]
 
 
 def captured(crashed: Crash, case: Case, tool: str) -> dict:

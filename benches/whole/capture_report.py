@@ -24,6 +24,10 @@ pages, and writing, which is reading, compressing, and the file with its sync.""
 HERE = """## The same memory on one CPU of this machine
 
 The guest's `/proc/vmcore`, saved, from the page cache into tmpfs, all on the same CPU: no emulation, and no capture kernel."""
+COUNTED = """## Instructions
+
+10⁹ instructions of each run to the disk, in another crash of such a guest whose clock counts them (QEMU's `-icount`): the same in
+each round, whatever else the host does. A real CPU does several at once, and waits for memory."""
 NULL = """## Without a disk
 
 In the capture kernel again: a flattened dump (`vdump filter ... -`, `makedumpfile -F`) to `/dev/null`."""
@@ -38,6 +42,8 @@ def markdown(results: dict) -> str:
         "## To the disk",
         figures(disk),
         same_pages(disk) + "\n" + checks(disk),
+        COUNTED,
+        instructions(results["counted"]),
         HERE,
         figures(results["here"]),
         NULL,
@@ -63,6 +69,18 @@ def rows(case: dict) -> list[tuple[str, ...]]:
             cells.append(f"**{ours[key] / run[key]:.2f}** ({shortest(ours, key) / least:.2f})" if run is not ours else "")
         result.append((*cells, *(f"{run[key] / MB:.1f}" if key in run else "" for key in ("resident", "bytes", "kept_bytes"))))
     return result
+
+
+def instructions(cases: list[dict]) -> str:
+    """Its clock's seconds are so many instructions."""
+    result = []
+    for case in cases:
+        ours = case["tools"]["vdump"]
+        for tool, run in case["tools"].items():
+            ratio = "" if run is ours else f"**{ours['cpu'] / run['cpu']:.2f}**"
+            counts = (f"{run[key]:.2f}" for key in ("cpu", "user", "system"))
+            result.append((str(case["level"]), case["codec"], tool, next(counts), ratio, *counts))
+    return table(("level", "codec", "tool", "all", "ratio", "user", "kernel"), result)
 
 
 def shortest(run: dict, key: str) -> float:

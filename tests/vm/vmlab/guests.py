@@ -89,6 +89,8 @@ class Guest:
     nothing more to do after the tries."""
     heavy: bool = False
     """For measuring, not for judging: fill memory as a busy server does."""
+    counted: bool = False
+    """For measuring: the machine's clock counts instructions, each a nanosecond, so that a busy host changes no CPU time."""
     modules: tuple[str, ...] = ()
     """Beyond those of the disk."""
     brings: tuple[tuple[str, str], ...] = ()
