@@ -243,7 +243,8 @@ def here(vmcore: Path, cases: list[Case], tools: dict[str, Path]) -> list[dict]:
                 name, dump = case.run_name(number, tool), Path(folder) / "dump"
                 command = case.words(tool, tools[tool].absolute(), vmcore, dump)
                 with (Path(folder) / f"{name}.err").open("wb") as error:
-                    subprocess.run([plant, "peak", f"{folder}/{name}.peak", "--", *command], stdout=subprocess.DEVNULL, stderr=error)
+                    measuring = [plant, "peak", f"{folder}/{name}.peak", "--"]
+                    subprocess.run([*measuring, *command], stdout=subprocess.DEVNULL, stderr=error)
                 names[tool].append(name)
                 sizes[tool] = dump.stat().st_size if dump.exists() else 0
                 dump.unlink(missing_ok=True)

@@ -26,8 +26,8 @@ HERE = """## The same memory on one CPU of this machine
 The guest's `/proc/vmcore`, saved, from the page cache into tmpfs, all on the same CPU: no emulation, and no capture kernel."""
 COUNTED = """## Instructions
 
-10⁹ instructions of each run to the disk, in another crash of such a guest whose clock counts them (QEMU's `-icount`): the same in
-each round, whatever else the host does. A real CPU does several at once, and waits for memory."""
+10⁹ instructions of each run to the disk, in another crash of such a guest whose clock counts them (QEMU's `-icount`): the same
+in each round, whatever else the host does. A real CPU does several at once, and waits for memory."""
 NULL = """## Without a disk
 
 In the capture kernel again: a flattened dump (`vdump filter ... -`, `makedumpfile -F`) to `/dev/null`."""
