@@ -250,7 +250,8 @@ impl<'m> Kallsyms<'m> {
                 return Err(damaged_names("a name without type letter"));
             };
             // Few of some hundred thousand names are worth making.
-            if shapes.have(self.tokens.len(compressed) - 1, self.tokens.last(compressed)) {
+            let last = self.tokens.last(compressed);
+            if shapes.end_in(last) && shapes.have(self.tokens.len(compressed) - 1, last) {
                 self.tokens.expand(compressed, &mut name);
                 each(name.get(1..).unwrap_or_default(), kind, index);
             }
@@ -278,21 +279,31 @@ impl<'m> Kallsyms<'m> {
     }
 }
 
-/// Lengths of names, each with the last characters that names of it have: a test that costs less than the name.
-struct Shapes(Vec<[u64; 4]>);
+/// Lengths of names, each with the last characters that names of it have: a test that costs less than the name. And the
+/// last characters of all: a test that costs less than the length.
+struct Shapes {
+    of_length: Vec<[u64; 4]>,
+    all: [u64; 4],
+}
 
 impl Shapes {
     fn of(names: &[&str]) -> Self {
-        let mut shapes = vec![[0u64; 4]; MAX_NAME + 1];
+        let (mut of_length, mut all) = (vec![[0u64; 4]; MAX_NAME + 1], [0u64; 4]);
         for name in names.iter().filter(|name| name.len() <= MAX_NAME) {
             let last = name.bytes().last().unwrap_or(0);
-            shapes[name.len()][usize::from(last >> 6)] |= 1 << (last & 63);
+            for lasts in [&mut of_length[name.len()], &mut all] {
+                lasts[usize::from(last >> 6)] |= 1 << (last & 63);
+            }
         }
-        Self(shapes)
+        Self { of_length, all }
+    }
+
+    fn end_in(&self, last: u8) -> bool {
+        self.all[usize::from(last >> 6)] >> (last & 63) & 1 == 1
     }
 
     fn have(&self, len: usize, last: u8) -> bool {
-        self.0.get(len).is_some_and(|lasts| lasts[usize::from(last >> 6)] >> (last & 63) & 1 == 1)
+        self.of_length.get(len).is_some_and(|lasts| lasts[usize::from(last >> 6)] >> (last & 63) & 1 == 1)
     }
 }
 
@@ -300,6 +311,8 @@ impl Shapes {
 struct Tokens {
     table: Vec<u8>,
     ranges: Vec<std::ops::Range<usize>>,
+    /// Length, first and last character of each; no character is 0, so that stands for none.
+    briefs: [(u16, u8, u8); TOKENS],
 }
 
 impl Tokens {
@@ -322,8 +335,15 @@ impl Tokens {
         }
         // No token is longer than a name; the bound also keeps a damaged table from being scanned for every byte.
         let end = |start: usize| bytes.iter().skip(start).take(MAX_NAME).take_while(|&&b| b != 0).count() + start;
-        let ranges = starts.map(|start| start..end(start)).collect();
-        Ok(Self { ranges, table: bytes })
+        let ranges: Vec<_> = starts.map(|start| start..end(start)).collect();
+        let mut briefs = [(0, 0, 0); TOKENS];
+        for (brief, range) in briefs.iter_mut().zip(&ranges) {
+            let token = bytes.get(range.clone()).unwrap_or_default();
+            if let (Some(first), Some(last), Ok(len)) = (token.first(), token.last(), u16::try_from(token.len())) {
+                *brief = (len, *first, *last);
+            }
+        }
+        Ok(Self { table: bytes, ranges, briefs })
     }
 
     fn token(&self, byte: u8) -> &[u8] {
@@ -332,17 +352,17 @@ impl Tokens {
 
     /// The first character of a name: its type letter.
     fn first(&self, compressed: &[u8]) -> Option<u8> {
-        compressed.iter().find_map(|byte| self.token(*byte).first().copied())
+        compressed.iter().map(|byte| self.briefs[usize::from(*byte)].1).find(|first| *first != 0)
     }
 
     /// The last character of a name; 0 where there is none.
     fn last(&self, compressed: &[u8]) -> u8 {
-        compressed.iter().rev().find_map(|byte| self.token(*byte).last().copied()).unwrap_or(0)
+        compressed.iter().rev().map(|byte| self.briefs[usize::from(*byte)].2).find(|last| *last != 0).unwrap_or(0)
     }
 
     /// Bytes of a name, its type letter included.
     fn len(&self, compressed: &[u8]) -> usize {
-        compressed.iter().map(|byte| self.ranges.get(usize::from(*byte)).map_or(0, ExactSizeIterator::len)).sum()
+        compressed.iter().map(|byte| usize::from(self.briefs[usize::from(*byte)].0)).sum()
     }
 
     /// Expands a name, its type letter included, into `out`.

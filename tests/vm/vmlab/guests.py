@@ -89,8 +89,12 @@ class Guest:
     nothing more to do after the tries."""
     heavy: bool = False
     """For measuring, not for judging: fill memory as a busy server does."""
+    counted: bool = False
+    """For measuring: the machine's clock counts instructions, each a nanosecond, so that a busy host changes no CPU time."""
     modules: tuple[str, ...] = ()
     """Beyond those of the disk."""
+    brings: tuple[tuple[str, str], ...] = ()
+    """Programs of this machine that the guest has too, with their libraries: the name there, and the path here."""
 
     @property
     def lacks(self) -> frozenset[str]:
@@ -106,8 +110,8 @@ class Guest:
         return self.end != "halt"
 
     @property
-    def needs_kexec_tools(self) -> bool:
-        return self.load.startswith("kexec ")
+    def all_brings(self) -> tuple[tuple[str, str], ...]:
+        return self.brings + ((("kexec", "/sbin/kexec"),) if self.load.startswith("kexec ") else ())
 
     @property
     def all_modules(self) -> tuple[str, ...]:

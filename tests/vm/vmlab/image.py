@@ -38,15 +38,20 @@ def initramfs(guest: Guest, kernel: Kernel, programs: dict[str, Path]) -> bytes:
         files[name] = (0o644, "".join(f"{step}|{command}\n" for step, command in steps).encode())
     for name, path in programs.items():
         files[f"bin/{name}"] = (0o755, path.read_bytes())
-    if guest.needs_kexec_tools:
-        files |= {name.replace("sbin/", "bin/"): file for name, file in with_libraries(Path("/sbin/kexec")).items()}
+    for name, path in guest.all_brings:
+        files[f"bin/{name}"] = (0o755, Path(path).read_bytes())
+        files |= libraries(Path(path))
     if guest.systemd:
         files |= systemd()
     return cpio(files)
 
 
 def with_libraries(program: Path) -> Files:
-    return {str(path).lstrip("/"): (0o755, path.read_bytes()) for path in (program, *shared_libraries(program))}
+    return {str(program).lstrip("/"): (0o755, program.read_bytes())} | libraries(program)
+
+
+def libraries(program: Path) -> Files:
+    return {str(path).lstrip("/"): (0o755, path.read_bytes()) for path in shared_libraries(program)}
 
 
 def systemd() -> Files:

@@ -135,8 +135,13 @@ def packet(stub, data: bytes) -> bytes:
 def command_line(guest: Guest, vmlinuz: Path, initrd: Path, disks: list[Path]) -> list[str]:
     reserve = f"crashkernel={guest.crashkernel_mib}M " if guest.crashkernel_mib else ""
     memory = f"{guest.memory_mib}M" + (f",slots={guest.dimms},maxmem=8G" if guest.dimms else "")
-    command = boot(vmlinuz, initrd, reserve + guest.append, guest.cpu, memory)
+    # Instructions are counted only where one thread runs all CPUs.
+    threads = "single" if guest.counted else "multi"
+    command = boot(vmlinuz, initrd, reserve + guest.append, guest.cpu, memory, threads)
     command += drives(disks)
+    if guest.counted:
+        # Where all CPUs wait, time is skipped.
+        command += ["-icount", "shift=0,sleep=off"]
     if guest.balloon_mib:
         command += ["-device", "virtio-balloon-pci"]
     if guest.end != "crash":
@@ -144,9 +149,9 @@ def command_line(guest: Guest, vmlinuz: Path, initrd: Path, disks: list[Path]) -
     return command
 
 
-def boot(vmlinuz: Path, initrd: Path, append: str, cpu: str, memory: str) -> list[str]:
+def boot(vmlinuz: Path, initrd: Path, append: str, cpu: str, memory: str, threads: str = "multi") -> list[str]:
     """A machine of two CPUs that runs /init of the initramfs; `append` goes on the kernel's command line."""
-    command = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", cpu, "-smp", "2", "-m", memory]
+    command = ["qemu-system-x86_64", "-accel", f"tcg,thread={threads}", "-cpu", cpu, "-smp", "2", "-m", memory]
     command += ["-kernel", str(vmlinuz), "-initrd", str(initrd)]
     # On a busy host the kernel would wait in vain for a tick of the emulated timer, and panic.
     return [*command, "-append", f"console=ttyS0 no_timer_check rdinit=/init panic=-1 {append}".strip()]

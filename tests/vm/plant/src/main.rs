@@ -23,7 +23,9 @@ const USAGE: &str = "usage:
   vdump-plant heavy DIR TMPFS    fill memory as a busy server does (for benches/whole), then sleep
   vdump-plant scrub              fill free memory with zeros once, so that old file contents are gone
   vdump-plant save SRC DST       copy /proc/vmcore through mmap windows, zero pages as holes
-  vdump-plant peak FILE -- CMD.. run CMD, write its exit code, seconds and peak RSS to FILE";
+  vdump-plant peak FILE -- CMD.. run CMD, write its exit code, seconds, CPU seconds and peak RSS to FILE
+  vdump-plant synced -- CMD..    run CMD, then bring all that was written to the disks (for benches/whole)
+  vdump-plant unseen -- CMD..    run CMD, its standard output goes to /dev/null (for benches/whole)";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -47,6 +49,8 @@ fn run(words: &[&str]) -> io::Result<ExitCode> {
         ["scrub"] => scrub::run(),
         ["save", source, target] => save::run(source.as_ref(), target.as_ref()),
         ["peak", report, "--", command @ ..] => return peak::run(report.as_ref(), command),
+        ["synced", "--", command @ ..] => return peak::synced(command),
+        ["unseen", "--", command @ ..] => return peak::unseen(command),
         _ => {
             eprintln!("{USAGE}");
             return Ok(ExitCode::from(2));

@@ -7,6 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::ptr;
 use std::slice;
+use std::time::Duration;
 
 pub const PAGE: usize = 4096;
 pub const HUGE: usize = 2 << 20;
@@ -133,9 +134,11 @@ pub fn memory_bytes() -> usize {
     usize::try_from(pages).unwrap_or(0) * PAGE
 }
 
-/// What `wait4` tells of a child.
+/// What `wait4` tells of a child and of those that it has waited for.
 pub struct Waited {
     pub status: ExitStatus,
+    pub user: Duration,
+    pub system: Duration,
     pub max_rss_kib: i64,
 }
 
@@ -145,7 +148,19 @@ pub fn wait(pid: u32) -> io::Result<Waited> {
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: both pointers are to live locals of the right type.
     check(unsafe { libc::wait4(pid as i32, &mut status, 0, &mut usage) })?;
-    Ok(Waited { status: ExitStatus::from_raw(status), max_rss_kib: usage.ru_maxrss })
+    let time = |value: libc::timeval| Duration::new(value.tv_sec as u64, value.tv_usec as u32 * 1000);
+    Ok(Waited {
+        status: ExitStatus::from_raw(status),
+        user: time(usage.ru_utime),
+        system: time(usage.ru_stime),
+        max_rss_kib: usage.ru_maxrss,
+    })
+}
+
+/// Waits until all that was written is on the disks.
+pub fn sync() {
+    // SAFETY: takes nothing and touches no memory of ours.
+    unsafe { libc::sync() };
 }
 
 /// Runs `child` in a forked process and waits for it, however it ends (a poisoned page may kill it).
