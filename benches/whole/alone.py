@@ -17,7 +17,7 @@ JUDGED = "lzo,zstd"
 
 
 def codec_limits(bench: Bench) -> dict:
-    """Compressing the same kept pages from memory on all CPUs, nothing else: as `vdump bench` measures it, on all of them
+    """Compressing the same kept pages from memory by two threads, nothing else: as `vdump bench` measures it, all of them
     if they fit into memory. The codecs that targets name three times: medians."""
     report: dict = {}
     rates: dict[str, list[dict]] = {}

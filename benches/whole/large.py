@@ -27,13 +27,12 @@ class Dry:
 
     series: dict[str, list[str]]
     rounds: int
-    peers: list[Peer]
-    peer_rounds: int
+    peers: dict[Peer, int]
 
 
 def of_source(bench: Bench) -> dict:
     both = {NORMAL: ["-j", "2"], ONE: ["-j", "1"]}
-    return dry_runs(bench, bench.source, Dry(both, bench.rounds, bench.peers, bench.rounds))
+    return dry_runs(bench, bench.source, Dry(both, bench.rounds, dict.fromkeys(bench.peers, bench.rounds)))
 
 
 def of_simulations(bench: Bench, memories: list[dict]) -> list[dict]:
@@ -49,9 +48,9 @@ def of_simulations(bench: Bench, memories: list[dict]) -> list[dict]:
         largest = tebibytes == TEBIBYTES[-1]
         few = min(bench.rounds, FEW)
         if largest:
-            dry = Dry(series | {ONE: ["-j", "1"]}, bench.rounds, bench.peers, few)
+            dry = Dry(series | {ONE: ["-j", "1"]}, bench.rounds, dict.fromkeys(bench.peers, 1) | {bench.peers[0]: few})
         else:
-            dry = Dry(series, few, bench.peers[:1], 1)
+            dry = Dry(series, few, {bench.peers[0]: 1})
         # Holes cost time once, too.
         once(bench, file, [])
         found.append({"tebibytes": tebibytes, **dry_runs(bench, file, dry)})
@@ -65,15 +64,15 @@ def dry_runs(bench: Bench, source: Path, dry: Dry) -> dict:
     """In turn. Each of vdump's series also says how long classification took, and where the bitmaps were."""
     runs: dict[str, list] = {name: [] for name in dry.series} | {peer.name: [] for peer in dry.peers}
     reports: dict[str, list[dict]] = {name: [] for name in dry.series}
-    for number in range(max(dry.rounds, dry.peer_rounds)):
+    for number in range(max(dry.rounds, *dry.peers.values())):
         bench.say(f"dry runs of {source.stat().st_size >> 30} GiB, round {number + 1}")
         for name, options in dry.series.items():
             if number < dry.rounds:
                 run, report = once(bench, source, options)
                 runs[name].append(run)
                 reports[name].append(report)
-        for peer in dry.peers:
-            if number < dry.peer_rounds:
+        for peer, rounds in dry.peers.items():
+            if number < rounds:
                 run = measure(peer.dry_run(source, bench.tmpfs / "makedumpfile"))
                 if run.code:
                     raise SystemExit(f"the dry run of {peer.name} failed with {run.code}: {run.error}")

@@ -18,7 +18,7 @@ def all_of(results: dict) -> dict[str, str]:
 
 def codecs(results: dict) -> str:
     """Bars for each codec: vdump and every makedumpfile that has it. Each codec has its own scale: zlib would hide the others."""
-    subtitle = f"median seconds; each group has its own scale from zero; orange: the codec alone"
+    subtitle = "median seconds; each group has its own scale from zero; orange: the codec alone"
     out = [heading("Time of a dump at level 31", subtitle)]
     y = 78
     groups: dict[str, list[dict]] = {}
@@ -39,7 +39,8 @@ def codecs(results: dict) -> str:
             top = y + row * (BAR + 4)
             out.append(bar(LEFT, top, seconds * scale, colour))
             out.append(text(LEFT - 8, top + 15, tool, anchor="end", size=11))
-            out.append(text(LEFT + seconds * scale + 6, top + 15, f"{seconds:.2f} s  {words}", size=12))
+            end = max(seconds, limit if tool == "vdump" else 0) * scale
+            out.append(text(LEFT + end + 6, top + 15, f"{seconds:.2f} s  {words}", size=12))
         if limit:
             x = LEFT + limit * scale
             out.append(f"<line x1='{x:.1f}' x2='{x:.1f}' y1='{y - 3}' y2='{y + BAR + 3}' stroke='{LIMIT}' stroke-width='3'/>")
@@ -60,7 +61,7 @@ def growth(results: dict) -> str:
     machines = straight.same_kind(results)
     kept = [
         Line(GREYS[0], [(p["makedumpfile"]["kept_bytes"] / 1e9, p["makedumpfile"]["wall"], str(p["level"])) for p in levels]),
-        Line(OURS, [(p["vdump"]["kept_bytes"] / 1e9, p["vdump"]["wall"], str(p["level"])) for p in levels]),
+        Line(OURS, [(p["vdump"]["kept_bytes"] / 1e9, p["vdump"]["wall"], str(p["level"])) for p in levels], below=True),
     ]
     whole = [
         Line(colour, [(p["input_bytes"] / 1e9, p[tool]["wall"], "") for p in machines])

@@ -26,7 +26,7 @@ def markdown(results: dict, stem: str, findings: str) -> str:
         "makedumpfile's threads; a run with more of them was stopped at twice the time of one:",
         threads(results),
         "## vdump beside the codec alone",
-        "The codec alone: the same kept pages of level 31 compressed from memory on all CPUs, nothing else (`vdump bench`).",
+        "The codec alone: the same kept pages of level 31 compressed from memory by two threads, nothing else (`vdump bench`).",
         beside_limits(results),
         f"Copying {results['copy']['bytes'] / MB:.0f} MB within tmpfs: {copy}.",
         "## Stages (`vdump bench`)",
@@ -156,7 +156,7 @@ def growth(results: dict) -> str:
     names = ("level 31, lzo", "vdump kept MB", "wall s", "CPU s", "makedumpfile kept MB", "wall s", "CPU s")
     rows = []
     for pair in results["growth"]:
-        cells = [f"{pair['input_bytes'] / MB:.0f} MB, {pair['rounds']} rounds"]
+        cells = [f"{pair['input_bytes'] / MB:.0f} MB"]
         for tool in ("vdump", "makedumpfile"):
             cells += [f"{pair[tool]['kept_bytes'] / MB:.0f}", wall(pair[tool]), f"{pair[tool]['cpu']:.2f}"]
         rows.append(tuple(cells))
@@ -171,6 +171,7 @@ def memory(cases: list[dict]) -> str:
         if "skipped" in case:
             rows.append((*start, "", "", f"not run: {case['skipped']}"))
             continue
-        ended = "whole" if case["code"] == 0 else "cut, as asked" if "--limit" in options else f"**failed**: {case['error']}"
+        cut = "--limit" in options and "the limit of" in case["error"]
+        ended = "whole" if case["code"] == 0 else "cut, as asked" if cut else f"**failed**: {case['error']}"
         rows.append((*start, f"{case['resident'] / MB:.1f}", f"{case['anon'] / MB:.1f}", ended))
     return table(("", "codec", "options", "peak resident MB", "peak anonymous MB", "dump"), rows)

@@ -21,6 +21,8 @@ class Line:
     points: list[tuple[float, float, str]]
     """Where on both axes, and what stands beside it."""
     hollow: set[int] = field(default_factory=set)
+    below: bool = False
+    """Where its words stand."""
 
 
 def chart(left: int, top: int, label: str, lines: list[Line]) -> list[str]:
@@ -39,7 +41,7 @@ def chart(left: int, top: int, label: str, lines: list[Line]) -> list[str]:
         for index, (x, y, _) in enumerate(places):
             fill = "white" if index in line.hollow else line.colour
             out.append(f"<circle cx='{x:.1f}' cy='{y:.1f}' r='4' fill='{fill}' stroke='{line.colour}' stroke-width='2'/>")
-        out += [text(x, y - 10, words, anchor="end", size=11) for x, y, words in labels(places)]
+        out += [text(x, y + (20 if line.below else -10), words, anchor="end", size=11) for x, y, words in labels(places)]
     out.append(text(left + width / 2, top + height + 42, label, anchor="middle"))
     return out
 

@@ -79,7 +79,7 @@ def ours(results: dict, codec: str) -> dict:
 def beside_limits(results: dict) -> Iterator[Target]:
     for codec, limit in LIMITS.items():
         alone = results["limits"]["limits"][limit]
-        yield Target(f"{codec}: time beside the codec alone on all CPUs", ours(results, codec)["wall"] / alone, 1.15)
+        yield Target(f"{codec}: time beside the codec alone, two threads", ours(results, codec)["wall"] / alone, 1.15)
     copy = results["copy"]["tmpfs"]
     best = min(copy, key=copy.get)
     what = "none: time beside the best copy of as many bytes"
