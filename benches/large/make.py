@@ -46,12 +46,12 @@ PAGE = struct.Struct("<QQQQQQIIQ")
 NO_TYPE = 0xFFFF_FFFF
 
 
-def ranges(tib: int) -> list[tuple[int, int]]:
+def ranges(tib: float) -> list[tuple[int, int]]:
     """RAM: the low hole, nodes with 16 GiB between them, and hot-added sections with gaps."""
     out = [(0x1000, 0x9F000), (1 * MIB, 3 * GIB)]
     at = 4 * GIB
     for _ in range(NODES):
-        size = tib * TIB // NODES
+        size = int(tib * TIB) // NODES
         out.append((at, at + size))
         at += size + 16 * GIB
     for number in range(HOT_SECTIONS):
@@ -180,7 +180,7 @@ class Contents:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tib", type=int)
+    parser.add_argument("tib", type=float, help="a multiple of 1/1024")
     parser.add_argument("output", type=Path)
     parser.add_argument("--vdump", default="vdump")
     arguments = parser.parse_args()
