@@ -69,7 +69,7 @@ impl<'a> Measuring<'a> {
         let mut info = known::read(source, &options.knowing, &mut warnings)?;
         let page_shift = facts::page_shift(source, info.as_ref())?;
         let drop = Selection::from(options.dump_level);
-        let limit = options.memory_limit.unwrap_or_else(resolve::available_memory);
+        let limit = resolve::memory_limit(options.memory_limit);
         let budget = fit(options, source, page_shift, limit)?;
         if let Some(info) = info.as_mut() {
             known::complete(source, info, &[], limit);

@@ -51,7 +51,7 @@ pub(super) fn run(options: &Classes) -> Result<()> {
     let source = Source::open_all(&options.reading.opening(&options.inputs))?;
     let stop = Stop::on_signals()?;
     let mut warnings = source.remarks().to_vec();
-    let limit = options.memory_limit.unwrap_or_else(resolve::available_memory);
+    let limit = resolve::memory_limit(options.memory_limit);
     let info = known(options, &source, limit, &mut warnings)?;
     let page_shift = facts::page_shift(&source, Some(&info))?;
     // The frames; with zeros two more.
