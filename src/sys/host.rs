@@ -18,10 +18,19 @@ pub fn available_memory(root: &Path) -> Option<u64> {
 /// `None` where there are none. Past them an allocation fails, whatever the machine has.
 #[must_use]
 pub fn mappable_memory() -> Option<u64> {
+    [address_space(), left_of(Resource::Data, "VmData:")].into_iter().flatten().min()
+}
+
+/// The same for files too: bytes of address space that are left (`ulimit -v`).
+#[must_use]
+pub fn address_space() -> Option<u64> {
+    left_of(Resource::As, "VmSize:")
+}
+
+fn left_of(resource: Resource, key: &str) -> Option<u64> {
+    let limit = getrlimit(resource).current?;
     let status = fs::read_to_string("/proc/self/status").ok();
-    let mapped = |key| status.as_ref().and_then(|text| kilobytes(text, key)).unwrap_or(0);
-    let room = |resource, key| getrlimit(resource).current.map(|limit| limit.saturating_sub(mapped(key)));
-    [room(Resource::As, "VmSize:"), room(Resource::Data, "VmData:")].into_iter().flatten().min()
+    Some(limit.saturating_sub(status.and_then(|text| kilobytes(&text, key)).unwrap_or(0)))
 }
 
 /// Bytes of memory that the kernel has.
