@@ -58,6 +58,11 @@ const BANNER: (&str, &str) = ("linux_banner", "Linux version ");
 /// The file cannot be read, or has neither DWARF nor BTF, or memory does not do for it.
 pub fn of_vmlinux(path: &Path, threads: usize, limit: u64) -> Result<VmcoreInfo> {
     let vmlinux = Vmlinux::open(path, limit)?;
+    let debug = if vmlinux.has_dwarf() { None } else { vmlinux.debug_file() };
+    let with_dwarf = debug.as_ref().unwrap_or(&vmlinux);
+    for file in [&vmlinux, with_dwarf] {
+        file.check_memory()?;
+    }
     let mut info = VmcoreInfo::default();
     if let Some(id) = vmlinux.build_id() {
         let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -73,8 +78,6 @@ pub fn of_vmlinux(path: &Path, threads: usize, limit: u64) -> Result<VmcoreInfo>
     for (name, address) in vmlinux.symbols(SYMBOLS)? {
         info.set(format!("SYMBOL({name})"), format!("{address:x}"), Witness::Symbols);
     }
-    let debug = if vmlinux.has_dwarf() { None } else { vmlinux.debug_file() };
-    let with_dwarf = debug.as_ref().unwrap_or(&vmlinux);
     if with_dwarf.has_dwarf() {
         info.add(&describe(&with_dwarf.dwarf(&Wanted::kernel(), threads)?, Witness::Dwarf));
     }

@@ -105,6 +105,23 @@ impl Vmlinux {
         Ok(Self { path: path.to_owned(), file, sections, is_x86_64, build_id, debug_link, limit })
     }
 
+    /// Makes sure that memory does for all that can be asked of it, one thing after the other.
+    ///
+    /// # Errors
+    /// It does not; says how much it would take.
+    pub fn check_memory(&self) -> Result<()> {
+        let types = if self.has_dwarf() { self.for_dwarf(1) } else { 0 };
+        let [symbols, btf] = [&[".symtab", ".strtab"][..], &[".BTF", ".BTF"]].map(|names| self.sizes(names));
+        self.room(types.max(symbols).max(btf)).map(|_| ())
+    }
+
+    /// Bytes of memory that so many threads take to read its DWARF.
+    fn for_dwarf(&self, threads: u64) -> u64 {
+        let held = self.sizes(&[".debug_abbrev", ".debug_str", ".debug_line_str", ".debug_str_offsets"]);
+        let stream = BUFFER + if self.is_compressed(".debug_info") { DECOMPRESSOR } else { 0 };
+        held + stream + threads * WORKER + 2 * (WAITING as u64 + threads) * UNIT
+    }
+
     /// The file with its debug information, where distributions and debuggers put it: by build ID, else by the name that it
     /// gives itself. It must have DWARF, and the same build ID.
     #[must_use]
@@ -208,15 +225,12 @@ impl Vmlinux {
     /// # Errors
     /// The file cannot be read, or is damaged; or memory does not do for one thread.
     pub fn dwarf(&self, wanted: &Wanted<'_>, threads: usize) -> Result<Types> {
-        let held = self.sizes(&[".debug_abbrev", ".debug_str", ".debug_line_str", ".debug_str_offsets"]);
-        let stream = BUFFER + if self.is_compressed(".debug_info") { DECOMPRESSOR } else { 0 };
-        let need = |threads: u64| held + stream + threads * WORKER + 2 * (WAITING as u64 + threads) * UNIT;
-        let fits = |threads: &usize| self.limit.saturating_sub(BASE) >= need(*threads as u64);
+        let fits = |threads: &usize| self.room(self.for_dwarf(*threads as u64)).is_ok();
         let threads = (2..=threads).rev().find(fits).unwrap_or(1);
-        let for_units =
-            self.room(need(1))?.saturating_sub(need(threads as u64) - need(1)) + 2 * (WAITING + threads) as u64 * UNIT;
+        let in_hand = WAITING + threads;
+        let for_units = self.room(self.for_dwarf(threads as u64))? + 2 * in_hand as u64 * UNIT;
         // Half for those that are handed on, half for the one that is being read.
-        let large = (for_units / 2 / (WAITING + threads) as u64).min(LARGE_UNIT as u64) as usize;
+        let large = (for_units / 2 / in_hand as u64).min(LARGE_UNIT as u64) as usize;
         let sections = Sections {
             abbrev: self.held(".debug_abbrev")?,
             strings: self.held(".debug_str")?,

@@ -46,7 +46,7 @@ pub(super) fn fit(job: &Job, source: &Source, page_shift: u32) -> Result<(Budget
     };
     let fit = |needs| Budget::fit(job.memory_limit, job.threads, 1 << page_shift, needs);
     let in_memory = fit(needs);
-    let mappable = host::address_space().is_none_or(|room| room / 2 >= needs.bitmaps);
+    let mappable = host::address_space().is_none_or(|room| room.saturating_sub(job.memory_limit) >= needs.bitmaps);
     if plane > MOST_IN_A_FILE || !mappable || in_memory.as_ref().is_ok_and(|budget| budget.threads == job.threads) {
         return Ok((in_memory?, Planes::Memory));
     }
