@@ -89,7 +89,8 @@ impl<'a> Run<'a> {
             let plane = human_bytes(PageBitmap::bytes_for(source.existing().max_pfn(page_shift)));
             let folder = folder.display();
             warnings.push(format!(
-                "page bitmaps ({plane} each) are kept in {folder}: with them the memory limit would not do"
+                "page bitmaps ({plane} each) are kept in {folder}: with them the memory limit would not do; what the system \
+                 caches of them counts as peak memory"
             ));
         }
         warnings.extend(facts::said_before(source, job.format));
