@@ -233,7 +233,7 @@ fn layouts(criterion: &mut Criterion) {
         });
     }
     if let Some(vmlinux) = env::var_os("VDUMP_BENCH_VMLINUX") {
-        group.bench_function("DWARF", |bench| bench.iter(|| known::of_vmlinux(vmlinux.as_ref(), 1).unwrap()));
+        group.bench_function("DWARF", |bench| bench.iter(|| known::of_vmlinux(vmlinux.as_ref(), 1, u64::MAX).unwrap()));
     }
     group.finish();
 }

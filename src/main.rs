@@ -6,9 +6,11 @@ use clap::Parser as _;
 use vdump::{
     cli::{Cli, compat, kexec},
     run,
+    sys::heap,
 };
 
 fn main() -> ExitCode {
+    heap::keep_little();
     let mut words = std::env::args_os();
     let program = words.next().unwrap_or_default();
     if kexec::is_kexec(program.as_ref()) {

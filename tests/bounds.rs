@@ -4,14 +4,17 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::disks::limited;
-use crate::harness::{Run, run, temp_dir};
+use crate::harness::{Run, filter, run, temp_dir, vdump};
+use crate::read::elf::{Elf, Found};
+use crate::read::kdump::Kdump;
 use crate::refusal::{badly_failed, none_of};
-use crate::synth::elf::PHDR;
+use crate::synth::elf::{Load, PHDR, Style};
+use crate::synth::image::{Fill, Image, PAGE, fill_of, pattern};
 use crate::synth::kernels::era;
-use crate::synth::{Fixture, Machine};
+use crate::synth::{self, Fixture, Machine};
 
 /// Address space in KiB, and files in blocks of 512 bytes: 1 GiB each.
 const GIB_EACH: &str = "ulimit -v 1048576; ulimit -f 2097152";
@@ -99,5 +102,101 @@ fn zstd_streams_that_cannot_be_used() {
         let run = filter_within(NO_ROOM, &[], &input, &out);
         none_of(&badly_failed(&run, &out).into_iter().map(|f| format!("{what}: {f}")).collect::<Vec<_>>());
         assert!(run.stderr.contains(word), "{what}: {}", run.stderr);
+    }
+}
+
+/// Addresses for 64 MiB: the program, its threads' stacks and all that it maps.
+const ADDRESSES: &str = "ulimit -v 65536";
+
+/// A hard limit of 64 MiB that nobody told vdump of: every format is written, and is what a run without limits writes.
+#[test]
+fn addresses_for_64_mib_do() {
+    let dir = temp_dir();
+    let fixture = Machine::small(era("6.12")).build(dir.path());
+    let [narrow, wide] = ["narrow", "wide"].map(|name| dir.path().join(name));
+    let mut faults = Vec::new();
+    for codec in ["kdump/lzo", "kdump/zstd", "kdump/zlib:12", "elf/none", "elf/zstd", "elf/zstd:19", "elf/lz4"] {
+        let (format, codec) = codec.split_once('/').unwrap();
+        let options = ["-d", "31", "-f", format, "-c", codec, "--force", "-j"];
+        filter_within("true", &[&options[..], &["2"]].concat(), &fixture.path, &wide).ok();
+        for threads in ["1", "2", "64"] {
+            let run = filter_within(ADDRESSES, &[&options[..], &[threads]].concat(), &fixture.path, &narrow);
+            if run.code() != Some(0) || fs::read(&narrow).unwrap() != fs::read(&wide).unwrap() {
+                faults.push(format!("{format} {codec} -j {threads}: {}", run.stderr));
+            }
+        }
+    }
+    none_of(&faults);
+    // A limit that was said is no more than what there is.
+    let refused = filter_within(ADDRESSES, &["--memory-limit", "8G"], &huge(dir.path(), HUGE, true), &narrow);
+    none_of(&badly_failed(&refused, &dir.path().join("none")));
+    assert!(refused.stderr.contains("not enough memory: 2.0 GiB"), "{}", refused.stderr);
+}
+
+/// The most memory that Linux has run on: 2^34 pages, whose planes have 2 GiB each.
+const HUGE: u64 = 64 << 40;
+/// Pages with something in them at each end.
+const ENDS: u64 = 100;
+
+/// A core of so many bytes of memory with something at each end; between them are zeros that no file has, or, with `holes`,
+/// nothing.
+fn huge(dir: &Path, memory: u64, holes: bool) -> PathBuf {
+    let path = dir.join(format!("huge-{memory}-{holes}"));
+    let mut image = Image::default();
+    let last = memory / PAGE - ENDS;
+    (0..ENDS).chain(last..memory / PAGE).for_each(|pfn| image.paint(pfn));
+    let load = |paddr| Load { paddr, vaddr: paddr.wrapping_add(0xffff_8880_0000_0000), len: ENDS * PAGE };
+    let placed = synth::elf::write(&path, Style::ProcVmcore, &[], &[load(0), load(last * PAGE)], &image);
+    if !holes {
+        let file = File::options().write(true).open(&path).unwrap();
+        file.write_all_at(&(last * PAGE).to_le_bytes(), placed.phoff + 40).unwrap();
+    }
+    path
+}
+
+/// Arithmetic at the far end, in little memory and within moments: nothing goes through such a machine page by page.
+#[test]
+fn a_machine_of_64_tib_is_looked_at_in_64_mib() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let look = |memory, options: &[&str]| {
+        let core = huge(dir.path(), memory, false);
+        let mut command = vdump();
+        command.env("TMPDIR", dir.path()).args(["filter", "--dry-run", "--json", "-d", "1", "--memory-limit", "64M"]);
+        run(command.args(options).arg(core))
+    };
+    let report: serde_json::Value = serde_json::from_str(&look(HUGE, &[]).ok().stdout).unwrap();
+    assert_eq!(report["pages"]["kept"], HUGE / PAGE, "{report}");
+    let zeros = (0..ENDS).chain(HUGE / PAGE - ENDS..HUGE / PAGE).filter(|pfn| fill_of(*pfn) == Fill::Zero).count();
+    let class = report["classes"].as_array().unwrap().iter().find(|class| class["name"] == "zero").unwrap();
+    assert_eq!(class["pages"], HUGE / PAGE - 2 * ENDS + zeros as u64, "{report}");
+    // Nobody has more: then it is a header that lies.
+    let more = look(HUGE + ENDS * PAGE, &[]);
+    assert!(more.code() == Some(1) && more.stderr.contains("not enough memory: 2.0 GiB"), "{}", more.stderr);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "a file of bitmaps is left");
+}
+
+#[test]
+fn the_far_end_of_terabytes_is_written() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    // Zeros in between, as an ELF segment that ends in them: 4 TiB in planes of 128 MiB.
+    let (memory, out) = (4 << 40, dir.path().join("out.elf"));
+    filter(&["-d", "1", "--memory-limit", "16M"], &huge(dir.path(), memory, false), &out).ok();
+    let elf = Elf::open(&out);
+    for pfn in (0..ENDS).chain(memory / PAGE - ENDS..memory / PAGE) {
+        match elf.page(pfn) {
+            Found::Stored(page) => assert!(page == pattern(pfn), "{pfn:#x}"),
+            found => assert!(fill_of(pfn) == Fill::Zero && found == Found::Unstored, "{pfn:#x}: {found:?}"),
+        }
+    }
+    assert_eq!(elf.page(memory / PAGE / 2), Found::Unstored);
+    assert_eq!(elf.page(memory / PAGE), Found::Absent);
+    // Nothing in between, in kdump: 1 TiB in planes of 32 MiB.
+    let (memory, out) = (1 << 40, dir.path().join("out"));
+    filter(&["-d", "0", "--memory-limit", "16M"], &huge(dir.path(), memory, true), &out).ok();
+    let dump = Kdump::open(&out);
+    let ends: Vec<u64> = (0..ENDS).chain(memory / PAGE - ENDS..memory / PAGE).collect();
+    assert!(dump.kept().iter().eq(&ends) && dump.ram().iter().eq(&ends));
+    for pfn in ends {
+        assert!(dump.page(pfn).unwrap() == pattern(pfn), "{pfn:#x}");
     }
 }

@@ -12,7 +12,7 @@ TIMES = {"lzo": 0.65, "zlib": 0.25, "none": 0.95, "zstd": 0.40, "elf,zstd": 0.40
 SIZES = {"zlib": 1.0, "zstd": 1.03, "elf,zstd": 0.72}
 """vdump's over makedumpfile's, which makes the zstd of zstd and of a compressed ELF core."""
 LEVELS = {"lzo": (31, 23, 1, 0), "none": (31, 23, 1, 0), "zlib": (31, 23, 1), "zstd": (31, 1, 0), "elf,zstd": (31, 1, 0)}
-LIMITS = {"lzo": "lzo, pages", "zstd": "zstd:-1, pages", "elf,zstd": "zstd:3, frames"}
+LIMITS = {"lzo": "lzo, pages", "zstd": "zstd, pages", "elf,zstd": "zstd:3, frames"}
 """The stage of `vdump bench` that is the codec alone."""
 SAME_PAGES = 0.001
 

@@ -172,7 +172,7 @@ impl Job {
             format,
             compression,
             threads: threads(filter.writing.threads.map(usize::from)),
-            memory_limit: filter.writing.memory_limit.unwrap_or_else(available_memory),
+            memory_limit: memory_limit(filter.writing.memory_limit),
             progress,
             force: filter.writing.force,
             strict: filter.writing.strict,
@@ -261,7 +261,13 @@ pub(crate) fn mode(style: ProgressStyle) -> Mode {
 
 /// What a run may use if nothing else was said, bytes.
 pub(crate) fn available_memory() -> u64 {
-    host::available_memory(Path::new("/")).map_or(UNKNOWN_MEMORY, |bytes| bytes / 2)
+    let shared = host::available_memory(Path::new("/"));
+    [shared, host::mappable_memory()].into_iter().flatten().min().map_or(UNKNOWN_MEMORY, |bytes| bytes / 2)
+}
+
+/// What a run may use where `said` is what its caller allows, bytes: never more than the process can have.
+pub(crate) fn memory_limit(said: Option<u64>) -> u64 {
+    said.map_or_else(available_memory, |said| host::mappable_memory().map_or(said, |most| said.min(most)))
 }
 
 /// Tells inputs from the outputs: those of `-o`, else the last name. A dry run may go without: then the last name is an

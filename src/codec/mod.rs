@@ -83,8 +83,8 @@ impl Compression {
     pub fn frame_context_bytes(self) -> u64 {
         match self {
             Self::Zstd(level) if level <= 4 => 4 << 20,
-            Self::Zstd(level) if level <= 12 => 16 << 20,
-            Self::Zstd(_) => 32 << 20,
+            Self::Zstd(level) if level <= 12 => 7 << 20,
+            Self::Zstd(_) => 12 << 20,
             // The encoder's copy of the frame and its hash table.
             Self::Lz4 => 3 << 20,
             _ => 0,

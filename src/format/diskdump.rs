@@ -206,6 +206,20 @@ mod tests {
         assert_eq!(areas.sub_hdr_blocks(), 31);
     }
 
+    /// 64 TiB of 4 KiB pages, all of them stored; then the largest machine whose planes the header's fields can tell.
+    #[test]
+    fn the_largest_machines_fit() {
+        let areas = Areas::place(4096, 2000, 1 << 34, 1 << 34).unwrap();
+        assert_eq!((areas.bitmap_len, areas.bitmap_blocks()), (2 << 30, 1 << 20));
+        assert_eq!(areas.bitmap2, (64 << 10) + (2 << 30));
+        assert_eq!(areas.data, (64 << 10) + (4 << 30) + (24 << 34));
+        let more = Areas::place(4096, 2000, (1 << 34) + 1, 0).unwrap();
+        assert_eq!(more.bitmap_len, areas.bitmap_len + 4096);
+        let most = ((u64::from(u32::MAX) / 2) * 4096) * 8;
+        assert_eq!(Areas::place(4096, 2000, most, most).unwrap().bitmap_blocks(), u32::MAX - 1);
+        assert_eq!(Areas::place(4096, 2000, most + 1, 0), None);
+    }
+
     #[test]
     fn impossible_sizes_are_refused() {
         assert_eq!(Areas::place(4096, u64::MAX, 8, 0), None);

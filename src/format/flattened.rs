@@ -74,7 +74,7 @@ mod tests {
     #[test]
     fn what_is_written_is_what_is_read() {
         assert!(is_header(&header()));
-        for record in [Record::Data { offset: 0, len: 1 }, Record::Data { offset: 1 << 40, len: 77 }, Record::End] {
+        for record in [Record::Data { offset: 0, len: 1 }, Record::Data { offset: 1 << 46, len: 77 }, Record::End] {
             assert_eq!(Record::parse(&record.encode()), Some(record));
         }
         assert_eq!(Record::Data { offset: 1, len: 2 }.encode(), [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2]);

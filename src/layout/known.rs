@@ -52,12 +52,17 @@ const MAX_FILE: u64 = 1 << 20;
 /// What the kernel calls itself, and where.
 const BANNER: (&str, &str) = ("linux_banner", "Linux version ");
 
-/// What a vmlinux or its debug file says, with link addresses.
+/// What a vmlinux or its debug file says, with link addresses. To read it may take `limit` bytes of memory.
 ///
 /// # Errors
-/// The file cannot be read, or has neither DWARF nor BTF.
-pub fn of_vmlinux(path: &Path, threads: usize) -> Result<VmcoreInfo> {
-    let vmlinux = Vmlinux::open(path)?;
+/// The file cannot be read, or has neither DWARF nor BTF, or memory does not do for it.
+pub fn of_vmlinux(path: &Path, threads: usize, limit: u64) -> Result<VmcoreInfo> {
+    let vmlinux = Vmlinux::open(path, limit)?;
+    let debug = if vmlinux.has_dwarf() { None } else { vmlinux.debug_file() };
+    let with_dwarf = debug.as_ref().unwrap_or(&vmlinux);
+    for file in [&vmlinux, with_dwarf] {
+        file.check_memory()?;
+    }
     let mut info = VmcoreInfo::default();
     if let Some(id) = vmlinux.build_id() {
         let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -73,8 +78,6 @@ pub fn of_vmlinux(path: &Path, threads: usize) -> Result<VmcoreInfo> {
     for (name, address) in vmlinux.symbols(SYMBOLS)? {
         info.set(format!("SYMBOL({name})"), format!("{address:x}"), Witness::Symbols);
     }
-    let debug = if vmlinux.has_dwarf() { None } else { vmlinux.debug_file() };
-    let with_dwarf = debug.as_ref().unwrap_or(&vmlinux);
     if with_dwarf.has_dwarf() {
         info.add(&describe(&with_dwarf.dwarf(&Wanted::kernel(), threads)?, Witness::Dwarf));
     }
@@ -221,16 +224,17 @@ pub fn at_link_time(note: &VmcoreInfo) -> VmcoreInfo {
     info
 }
 
-/// Reads as much of a layout as `path` holds, whatever kind of file it is: a vmlinux, BTF or a layout file.
+/// Reads as much of a layout as `path` holds, whatever kind of file it is: a vmlinux, BTF or a layout file. To read it may
+/// take `limit` bytes of memory.
 ///
 /// # Errors
-/// It is none of them, or cannot be read.
-pub fn of_any_file(path: &Path, threads: usize) -> Result<VmcoreInfo> {
+/// It is none of them, or cannot be read, or memory does not do for it.
+pub fn of_any_file(path: &Path, threads: usize, limit: u64) -> Result<VmcoreInfo> {
     let mut start = [0; 4];
     let read = File::open(path).and_then(|mut file| file.read(&mut start));
     read.map_err(|error| Error::input(format!("cannot read {}", path.display())).because(plain_io(&error)))?;
     match start {
-        [0x7f, b'E', b'L', b'F'] => of_vmlinux(path, threads),
+        [0x7f, b'E', b'L', b'F'] => of_vmlinux(path, threads, limit),
         [0x9f, 0xeb, ..] => of_btf_file(path),
         _ => of_layout_file(path),
     }

@@ -138,6 +138,19 @@ mod tests {
         assert!((1..7).contains(&budget.threads));
     }
 
+    /// 64 TiB: two planes of 2 GiB each; and what no machine has.
+    #[test]
+    fn the_largest_machines_are_an_error_or_fit() {
+        let needs = Needs { bitmaps: 4 << 30, ..NEEDS };
+        let error = Budget::fit(64 << 20, 2, 4096, needs).unwrap_err().to_string();
+        assert!(error.contains("--memory-limit 4104M"), "{error}");
+        assert_eq!(Budget::fit(4104 << 20, 2, 4096, needs).unwrap().threads, 1);
+        assert_eq!(Budget::fit(5 << 30, 2, 4096, needs).unwrap().threads, 2);
+        for needs in [Needs { bitmaps: u64::MAX, ..NEEDS }, Needs { bitmaps: u64::MAX, tables: u64::MAX, ..NEEDS }] {
+            assert!(Budget::fit(u64::MAX - 1, 2, 4096, needs).is_err());
+        }
+    }
+
     #[test]
     fn too_little_is_an_error_that_says_how_much() {
         let error = Budget::fit(1 << 20, 2, 4096, NEEDS).unwrap_err();

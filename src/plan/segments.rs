@@ -303,6 +303,26 @@ mod tests {
     const DIRECT: u64 = 0xffff_8880_0000_0000;
     const TEXT: u64 = 0xffff_ffff_8100_0000;
 
+    /// 64 TiB with some pages at each end. A plane that nobody writes to takes 2 GiB of addresses, and no memory.
+    #[test]
+    fn the_far_end_of_the_largest_machine_is_placed() {
+        const END: u64 = 1 << 34;
+        let kept = plane(END, &[(0, 10), (END - 300, END)]);
+        let direct = recorded(0, DIRECT, END << 12);
+        let mut plan = ElfPlan::make(&kept, &plane(0, &[]), &[direct], 100, 12).unwrap();
+        let last = plan.loads[1];
+        assert_eq!((last.paddr, last.vaddr, last.filesz), ((END - 300) << 12, DIRECT + ((END - 300) << 12), 300 << 12));
+        assert_eq!(plan.offset_of(END - 1, 12), Some(plan.size - 4096));
+        assert_eq!(plan.offset_of(END, 12), None);
+        assert_eq!(plan.cut(END - 299, 12), last.offset + 4096);
+        let batches: Vec<_> = crate::plan::Batches::new(&kept, 256).map(|batch| batch.extents).collect();
+        let runs = |ranges: &[(u64, u64)]| ranges.iter().map(|(start, end)| PfnRange::new(*start, *end)).collect();
+        let expected: [Vec<_>; 2] = [runs(&[(0, 10), (END - 300, END - 54)]), runs(&[(END - 54, END)])];
+        assert_eq!(batches, expected);
+        let shares = crate::plan::shares(&kept, &[], 2).unwrap();
+        assert_eq!((shares[0].end, shares[1].end), (END - 128, END));
+    }
+
     #[test]
     fn few_runs_are_never_joined() {
         let kept = plane(100, &[(0, 10), (11, 20)]);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    cli::Dmesg,
+    cli::{Dmesg, resolve},
     error::{Error, Result},
     klog::{self, KernelLog},
     layout::KernelLayout,
@@ -19,7 +19,7 @@ pub(super) fn run(options: &Dmesg) -> Result<()> {
     let source = Source::open_all(&options.reading.opening(&options.inputs))?;
     let what = || format!("cannot find the kernel log in {}", source.path().display());
     let mut unsure = Vec::new();
-    let info = super::known::read(&source, &options.knowing, &mut unsure)?
+    let info = super::known::read(&source, &options.knowing, resolve::available_memory(), &mut unsure)?
         .ok_or_else(|| super::facts::no_vmcoreinfo(&source).next_step("the log cannot be found without it"))?;
     for warning in &unsure {
         super::complain(&Error::input(warning));

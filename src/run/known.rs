@@ -17,8 +17,13 @@ use crate::{
 };
 
 /// The dump's note with what the named files say besides; `None` if the dump has no note. Files of which nothing shows that
-/// they belong to it go to `warnings`.
-pub(super) fn read(source: &Source, knowing: &Knowing, warnings: &mut Vec<String>) -> Result<Option<VmcoreInfo>> {
+/// they belong to it go to `warnings`. To read them may take `limit` bytes of memory.
+pub(super) fn read(
+    source: &Source,
+    knowing: &Knowing,
+    limit: u64,
+    warnings: &mut Vec<String>,
+) -> Result<Option<VmcoreInfo>> {
     let Some(mut info) = facts::vmcoreinfo(source) else {
         return match [&knowing.vmlinux, &knowing.layout, &knowing.btf].into_iter().flatten().next() {
             Some(path) => Err(facts::no_vmcoreinfo(source)
@@ -46,7 +51,7 @@ pub(super) fn read(source: &Source, knowing: &Knowing, warnings: &mut Vec<String
         add(known::of_layout_file(path)?, path)?;
     }
     if let Some(path) = &knowing.vmlinux {
-        add(known::of_vmlinux(path, host::usable_cpus())?, path)?;
+        add(known::of_vmlinux(path, host::usable_cpus(), limit)?, path)?;
     }
     if let Some(path) = &knowing.btf {
         add(known::of_btf_file(path)?, path)?;

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::known;
 use crate::{
-    cli::Layout,
+    cli::{Layout, resolve},
     error::{Error, Kind, Result, printable},
     layout::{VmcoreInfo, known as files},
     sink::Target,
@@ -76,7 +76,7 @@ fn of_options(options: &Layout) -> Result<VmcoreInfo> {
         join(of_dump, path)?;
     }
     if let Some(path) = &options.vmlinux {
-        join(files::of_vmlinux(path, host::usable_cpus())?, path)?;
+        join(files::of_vmlinux(path, host::usable_cpus(), resolve::available_memory())?, path)?;
     }
     if let Some(path) = &options.btf {
         join(files::of_btf_file(path)?, path)?;
@@ -93,7 +93,7 @@ fn of_options(options: &Layout) -> Result<VmcoreInfo> {
 fn any(path: &Path) -> Result<VmcoreInfo> {
     match Source::open(path) {
         Ok(source) => known::of_dump(&source),
-        Err(_) => files::of_any_file(path, host::usable_cpus()),
+        Err(_) => files::of_any_file(path, host::usable_cpus(), resolve::available_memory()),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     format::elf::{FLAG_INCOMPLETE, FLAG_NONE, encode_headers},
     pipeline::{Fate, PackedBatch},
     plan::ElfPlan,
+    report::human_bytes,
 };
 
 /// An ELF core in the making.
@@ -41,7 +42,13 @@ impl ElfSink {
             next_pfn: 0,
         };
         sink.target.require(sink.plan.notes + sink.notes_len, "the dump's headers")?;
-        sink.target.set_len(sink.plan.size)?;
+        sink.target.set_len(sink.plan.size).map_err(|error| {
+            let size = human_bytes(sink.plan.size);
+            error.or_next_step(format!(
+                "the file would end at {size}, more than this file system may allow: leave out zero pages (-d 1), write the \
+                 kdump format (-f kdump), or choose another device"
+            ))
+        })?;
         sink.write_headers(FLAG_INCOMPLETE)?;
         sink.target.write(notes, sink.plan.notes)?;
         sink.target.settle();

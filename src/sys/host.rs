@@ -4,12 +4,33 @@
 
 use std::{fs, path::Path};
 
+use rustix::process::{Resource, getrlimit};
+
 /// Bytes of memory that a process may still take: the least of `MemAvailable` and what its cgroups leave.
 #[must_use]
 pub fn available_memory(root: &Path) -> Option<u64> {
     let meminfo = fs::read_to_string(root.join("proc/meminfo")).ok();
     let available = meminfo.and_then(|text| kilobytes(&text, "MemAvailable:").or_else(|| kilobytes(&text, "MemFree:")));
     [available, cgroup_room(root)].into_iter().flatten().min()
+}
+
+/// Bytes that this process may still map under its own limits (`ulimit -v`, `ulimit -d`), less what it has mapped already;
+/// `None` where there are none. Past them an allocation fails, whatever the machine has.
+#[must_use]
+pub fn mappable_memory() -> Option<u64> {
+    [address_space(), left_of(Resource::Data, "VmData:")].into_iter().flatten().min()
+}
+
+/// The same for files too: bytes of address space that are left (`ulimit -v`).
+#[must_use]
+pub fn address_space() -> Option<u64> {
+    left_of(Resource::As, "VmSize:")
+}
+
+fn left_of(resource: Resource, key: &str) -> Option<u64> {
+    let limit = getrlimit(resource).current?;
+    let status = fs::read_to_string("/proc/self/status").ok();
+    Some(limit.saturating_sub(status.and_then(|text| kilobytes(&text, key)).unwrap_or(0)))
 }
 
 /// Bytes of memory that the kernel has.
@@ -48,17 +69,18 @@ fn kilobytes(text: &str, key: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// What the memory cgroup and its parents leave: limit minus use, the least of all levels; version 2 and version 1.
+/// What the memory cgroup and its parents leave: limit minus use, the least of all levels; version 2 and version 1. Files
+/// that are cached count as use there, but make way as they do in `MemAvailable`.
 fn cgroup_room(root: &Path) -> Option<u64> {
     let own = fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
     let rooms = own.lines().filter_map(|line| {
         let mut fields = line.splitn(3, ':');
         let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?.trim_start_matches('/'));
         if controllers.is_empty() {
-            least_room(&root.join("sys/fs/cgroup"), path, "memory.max", "memory.current")
+            least_room(&root.join("sys/fs/cgroup"), path, "memory.max", "memory.current", "")
         } else if controllers.split(',').any(|name| name == "memory") {
             let base = root.join("sys/fs/cgroup/memory");
-            least_room(&base, path, "memory.limit_in_bytes", "memory.usage_in_bytes")
+            least_room(&base, path, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
         } else {
             None
         }
@@ -66,14 +88,14 @@ fn cgroup_room(root: &Path) -> Option<u64> {
     rooms.min()
 }
 
-fn least_room(base: &Path, path: &str, limit: &str, used: &str) -> Option<u64> {
+fn least_room(base: &Path, path: &str, limit: &str, used: &str, prefix: &str) -> Option<u64> {
     let number = |file: &Path| fs::read_to_string(file).ok()?.trim().parse::<u64>().ok();
     let mut least = None;
     let mut at = base.join(path);
     while at.starts_with(base) {
         // "max" does not parse: no limit at this level.
         if let (Some(limit), Some(used)) = (number(&at.join(limit)), number(&at.join(used))) {
-            let room = limit.saturating_sub(used);
+            let room = limit.saturating_sub(used.saturating_sub(cached(&at.join("memory.stat"), prefix)));
             least = Some(least.map_or(room, |known: u64| known.min(room)));
         }
         if !at.pop() {
@@ -81,6 +103,19 @@ fn least_room(base: &Path, path: &str, limit: &str, used: &str) -> Option<u64> {
         }
     }
     least
+}
+
+/// Bytes of cached files in a cgroup that make way for other memory: those not used lately, and half of the others, as the
+/// kernel itself estimates (`si_mem_available`).
+fn cached(stat: &Path, prefix: &str) -> u64 {
+    let Ok(text) = fs::read_to_string(stat) else {
+        return 0;
+    };
+    let of = |name: &str| {
+        let number = |line: &str| line.strip_prefix(prefix)?.strip_prefix(name)?.strip_prefix(' ')?.parse::<u64>().ok();
+        text.lines().find_map(number).unwrap_or(0)
+    };
+    of("inactive_file").saturating_add(of("active_file") / 2)
 }
 
 #[cfg(test)]
@@ -111,6 +146,30 @@ mod tests {
             ("sys/fs/cgroup/a/b/memory.current", "5\n"),
         ]);
         assert_eq!(available_memory(root.path()), Some(40_000_000));
+    }
+
+    /// A shell in a small cgroup that has copied a file is not out of memory.
+    #[test]
+    fn cached_files_make_way() {
+        let meminfo = ("proc/meminfo", "MemAvailable:  200000 kB\n");
+        let stat = "anon 1000\ninactive_anon 7\nactive_file 20000000\ninactive_file 30000000\ntotal_inactive_file 1\n";
+        let root = tree(&[
+            meminfo,
+            ("proc/self/cgroup", "0::/a\n"),
+            ("sys/fs/cgroup/a/memory.max", "64000000\n"),
+            ("sys/fs/cgroup/a/memory.current", "63000000\n"),
+            ("sys/fs/cgroup/a/memory.stat", stat),
+        ]);
+        assert_eq!(available_memory(root.path()), Some(41_000_000));
+        let stat = "cache 9\ninactive_file 1\ntotal_active_file 0\ntotal_inactive_file 90000000\n";
+        let root = tree(&[
+            meminfo,
+            ("proc/self/cgroup", "4:memory:/a\n0::/\n"),
+            ("sys/fs/cgroup/memory/a/memory.limit_in_bytes", "64000000\n"),
+            ("sys/fs/cgroup/memory/a/memory.usage_in_bytes", "63000000\n"),
+            ("sys/fs/cgroup/memory/a/memory.stat", stat),
+        ]);
+        assert_eq!(available_memory(root.path()), Some(64_000_000));
     }
 
     #[test]

@@ -27,7 +27,10 @@ use super::{
     Btf, Types, Wanted,
     dwarf::{DwarfError, Sections, unit_types},
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Kind, Result},
+    report::human_bytes,
+};
 
 /// The largest unit believed, bytes; with link-time optimisation the whole kernel is in one of some hundred megabytes.
 const MAX_UNIT: u64 = 1 << 30;
@@ -39,6 +42,15 @@ const SYMBOL: usize = size_of::<Sym64<LittleEndian>>();
 const LARGE_UNIT: usize = 16 << 20;
 /// Units on their way to a worker.
 const WAITING: usize = 4;
+/// What a file is read through, bytes, and what the decompressor of a section takes.
+const BUFFER: u64 = 1 << 20;
+const DECOMPRESSOR: u64 = 9 << 20;
+/// Code, stacks and the C library, as in `plan`'s budget.
+const BASE: u64 = 4 << 20;
+/// What a thread takes besides units: parsed abbreviations, and the types that it has found. Debian's 6.12 takes half.
+const WORKER: u64 = 1 << 20;
+/// Least room for units, for each that is on its way or being read; the largest of Debian's 6.12 has 0.7 million bytes.
+const UNIT: u64 = 256 << 10;
 
 type Elf<'a> = ElfFile<'a, FileHeader64<LittleEndian>, &'a ReadCache<File>>;
 
@@ -61,6 +73,8 @@ pub struct Vmlinux {
     build_id: Option<Vec<u8>>,
     /// The name that `.gnu_debuglink` gives.
     debug_link: Option<OsString>,
+    /// How much memory reading it may take, bytes.
+    limit: u64,
 }
 
 /// Where distributions put debug information.
@@ -69,11 +83,11 @@ const DEBUG_ROOT: &str = "/usr/lib/debug";
 const MAX_TEXT: u64 = 4096;
 
 impl Vmlinux {
-    /// Opens `path` and finds its sections.
+    /// Opens `path` and finds its sections. To read them may take `limit` bytes of memory.
     ///
     /// # Errors
     /// It cannot be read or is not a 64-bit little-endian ELF file.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &Path, limit: u64) -> Result<Self> {
         let opened = File::open(path).and_then(|file| Ok((file.try_clone()?, file)));
         let (file, cached) = opened.map_err(|error| Error::io(path, "open", &error).next_step("check the path"))?;
         let cache = ReadCache::new(cached);
@@ -88,7 +102,24 @@ impl Vmlinux {
         let build_id = elf.build_id().ok().flatten().map(<[u8]>::to_vec);
         let debug_link = elf.gnu_debuglink().ok().flatten().map(|(name, _)| OsStr::from_bytes(name).to_owned());
         let is_x86_64 = elf.elf_header().e_machine.get(LittleEndian) == EM_X86_64;
-        Ok(Self { path: path.to_owned(), file, sections, is_x86_64, build_id, debug_link })
+        Ok(Self { path: path.to_owned(), file, sections, is_x86_64, build_id, debug_link, limit })
+    }
+
+    /// Makes sure that memory does for all that can be asked of it, one thing after the other.
+    ///
+    /// # Errors
+    /// It does not; says how much it would take.
+    pub fn check_memory(&self) -> Result<()> {
+        let types = if self.has_dwarf() { self.for_dwarf(1) } else { 0 };
+        let [symbols, btf] = [&[".symtab", ".strtab"][..], &[".BTF", ".BTF"]].map(|names| self.sizes(names));
+        self.room(types.max(symbols).max(btf)).map(|_| ())
+    }
+
+    /// Bytes of memory that so many threads take to read its DWARF.
+    fn for_dwarf(&self, threads: u64) -> u64 {
+        let held = self.sizes(&[".debug_abbrev", ".debug_str", ".debug_line_str", ".debug_str_offsets"]);
+        let stream = BUFFER + if self.is_compressed(".debug_info") { DECOMPRESSOR } else { 0 };
+        held + stream + threads * WORKER + 2 * (WAITING as u64 + threads) * UNIT
     }
 
     /// The file with its debug information, where distributions and debuggers put it: by build ID, else by the name that it
@@ -105,7 +136,7 @@ impl Vmlinux {
             [folder.join(name), folder.join(".debug").join(name), Path::new(DEBUG_ROOT).join(below).join(name)]
         });
         let is_ours = |found: &Self| found.has_dwarf() && (found.build_id.is_none() || found.build_id == self.build_id);
-        by_id.into_iter().chain(by_name).filter_map(|path| Self::open(&path).ok()).find(is_ours)
+        by_id.into_iter().chain(by_name).filter_map(|path| Self::open(&path, self.limit).ok()).find(is_ours)
     }
 
     /// The text that starts at a symbol, up to its NUL.
@@ -155,8 +186,9 @@ impl Vmlinux {
     /// Its BTF, if it has any.
     ///
     /// # Errors
-    /// The section cannot be read.
+    /// The section cannot be read, or memory does not do for it and the list of its types.
     pub fn btf(&self) -> Result<Option<Vec<u8>>> {
+        self.room(2 * self.sizes(&[".BTF"]))?;
         if self.sections.contains_key(".BTF") { self.held(".BTF").map(Some) } else { Ok(None) }
     }
 
@@ -164,8 +196,9 @@ impl Vmlinux {
     /// of their own for, unless one of them is the kernel's.
     ///
     /// # Errors
-    /// The symbol table cannot be read.
+    /// The symbol table cannot be read, or memory does not do for it.
     pub fn symbols(&self, names: &[&str]) -> Result<BTreeMap<String, u64>> {
+        self.room(self.sizes(&[".symtab", ".strtab"]))?;
         let (table, strings) = (self.held(".symtab")?, self.held(".strtab")?);
         let mut found: BTreeMap<String, (bool, Option<u64>)> = BTreeMap::new();
         let (symbols, _) = object::pod::slice_from_bytes::<Sym64<LittleEndian>>(&table, table.len() / SYMBOL)
@@ -187,22 +220,28 @@ impl Vmlinux {
         Ok(found.into_iter().filter_map(|(name, (_, address))| Some((name, address?))).collect())
     }
 
-    /// What its DWARF says of `wanted`, read by `threads` threads.
+    /// What its DWARF says of `wanted`, read by `threads` threads, or fewer where memory does not do for them.
     ///
     /// # Errors
-    /// The file cannot be read, or is damaged.
+    /// The file cannot be read, or is damaged; or memory does not do for one thread.
     pub fn dwarf(&self, wanted: &Wanted<'_>, threads: usize) -> Result<Types> {
+        let fits = |threads: &usize| self.room(self.for_dwarf(*threads as u64)).is_ok();
+        let threads = (2..=threads).rev().find(fits).unwrap_or(1);
+        let in_hand = WAITING + threads;
+        let for_units = self.room(self.for_dwarf(threads as u64))? + 2 * in_hand as u64 * UNIT;
+        // Half for those that are handed on, half for the one that is being read.
+        let large = (for_units / 2 / in_hand as u64).min(LARGE_UNIT as u64) as usize;
         let sections = Sections {
             abbrev: self.held(".debug_abbrev")?,
             strings: self.held(".debug_str")?,
             line_strings: self.held(".debug_line_str")?,
             string_offsets: self.held(".debug_str_offsets")?,
         };
-        let mut units = Units { stream: self.stream(".debug_info")? };
+        let mut units = Units { stream: self.stream(".debug_info")?, most: for_units / 2 };
         let found = Mutex::new(Ok(Types::default()));
         std::thread::scope(|scope| {
             let (send, receive) = crossbeam_channel::bounded::<Vec<u8>>(WAITING);
-            for _ in 0..threads.max(1) {
+            for _ in 0..threads {
                 let (receive, sections, found) = (receive.clone(), &sections, &found);
                 scope.spawn(move || {
                     let mut own = Ok(Types::default());
@@ -214,7 +253,7 @@ impl Vmlinux {
             }
             drop(receive);
             while let Some(unit) = units.next(&self.path)? {
-                if unit.len() > LARGE_UNIT {
+                if unit.len() > large {
                     let types = unit_types(&unit, &sections, wanted);
                     join(&mut found.lock().unwrap_or_else(std::sync::PoisonError::into_inner), types);
                 } else if send.send(unit).is_err() {
@@ -229,6 +268,48 @@ impl Vmlinux {
                 .because(error)
                 .next_step("the file is damaged: copy or install it again")
         })
+    }
+
+    /// What the limit leaves beside `bytes` and [`BASE`].
+    ///
+    /// # Errors
+    /// They do not fit; says how much it would take.
+    fn room(&self, bytes: u64) -> Result<u64> {
+        let least = BASE.saturating_add(bytes);
+        self.limit.checked_sub(least).ok_or_else(|| self.too_little_memory(least))
+    }
+
+    fn too_little_memory(&self, least: u64) -> Error {
+        let path = self.path.display();
+        Error::new(Kind::Memory, format!("not enough memory to read {path}: {} are needed", human_bytes(least)))
+            .because(format!("the limit is {}", human_bytes(self.limit)))
+            .next_step(format!(
+                "give --memory-limit {}M or more; or make a layout file of it beforehand ('vdump layout') and give that (-i)",
+                least.div_ceil(1 << 20)
+            ))
+    }
+
+    /// Bytes of these sections in memory, decompressed. What is claimed is not believed beyond what can be read.
+    fn sizes(&self, names: &[&str]) -> u64 {
+        let size = |name: &&str| {
+            let Some((section, is_gnu)) = self.section(name) else { return 0 };
+            match (is_gnu, section.compressed) {
+                (false, false) => section.size,
+                (true, _) => self.number(section.offset.saturating_add(4)).map_or(0, u64::from_be_bytes),
+                (false, true) => self.number(section.offset.saturating_add(8)).map_or(0, u64::from_le_bytes),
+            }
+            .min(MAX_HELD)
+        };
+        names.iter().map(size).sum()
+    }
+
+    fn number(&self, offset: u64) -> Option<[u8; 8]> {
+        let mut bytes = [0; 8];
+        self.file.read_exact_at(&mut bytes, offset).ok().map(|()| bytes)
+    }
+
+    fn is_compressed(&self, name: &str) -> bool {
+        self.section(name).is_some_and(|(section, is_gnu)| is_gnu || section.compressed)
     }
 
     /// A section by its name, or by the one that it has when GNU tools compressed it.
@@ -323,6 +404,8 @@ impl Read for At<'_> {
 /// `.debug_info`, unit after unit.
 struct Units<'a> {
     stream: Box<dyn Read + 'a>,
+    /// The largest unit that memory does for, bytes.
+    most: u64,
 }
 
 impl Units<'_> {
@@ -346,6 +429,12 @@ impl Units<'_> {
         }
         if len > MAX_UNIT {
             return Err(bad(format!("it claims a unit of {len} bytes")));
+        }
+        if len > self.most {
+            let path = path.display();
+            return Err(Error::new(Kind::Memory, format!("not enough memory to read {path}"))
+                .because(format!("a unit of its debug information has {}", human_bytes(len)))
+                .next_step(format!("give --memory-limit {}M more", (2 * (len - self.most)).div_ceil(1 << 20))));
         }
         let whole = unit.len() as u64 + len;
         self.append(&mut unit, len).map_err(|error| bad(crate::error::plain_io(&error)))?;

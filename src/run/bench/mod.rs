@@ -66,10 +66,10 @@ struct Measuring<'a> {
 impl<'a> Measuring<'a> {
     fn prepare(options: &'a Bench, source: &'a Source, stop: &'a Stop) -> Result<Self> {
         let mut warnings = Vec::new();
-        let mut info = known::read(source, &options.knowing, &mut warnings)?;
+        let limit = resolve::memory_limit(options.memory_limit);
+        let mut info = known::read(source, &options.knowing, limit, &mut warnings)?;
         let page_shift = facts::page_shift(source, info.as_ref())?;
         let drop = Selection::from(options.dump_level);
-        let limit = options.memory_limit.unwrap_or_else(resolve::available_memory);
         let budget = fit(options, source, page_shift, limit)?;
         if let Some(info) = info.as_mut() {
             known::complete(source, info, &[], limit);

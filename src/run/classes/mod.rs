@@ -51,7 +51,7 @@ pub(super) fn run(options: &Classes) -> Result<()> {
     let source = Source::open_all(&options.reading.opening(&options.inputs))?;
     let stop = Stop::on_signals()?;
     let mut warnings = source.remarks().to_vec();
-    let limit = options.memory_limit.unwrap_or_else(resolve::available_memory);
+    let limit = resolve::memory_limit(options.memory_limit);
     let info = known(options, &source, limit, &mut warnings)?;
     let page_shift = facts::page_shift(&source, Some(&info))?;
     // The frames; with zeros two more.
@@ -86,7 +86,7 @@ pub(super) fn run(options: &Classes) -> Result<()> {
 
 /// What is known of the kernel; where its zones are to be named more than filtering needs.
 fn known(options: &Classes, source: &Source, limit: u64, warnings: &mut Vec<String>) -> Result<VmcoreInfo> {
-    let mut info = known::read(source, &options.knowing, warnings)?.ok_or_else(|| {
+    let mut info = known::read(source, &options.knowing, limit, warnings)?.ok_or_else(|| {
         facts::no_vmcoreinfo(source)
             .because("so the kernel's structures cannot be found")
             .next_step("'vdump info' says what the dump has; classes need a dump with the note")

@@ -55,7 +55,7 @@ pub(super) fn run(options: &Explain) -> Result<()> {
     }
     let source = Source::open_all(&options.reading.opening(&options.inputs))?;
     let mut warnings = source.remarks().to_vec();
-    let mut info = known::read(&source, &options.knowing, &mut warnings)?;
+    let mut info = known::read(&source, &options.knowing, resolve::available_memory(), &mut warnings)?;
     if let Some(info) = &mut info {
         known::ask(&source, info, resolve::available_memory());
         warnings.extend(known::contradictions(info, false)?);

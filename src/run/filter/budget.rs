@@ -15,6 +15,7 @@ use crate::{
     memory::MemMap,
     plan::{Budget, FRAME, Needs},
     source::Source,
+    sys::host,
 };
 
 /// Fits the run into its memory limit, and says where the planes go: into files beside the output where memory would have
@@ -45,7 +46,8 @@ pub(super) fn fit(job: &Job, source: &Source, page_shift: u32) -> Result<(Budget
     };
     let fit = |needs| Budget::fit(job.memory_limit, job.threads, 1 << page_shift, needs);
     let in_memory = fit(needs);
-    if plane > MOST_IN_A_FILE || in_memory.as_ref().is_ok_and(|budget| budget.threads == job.threads) {
+    let mappable = host::address_space().is_none_or(|room| room.saturating_sub(job.memory_limit) >= needs.bitmaps);
+    if plane > MOST_IN_A_FILE || !mappable || in_memory.as_ref().is_ok_and(|budget| budget.threads == job.threads) {
         return Ok((in_memory?, Planes::Memory));
     }
     let beside = job.output.as_ref().and_then(Destination::folder).map(Path::to_owned);

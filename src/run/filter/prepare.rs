@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use object::elf::{EM_386, EM_ARM};
-use rayon::ThreadPoolBuilder;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use vdump_filters::{PageClass, Selection};
 
 use super::{Classified, Run, budget, picks::Chosen, redaction, self_check, tasks, virtual_memory};
@@ -46,7 +46,7 @@ impl<'a> Run<'a> {
                 ));
         }
         let mut unsure = Vec::new();
-        let mut info = known::read(source, &job.knowing, &mut unsure)?;
+        let mut info = known::read(source, &job.knowing, job.memory_limit, &mut unsure)?;
         if let Some(first) = unsure.first().filter(|_| job.strict) {
             return Err(Error::input("cannot be sure of the kernel's layout").because(first).next_step(
                 "give a vmlinux or a layout file with its BUILD-ID; without --strict the file is believed",
@@ -75,19 +75,22 @@ impl<'a> Run<'a> {
         budget.spare = budget.spare.saturating_sub(redaction.memory());
         warnings.extend(redaction::unfollowed(&redaction));
         let output = place(job, source)?;
-        let pool = ThreadPoolBuilder::new()
-            .num_threads(budget.threads)
-            .build()
-            .map_err(|_| Error::new(Kind::Memory, "cannot start threads").next_step("give -j 1"))?;
         if budget.threads < job.threads {
             let (used, wanted) = (budget.threads, job.threads);
             warnings.push(format!("{wanted} threads do not fit the memory limit: {used} used"));
+        }
+        let pool = pool(budget.threads)?;
+        if pool.current_num_threads() < budget.threads {
+            let (used, wanted) = (pool.current_num_threads(), budget.threads);
+            warnings.push(format!("the system does not start {wanted} threads: {used} used"));
+            budget.threads = used;
         }
         if let Planes::Folder(folder) = &planes {
             let plane = human_bytes(PageBitmap::bytes_for(source.existing().max_pfn(page_shift)));
             let folder = folder.display();
             warnings.push(format!(
-                "page bitmaps ({plane} each) are kept in {folder}: with them the memory limit would not do"
+                "page bitmaps ({plane} each) are kept in {folder}: with them the memory limit would not do; what the system \
+                 caches of them counts as peak memory"
             ));
         }
         warnings.extend(facts::said_before(source, job.format));
@@ -171,6 +174,18 @@ impl<'a> Run<'a> {
                 Err(Error::input(format!("cannot read the struct pages of {pages} page frames")).next_step(next))
             }
             _ => Ok(()),
+        }
+    }
+}
+
+/// So many threads, or fewer where limits of the process (`ulimit -u`, `ulimit -v`) allow no more.
+fn pool(most: usize) -> Result<ThreadPool> {
+    let mut threads = most;
+    loop {
+        match ThreadPoolBuilder::new().num_threads(threads).build() {
+            Ok(pool) => return Ok(pool),
+            Err(_) if threads > 1 => threads /= 2,
+            Err(error) => return Err(Error::new(Kind::Memory, "cannot start a thread").because(error)),
         }
     }
 }

@@ -56,7 +56,7 @@ pub(super) fn find(
     let paging = KernelLayout::paging(source, info)?;
     let virt = VirtReader::new(source, paging).ok_or_else(|| Error::input("the dump's architecture is not known"))?;
     let questions = Questions::of(&rules);
-    let vmlinux = job.knowing.vmlinux.as_deref().map(Vmlinux::open).transpose()?;
+    let vmlinux = job.knowing.vmlinux.as_deref().map(|path| Vmlinux::open(path, job.memory_limit)).transpose()?;
     let symbols = symbols(&questions, vmlinux.as_ref(), info, &virt)?;
     let witness = Witness::find(job, vmlinux, info, &virt);
     let plan = plan(path, &rules, &questions, &witness, &symbols)?;
