@@ -127,6 +127,11 @@ fn addresses_for_64_mib_do() {
         }
     }
     none_of(&faults);
+    // The bitmaps of 1 TiB have 32 MiB, half of all addresses: in a file, which takes as many, and the rest makes do.
+    let terabyte = huge(dir.path(), 1 << 40, true);
+    filter_within("true", &["-d", "1", "--force"], &terabyte, &wide).ok();
+    filter_within(ADDRESSES, &["-d", "1", "--force"], &terabyte, &narrow).ok();
+    assert!(fs::read(&narrow).unwrap() == fs::read(&wide).unwrap());
     // A limit that was said is no more than what there is.
     let refused = filter_within(ADDRESSES, &["--memory-limit", "8G"], &huge(dir.path(), HUGE, true), &narrow);
     none_of(&badly_failed(&refused, &dir.path().join("none")));

@@ -44,15 +44,16 @@ pub(super) fn fit(job: &Job, source: &Source, page_shift: u32) -> Result<(Budget
         batch: frames.then_some(FRAME),
         lanes: job.parts as u64,
     };
-    let fit = |needs| Budget::fit(job.memory_limit, job.threads, 1 << page_shift, needs);
-    let in_memory = fit(needs);
-    let mappable = host::address_space().is_none_or(|room| room.saturating_sub(job.memory_limit) >= needs.bitmaps);
-    if plane > MOST_IN_A_FILE || !mappable || in_memory.as_ref().is_ok_and(|budget| budget.threads == job.threads) {
+    let fit = |limit, needs| Budget::fit(limit, job.threads, 1 << page_shift, needs);
+    let in_memory = fit(job.memory_limit, needs);
+    if plane > MOST_IN_A_FILE || in_memory.as_ref().is_ok_and(|budget| budget.threads == job.threads) {
         return Ok((in_memory?, Planes::Memory));
     }
     let beside = job.output.as_ref().and_then(Destination::folder).map(Path::to_owned);
     let planes = Planes::Folder(beside.unwrap_or_else(std::env::temp_dir));
-    match fit(Needs { bitmaps: 0, ..needs }) {
+    // Mapped files take addresses too, of which a process may have few.
+    let besides = host::address_space().map_or(u64::MAX, |room| room.saturating_sub(needs.bitmaps));
+    match fit(job.memory_limit.min(besides), Needs { bitmaps: 0, ..needs }) {
         // What can hold a small plane can hold a large one, or says so when it is made.
         Ok(budget) if planes.plane(1).is_ok() && !gains_nothing(&budget, &in_memory) => Ok((budget, planes)),
         _ => Ok((in_memory?, Planes::Memory)),
