@@ -20,9 +20,11 @@ mod stop;
 
 use std::{
     ffi::OsString,
+    fmt::Display,
     io::{self, Write},
 };
 
+use serde::Serialize;
 pub use stop::Stop;
 
 use crate::{
@@ -89,6 +91,18 @@ pub fn complain(error: &Error) {
     if error.kind() != Kind::Said {
         let _ = writeln!(io::stderr(), "vdump: {error}");
     }
+}
+
+/// Prints a report: as JSON, or as text for people.
+fn print_report(report: &(impl Serialize + Display), json: bool) -> Result<()> {
+    if json { print_json(report) } else { print(|out| write!(out, "{report}")) }
+}
+
+fn print_json(report: &impl Serialize) -> Result<()> {
+    print(|out| {
+        serde_json::to_writer_pretty(&mut *out, report)?;
+        writeln!(out)
+    })
 }
 
 /// Writes to standard output; a reader that has seen enough (`| head`) is no failure.

@@ -18,6 +18,8 @@ mod virt;
 pub mod window;
 pub mod witnessed;
 pub mod witnesses;
+#[cfg(test)]
+mod words;
 mod zones;
 
 pub use arch::{Mapping, Walk, WalkError};

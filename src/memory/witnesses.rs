@@ -128,30 +128,8 @@ impl FreeLists {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
-
-    /// Words by address; everything else is unreadable.
-    #[derive(Default)]
-    struct Words(BTreeMap<u64, u32>);
-
-    impl Words {
-        fn put(&mut self, at: u64, value: u64) {
-            self.0.insert(at, value as u32);
-            self.0.insert(at + 4, (value >> 32) as u32);
-        }
-    }
-
-    impl ReadVirt for Words {
-        fn read_virt(&self, vaddr: u64, buf: &mut [u8]) -> Result<(), ReadVirtError> {
-            for (at, bytes) in (vaddr..).step_by(4).zip(buf.chunks_mut(4)) {
-                let word = self.0.get(&at).ok_or(ReadVirtError::Unreadable { vaddr: at, cause: "a hole".into() })?;
-                bytes.copy_from_slice(&word.to_le_bytes());
-            }
-            Ok(())
-        }
-    }
+    use crate::memory::words::Words;
 
     const TABLE: u64 = 0xffff_ffff_8200_0000;
     const NODE: u64 = 0xffff_8880_0100_0000;

@@ -1,6 +1,6 @@
 //! `vdump check`.
 
-use super::{Stop, print};
+use super::{Stop, print_report};
 use crate::{
     check::{check, report::Report},
     cli::{Check, resolve},
@@ -14,13 +14,6 @@ pub(super) fn run(options: &Check) -> Result<()> {
     let threads = resolve::threads(options.threads.map(usize::from));
     let checked = check(&options.inputs, threads, resolve::available_memory(), &progress)?;
     let report = Report::of(&checked);
-    print(|out| {
-        if options.json {
-            serde_json::to_writer_pretty(&mut *out, &report)?;
-            writeln!(out)
-        } else {
-            write!(out, "{report}")
-        }
-    })?;
+    print_report(&report, options.json)?;
     if report.whole { Ok(()) } else { Err(Error::new(Kind::Said, "the dump is not whole")) }
 }

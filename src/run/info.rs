@@ -62,14 +62,7 @@ struct Facts {
 pub(super) fn run(options: &Info) -> Result<()> {
     let source = Source::open_all(&options.reading.opening(&options.inputs))?;
     let facts = Facts::of(&source);
-    super::print(|out| {
-        if options.json {
-            serde_json::to_writer_pretty(&mut *out, &facts)?;
-            writeln!(out)
-        } else {
-            write!(out, "{facts}")
-        }
-    })
+    super::print_report(&facts, options.json)
 }
 
 impl Facts {

@@ -97,10 +97,7 @@ fn say(merge: &Merge, found: &Rearranged) -> Result<()> {
         super::note(warning);
     }
     if merge.json {
-        return super::print(|out| {
-            serde_json::to_writer_pretty(&mut *out, &found)?;
-            writeln!(out)
-        });
+        return super::print_json(&found);
     }
     if merge.progress != ProgressStyle::None {
         let Rearranged { output, records, bytes_written, .. } = found;

@@ -12,7 +12,7 @@ use std::{path::Path, time::Duration};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use vdump_filters::{PageClass, Selection};
 
-use super::{Stop, facts, kernel::Kernel, known, print};
+use super::{Stop, facts, kernel::Kernel, known, print_report};
 use crate::{
     bitmap::PageBitmap,
     classify::{Classifier, Counts, Picks},
@@ -36,14 +36,7 @@ pub(super) fn run(options: &Bench) -> Result<()> {
     let source = Source::open_all(&options.reading.opening(&options.inputs))?;
     let stop = Stop::on_signals()?;
     let report = Measuring::prepare(options, &source, &stop)?.report()?;
-    print(|out| {
-        if options.json {
-            serde_json::to_writer_pretty(&mut *out, &report)?;
-            writeln!(out)
-        } else {
-            write!(out, "{report}")
-        }
-    })
+    print_report(&report, options.json)
 }
 
 /// Everything that the stages share.

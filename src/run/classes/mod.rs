@@ -74,14 +74,7 @@ pub(super) fn run(options: &Classes) -> Result<()> {
         return Err(Error::new(Kind::Interrupted, format!("stopped by {signal} before all pages were counted")));
     }
     let report = Report::new(&source, &info, page_shift, &counted, kernel.map.problems(), warnings);
-    super::print(|out| {
-        if options.json {
-            serde_json::to_writer_pretty(&mut *out, &report)?;
-            writeln!(out)
-        } else {
-            write!(out, "{report}")
-        }
-    })
+    super::print_report(&report, options.json)
 }
 
 /// What is known of the kernel; where its zones are to be named more than filtering needs.

@@ -75,14 +75,7 @@ pub(super) fn run(options: &Explain) -> Result<()> {
         warnings,
         pages,
     };
-    super::print(|out| {
-        if options.json {
-            serde_json::to_writer_pretty(&mut *out, &report)?;
-            writeln!(out)
-        } else {
-            write!(out, "{report}")
-        }
-    })
+    super::print_report(&report, options.json)
 }
 
 /// What all stories of one dump need.

@@ -43,12 +43,8 @@ pub(super) fn run(filter: &Filter) -> Result<()> {
     let stop = Stop::on_signals()?;
     let report = until_it_fits(job, &source, &stop)?;
     if filter.writing.json {
-        let printed = super::print(|out| {
-            serde_json::to_writer_pretty(&mut *out, &report)?;
-            writeln!(out)
-        });
         // The dump is there all the same, and that is what the exit code says.
-        if let Err(error) = printed {
+        if let Err(error) = super::print_json(&report) {
             super::complain(&error);
         }
     }

@@ -1,0 +1,33 @@
+//! Kernel memory for tests: a few words, and nothing else.
+
+use std::collections::BTreeMap;
+
+use super::{ReadVirt, ReadVirtError};
+
+/// Words by address; everything else is unreadable.
+#[derive(Default)]
+pub(super) struct Words(BTreeMap<u64, u32>);
+
+impl Words {
+    /// Makes 8 bytes readable.
+    pub(super) fn put(&mut self, at: u64, value: u64) {
+        self.put_half(at, value as u32);
+        self.put_half(at.wrapping_add(4), (value >> 32) as u32);
+    }
+
+    /// Makes 4 bytes readable.
+    pub(super) fn put_half(&mut self, at: u64, value: u32) {
+        self.0.insert(at, value);
+    }
+}
+
+impl ReadVirt for Words {
+    fn read_virt(&self, vaddr: u64, buf: &mut [u8]) -> Result<(), ReadVirtError> {
+        for (index, bytes) in buf.chunks_mut(4).enumerate() {
+            let at = vaddr.wrapping_add(index as u64 * 4);
+            let word = self.0.get(&at).ok_or(ReadVirtError::Unreadable { vaddr: at, cause: "a hole".into() })?;
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+        Ok(())
+    }
+}
