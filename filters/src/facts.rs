@@ -66,6 +66,16 @@ facts! {
 /// `PAGE_MAPPING_ANON` (include/linux/page-flags.h): anonymous and KSM pages have it, movable ones do not.
 const MAPPING_ANON: u64 = 1;
 
+impl RawPage {
+    /// What [`PageFacts::read`] looks at, all else cleared: pages of the same essence have the same facts.
+    #[must_use]
+    #[inline]
+    pub fn essence(self) -> Self {
+        let refcount = self.refcount.map(|count| u32::from(count != 0));
+        Self { mapping: self.mapping & MAPPING_ANON, refcount, ..self }
+    }
+}
+
 impl PageFacts {
     /// No facts.
     pub const NONE: Self = Self(0);

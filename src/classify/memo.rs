@@ -30,36 +30,22 @@ impl Verdict {
     }
 }
 
-/// The latest verdicts, by what they depend on. For one encoding only.
+/// The latest verdicts, by the essence that they depend on. For one encoding only.
 #[derive(Debug)]
 pub(super) struct Memo {
     /// The very latest: a page is mostly of its neighbour's kind.
-    last: Option<(Key, Verdict)>,
-    entries: Box<[Option<(Key, Verdict)>; ENTRIES]>,
+    last: Option<(RawPage, Verdict)>,
+    entries: Box<[Option<(RawPage, Verdict)>; ENTRIES]>,
 }
 
-/// All that [`PageFacts::read`] looks at.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Key {
-    flags: u64,
-    /// The type word, and whether there is a user and a mark for anonymous memory.
-    others: u64,
-}
-
-impl Key {
-    #[inline]
-    fn of(raw: RawPage) -> Self {
-        let used = u64::from(raw.refcount.is_some_and(|count| count != 0));
-        let type_word = u64::from(raw.type_word.unwrap_or(0));
-        Self { flags: raw.flags, others: type_word << 2 | (raw.mapping & 1) << 1 | used }
-    }
-
-    #[inline]
-    fn place(self) -> usize {
-        // Fibonacci hashing: the high bits of the product depend on all bits.
-        let mixed = (self.flags ^ self.others.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (mixed >> 32) as usize % ENTRIES
-    }
+/// Where the verdict on pages of this essence is kept.
+#[inline]
+fn place(essence: RawPage) -> usize {
+    let used = u64::from(essence.refcount.unwrap_or(0));
+    let others = u64::from(essence.type_word.unwrap_or(0)) << 2 | essence.mapping << 1 | used;
+    // Fibonacci hashing: the high bits of the product depend on all bits.
+    let mixed = (essence.flags ^ others.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 32) as usize % ENTRIES
 }
 
 impl Memo {
@@ -70,18 +56,18 @@ impl Memo {
     /// What `raw` says.
     #[inline]
     pub(super) fn verdict(&mut self, raw: RawPage, encodings: &Encodings) -> Verdict {
-        let key = Key::of(raw);
+        let essence = raw.essence();
         match self.last {
-            Some((known, verdict)) if known == key => verdict,
-            _ => self.recall(key, raw, encodings),
+            Some((known, verdict)) if known == essence => verdict,
+            _ => self.recall(essence, encodings),
         }
     }
 
-    fn recall(&mut self, key: Key, raw: RawPage, encodings: &Encodings) -> Verdict {
-        let entry = &mut self.entries[key.place()];
+    fn recall(&mut self, essence: RawPage, encodings: &Encodings) -> Verdict {
+        let entry = &mut self.entries[place(essence)];
         let found = match entry {
-            Some(found) if found.0 == key => *found,
-            _ => *entry.insert((key, Verdict::of(raw, encodings))),
+            Some(found) if found.0 == essence => *found,
+            _ => *entry.insert((essence, Verdict::of(essence, encodings))),
         };
         self.last = Some(found);
         found.1

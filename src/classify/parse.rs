@@ -19,12 +19,16 @@ impl<'a> Pages<'a> {
         Self { bytes, layout }
     }
 
-    /// The layout promises that every offset lies inside the structure, and the caller that `index` lies in the block;
-    /// a word that would not is zero, which no rule drops.
+    /// One `struct page`. The caller promises that `index` lies in the block; what does not is empty, and its words are zero.
+    #[inline]
+    fn page(&self, index: usize) -> &'a [u8] {
+        let at = index * self.layout.size;
+        self.bytes.get(at..at + self.layout.size).unwrap_or_default()
+    }
+
     #[inline]
     fn bytes<const N: usize>(&self, index: usize, offset: usize) -> [u8; N] {
-        let at = index * self.layout.size + offset;
-        self.bytes.get(at..at + N).and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; N])
+        word(self.page(index), offset)
     }
 
     #[inline]
@@ -33,38 +37,17 @@ impl<'a> Pages<'a> {
     }
 
     #[inline]
-    fn u32(&self, index: usize, offset: usize) -> u32 {
-        u32::from_le_bytes(self.bytes(index, offset))
-    }
-
-    #[inline]
     pub(super) fn raw(&self, index: usize) -> RawPage {
-        RawPage {
-            flags: self.flags(index),
-            mapping: self.u64(index, self.layout.mapping),
-            type_word: self.layout.type_word.map(|at| self.u32(index, at)),
-            refcount: self.layout.refcount.map(|at| self.u32(index, at)),
-        }
+        raw(self.page(index), self.layout)
     }
 
-    /// How many pages from `first` on say the very same as `raw` and are no tails: one tight loop, since most pages are like
+    /// How many pages from `first` on have the essence of `like` and are no tails: one tight loop, since most pages are like
     /// their neighbours.
-    pub(super) fn alike(&self, first: usize, raw: RawPage) -> usize {
-        let PageLayout { size, flags, mapping, type_word, refcount, compound, .. } = *self.layout;
-        let pages = self.bytes.get(first.saturating_mul(size)..).unwrap_or_default();
-        let used = raw.refcount.is_some_and(|count| count != 0);
-        let like = |page: &[u8]| {
-            let long =
-                |at: usize| page.get(at..at + 8).and_then(|word| word.try_into().ok()).map_or(0, u64::from_le_bytes);
-            let short =
-                |at: usize| page.get(at..at + 4).and_then(|word| word.try_into().ok()).map_or(0, u32::from_le_bytes);
-            long(flags) == raw.flags
-                && (long(mapping) ^ raw.mapping) & 1 == 0
-                && type_word.map(short) == raw.type_word
-                && refcount.is_some_and(|at| short(at) != 0) == used
-                && compound.is_none_or(|at| long(at) & 1 == 0)
-        };
-        pages.chunks_exact(size).take_while(|page| like(page)).count()
+    pub(super) fn alike(&self, first: usize, like: RawPage) -> usize {
+        // A copy, so that the loop need not look the offsets up for each page.
+        let (layout, like) = (*self.layout, like.essence());
+        let pages = self.bytes.get(first.saturating_mul(layout.size)..).unwrap_or_default().chunks_exact(layout.size);
+        pages.take_while(|page| raw(page, &layout).essence() == like && tail_word(page, &layout).is_none()).count()
     }
 
     #[inline]
@@ -80,7 +63,7 @@ impl<'a> Pages<'a> {
     /// A tail page's word that leads to its head; `None` for anything that is not a tail.
     #[inline]
     pub(super) fn tail_word(&self, index: usize) -> Option<u64> {
-        self.layout.compound.map(|at| self.u64(index, at)).filter(|word| word & 1 == 1)
+        tail_word(self.page(index), self.layout)
     }
 
     /// Whether tails lead to their heads at all (since 4.4).
@@ -111,4 +94,25 @@ impl<'a> Pages<'a> {
         });
         encodings.hugetlb_by_second_page(self.flags(second), dtor)
     }
+}
+
+/// The layout promises that every offset lies inside the structure; a word that would not is zero, which no rule drops.
+#[inline]
+fn word<const N: usize>(page: &[u8], offset: usize) -> [u8; N] {
+    page.get(offset..offset + N).and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; N])
+}
+
+#[inline]
+fn raw(page: &[u8], layout: &PageLayout) -> RawPage {
+    RawPage {
+        flags: u64::from_le_bytes(word(page, layout.flags)),
+        mapping: u64::from_le_bytes(word(page, layout.mapping)),
+        type_word: layout.type_word.map(|at| u32::from_le_bytes(word(page, at))),
+        refcount: layout.refcount.map(|at| u32::from_le_bytes(word(page, at))),
+    }
+}
+
+#[inline]
+fn tail_word(page: &[u8], layout: &PageLayout) -> Option<u64> {
+    layout.compound.map(|at| u64::from_le_bytes(word(page, at))).filter(|word| word & 1 == 1)
 }

@@ -105,8 +105,10 @@ impl<'m> Kallsyms<'m> {
         Self::load_looking_for(info, mem, &[]).map(|(this, _)| this)
     }
 
-    /// The addresses of `names` as [`Kallsyms::lookup`] gives them, in the pass over all names in which the arrangement is
-    /// found.
+    /// The addresses of `names`, in their order; of a name that occurs more than once, the first in the table.
+    ///
+    /// All names are searched in the pass in which the arrangement is found. A symbol of a per-CPU variable has its offset in
+    /// the per-CPU area as address up to v6.14 on x86-64.
     ///
     /// # Errors
     /// As [`Kallsyms::load`].
@@ -165,19 +167,6 @@ impl<'m> Kallsyms<'m> {
             }
         }
         Err(damage.unwrap_or(KallsymsError::Unverified { expected }))
-    }
-
-    /// The addresses of `names`, in their order; of a name that occurs more than once, the first in the table.
-    ///
-    /// All names are searched in one pass. A symbol of a per-CPU variable has its offset in the per-CPU area as address
-    /// up to v6.14 on x86-64.
-    ///
-    /// # Errors
-    /// [`KallsymsError::Read`] and [`KallsymsError::Damaged`]; `load` read the names before, so this means that the
-    /// memory changed or reading it has become impossible.
-    pub fn lookup(&self, names: &[&str]) -> Result<Vec<Option<u64>>, KallsymsError> {
-        let indices = self.indices(names)?;
-        indices.into_iter().map(|index| index.map(|i| self.address(i)).transpose()).collect()
     }
 
     /// The address of each name that only one variable or function has, or only one that all files see: of several with one

@@ -142,11 +142,11 @@ fn every_arrangement_is_recognised() {
             let wanted =
                 ["_end", "_stext", "nowhere", "function_2999_ext", "twice", "last", &long, "_end", "T_stext", ""];
             let at = |offset| Some(STEXT + offset);
-            let found = kallsyms.lookup(&wanted).unwrap();
+            let found = Kallsyms::find(&info, &mem, &wanted).unwrap();
             let want =
                 [at(0x100_0000), at(0), None, at(16 * 2999), at(0x10_0000), at(3), at(2), at(0x100_0000), None, None];
             assert_eq!(found, want, "{arrangement:?} big {big}");
-            let cpu = kallsyms.lookup(&["__per_cpu_start", "runqueues"]).unwrap();
+            let cpu = Kallsyms::find(&info, &mem, &["__per_cpu_start", "runqueues"]).unwrap();
             assert_eq!(cpu, if percpu { [Some(0), Some(0x2_1000)] } else { [None, None] });
         }
     }
@@ -159,8 +159,7 @@ fn names_up_to_the_kernels_limit() {
     all.push((format!("t{}", "q".repeat(5000)), STEXT + 2));
     all.push(("Tlast".into(), STEXT + 3));
     let (info, mem) = image(&all, Addresses::Relative, true);
-    let kallsyms = Kallsyms::load(&info, &mem).unwrap();
-    let found = kallsyms.lookup(&[&"q".repeat(512), &"q".repeat(5000), "last"]).unwrap();
+    let found = Kallsyms::find(&info, &mem, &[&"q".repeat(512), &"q".repeat(5000), "last"]).unwrap();
     assert_eq!(found, [Some(STEXT + 1), None, Some(STEXT + 3)]);
 }
 
@@ -253,8 +252,6 @@ fn random_damage_never_panics() {
             let at = random() as usize % bytes.len();
             bytes[at] = random() as u8;
         }
-        if let Ok(kallsyms) = Kallsyms::load(&info, &mem) {
-            let _ = kallsyms.lookup(&["_text", "function_7_ext"]);
-        }
+        let _ = Kallsyms::find(&info, &mem, &["_text", "function_7_ext"]);
     }
 }
