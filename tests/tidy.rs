@@ -61,7 +61,7 @@ fn rust_sources(folders: &[&str]) -> Vec<Source> {
 fn before_tests(text: &str) -> &str {
     let at = text.match_indices("#[cfg(test)]").map(|(at, _)| at).find(|at| {
         let after = text[*at..].lines().nth(1).unwrap_or("").trim_start();
-        after.starts_with("mod ") || after.starts_with("pub mod ") || after.starts_with("pub(crate) mod ")
+        after.ends_with('{') && ["mod ", "pub mod ", "pub(crate) mod "].iter().any(|word| after.starts_with(word))
     });
     &text[..at.unwrap_or(text.len())]
 }

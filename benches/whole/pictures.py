@@ -26,7 +26,7 @@ def codecs(results: dict) -> str:
         if pair["level"] == 31:
             groups.setdefault(pair["codec"], []).append(pair)
     for codec, pairs in groups.items():
-        limit = results["limits"]["limits"].get((LIMITS | {"zlib": "zlib:2, pages", "snappy": "snappy, pages"}).get(codec, ""), 0)
+        limit = results["limits"]["limits"].get((LIMITS | {"zlib": "zlib, pages", "snappy": "snappy, pages"}).get(codec, ""), 0)
         longest = max(pair[tool]["wall"] for pair in pairs for tool in ("vdump", "makedumpfile"))
         scale = (WIDTH - LEFT - 310) / longest
         out.append(text(20, y - 6, name_of(codec), size=14, weight="bold"))

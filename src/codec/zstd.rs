@@ -4,7 +4,10 @@
 
 use zstd::bulk::Compressor;
 
-use super::Codec;
+use super::{
+    Codec,
+    sample::{is_noise, zero_words},
+};
 use crate::format::diskdump::flags;
 
 /// One level for all pages.
@@ -29,7 +32,7 @@ impl Codec for Zstd {
     }
 }
 
-/// Level -1 for most pages, level 1 for those that it pays for.
+/// Level -1 for most pages, level 1 for those that it pays for, and none for noise.
 pub(super) struct Adaptive {
     fast: Zstd,
     dense: Zstd,
@@ -47,8 +50,11 @@ impl Codec for Adaptive {
     }
 
     fn compress(&mut self, page: &[u8], out: &mut [u8]) -> Option<usize> {
-        let codec = if is_dense(page) { &mut self.dense } else { &mut self.fast };
-        codec.compress(page, out)
+        match is_dense(page) {
+            true if is_noise(page) => None,
+            true => self.dense.compress(page, out),
+            false => self.fast.compress(page, out),
+        }
     }
 }
 
@@ -57,21 +63,13 @@ impl Codec for Adaptive {
 /// Of a busy server's kept pages 7 in 100 are dense and have 38 percent of all that level 1 would gain; of a small guest's
 /// 58 in 100 have 92 percent.
 fn is_dense(page: &[u8]) -> bool {
-    /// Of the words one in so many is looked at; odd, so that the fields of objects in a slab take turns.
-    const STRIDE: usize = 5;
-    let (words, _) = page.as_chunks::<8>();
-    let zero = words.iter().step_by(STRIDE).filter(|word| u64::from_ne_bytes(**word) == 0).count();
-    // At most one word of sixteen.
-    zero * 16 * STRIDE <= words.len()
+    zero_words(page) <= 2
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn page(zero: impl Fn(usize) -> bool) -> Vec<u8> {
-        (0..512).flat_map(|word| if zero(word) { [0; 8] } else { [b'a' + (word % 23) as u8; 8] }).collect()
-    }
+    use crate::codec::pages::page;
 
     #[test]
     fn pages_with_few_zeros_are_dense() {

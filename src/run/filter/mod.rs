@@ -19,7 +19,7 @@ use std::time::Instant;
 use rayon::ThreadPool;
 use vdump_filters::Selection;
 
-use super::{Stop, kernel::Kernel};
+use super::{Stop, kernel::Kernel, pool};
 use crate::{
     bitmap::{PageBitmap, Planes},
     classify::{Check, Counts},

@@ -5,10 +5,9 @@
 use std::time::Instant;
 
 use object::elf::{EM_386, EM_ARM};
-use rayon::{ThreadPool, ThreadPoolBuilder};
 use vdump_filters::{PageClass, Selection};
 
-use super::{Classified, Run, budget, picks::Chosen, redaction, self_check, tasks, virtual_memory};
+use super::{Classified, Run, budget, picks::Chosen, pool, redaction, self_check, tasks, virtual_memory};
 use crate::{
     bitmap::{PageBitmap, Planes},
     classify::{Classifier, Counts},
@@ -174,18 +173,6 @@ impl<'a> Run<'a> {
                 Err(Error::input(format!("cannot read the struct pages of {pages} page frames")).next_step(next))
             }
             _ => Ok(()),
-        }
-    }
-}
-
-/// So many threads, or fewer where limits of the process (`ulimit -u`, `ulimit -v`) allow no more.
-fn pool(most: usize) -> Result<ThreadPool> {
-    let mut threads = most;
-    loop {
-        match ThreadPoolBuilder::new().num_threads(threads).build() {
-            Ok(pool) => return Ok(pool),
-            Err(_) if threads > 1 => threads /= 2,
-            Err(error) => return Err(Error::new(Kind::Memory, "cannot start a thread").because(error)),
         }
     }
 }
