@@ -204,6 +204,7 @@ fn commit(criterion: &mut Criterion) {
         notes: sample.source.notes().to_vec(),
         vmcoreinfo: None,
         erased: Vec::new(),
+        partial: false,
     };
     let folder = tempfile::tempdir().unwrap();
     let mut group = criterion.benchmark_group("commit");

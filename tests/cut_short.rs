@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::harness::{Run, filter, run, temp_dir, vdump};
 use crate::read::elf::{Elf, Found};
-use crate::read::kdump::Kdump;
+use crate::read::kdump::{INCOMPLETE, Kdump};
 use crate::refusal::{badly_failed, none_of};
 use crate::synth::elf::{PHDR, Style};
 use crate::synth::kernels::era;
@@ -74,6 +74,8 @@ fn judged(label: &str, fixture: &Fixture, size: u64, input: &Path, dir: &Path) -
     let report: Value = serde_json::from_str(&said.stdout).unwrap();
     must(report["pages"]["absent"] == lost, format!("{} pages absent, not {lost}", report["pages"]["absent"]));
     must(report["complete"] == false, "called complete".into());
+    let marks = (dump.field("status") & INCOMPLETE, core.flags() & 1);
+    must(marks == (INCOMPLETE, 1), format!("readers are not told that pages are missing: {marks:?}"));
     let words = format!("{lost} pages are lost");
     must(said.stderr.contains(&words), format!("no word of {words}: {}", said.stderr));
     let info = run(vdump().arg("info").arg(input)).ok().stdout;

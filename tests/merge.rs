@@ -160,7 +160,7 @@ fn what_cannot_be_merged_is_named() {
     let unseen = merge(&["--strict"], &["-".into()], &out);
     assert!(unseen.code() == Some(2) && unseen.stderr.contains("--strict"), "{unseen:?}");
     let own = merge(&[], &parts, &parts[1]);
-    assert!(own.code() == Some(2) && own.stderr.contains("is the input"), "{own:?}");
+    assert!(own.code() == Some(2) && own.stderr.contains("is an input"), "{own:?}");
 }
 
 fn record(offset: i64, data: &[u8]) -> Vec<u8> {

@@ -68,3 +68,35 @@ fn the_input_is_never_the_output() {
         }
     }
 }
+
+/// Nor is anything else that is read.
+#[test]
+fn no_file_that_is_read_is_the_output() {
+    let dir = temp_dir();
+    Machine::small(era("6.12")).build(dir.path());
+    let here = |words: &str| run(vdump().current_dir(dir.path()).args(words.split(' ')));
+    here("layout --from vmcore -o facts").ok();
+    for name in ["rules", "linked-incomplete"] {
+        fs::write(dir.path().join(name), "erase linux_banner\n").unwrap();
+    }
+    fs::write(dir.path().join("iomem"), "00000000-3fffffff : System RAM\n").unwrap();
+    for (words, read) in [
+        ("filter --force -i facts vmcore facts", "facts"),
+        ("filter --force -i facts vmcore -o ./facts -o other", "facts"),
+        ("filter --force --redact rules vmcore rules", "rules"),
+        ("filter --force --redact linked-incomplete vmcore linked", "linked-incomplete"),
+        ("filter --force --iomem iomem -d 0 vmcore iomem", "iomem"),
+        ("dmesg --force -i facts vmcore -o facts", "facts"),
+        ("layout --force --from vmcore -o vmcore", "vmcore"),
+        ("layout --force --from vmcore --btf facts -o facts", "facts"),
+    ] {
+        let before = fs::read(dir.path().join(read)).unwrap();
+        let run = here(words);
+        assert_eq!(fs::read(dir.path().join(read)).unwrap(), before, "{words}: {run:?}");
+        assert!(run.code().is_some_and(|code| code > 0), "{words}: {run:?}");
+        // These may be refused for what the files hold, before anyone asks for the output.
+        if !["--btf", "--iomem", "--redact", "dmesg"].iter().any(|option| words.contains(option)) {
+            assert!(run.code() == Some(2) && run.stderr.contains("is an input"), "{words}: {run:?}");
+        }
+    }
+}

@@ -13,7 +13,7 @@ pub mod kexec;
 pub mod load;
 pub mod resolve;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{
     Args, Parser, Subcommand, ValueEnum,
@@ -186,6 +186,13 @@ pub struct Knowing {
     /// The crashed kernel's BTF, for example a copy of /sys/kernel/btf/vmlinux
     #[arg(long, value_name = "FILE")]
     pub btf: Option<PathBuf>,
+}
+
+impl Knowing {
+    /// The files that are named.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        [&self.vmlinux, &self.layout, &self.btf].into_iter().flatten().map(PathBuf::as_path)
+    }
 }
 
 /// What must not be in a dump.

@@ -43,6 +43,8 @@ fn write_file(path: &Path, options: &Dmesg, source: &Source, log: &KernelLog) ->
     let mut text = Vec::new();
     // A Vec takes everything.
     let _ = klog::write_dmesg(log, &mut text);
+    let input = options.reading.opening(&[]);
+    Target::keep_off(&[path], options.knowing.files().chain(input.ram_file()))?;
     let mut target = Target::create(path, options.force, source.opened())?;
     target.write(&text, 0)?;
     target.finish()

@@ -105,7 +105,9 @@ pub(super) fn said_before(source: &Source, format: Format) -> Vec<String> {
     let mut said = Vec::new();
     // What a cut file lacks is said with the losses.
     if source.is_incomplete() && source.cut_short().is_none() {
-        said.push("the input is incomplete: pages that it lost are missing in the output too".to_owned());
+        said.push(
+            "the input is incomplete: pages that it lost are missing in the output too, which says so".to_owned(),
+        );
     }
     let carried = |recorded: &Recorded| format == Format::Kdump && !recorded.erase_info.is_empty();
     if source.recorded().is_some_and(|recorded| recorded.erased && !carried(recorded)) {

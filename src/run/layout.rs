@@ -1,6 +1,9 @@
 //! `vdump layout`.
 
-use std::{fmt::Write as _, path::Path};
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
 
 use serde::Serialize;
 
@@ -48,6 +51,8 @@ pub(super) fn run(options: &Layout) -> Result<()> {
     let text = if options.json { json(&report(&info))? } else { lines(&info) };
     match &options.output {
         Some(path) => {
+            let read = [&options.from, &options.vmlinux, &options.btf].into_iter().flatten().map(PathBuf::as_path);
+            Target::keep_off(&[path], read)?;
             let mut target = Target::create(path, options.force, &[])?;
             target.write(text.as_bytes(), 0)?;
             target.finish()

@@ -7,7 +7,7 @@ use object::elf::{FileFlags, Machine};
 use super::{Sink, Target, Written};
 use crate::{
     error::Result,
-    format::elf::{FLAG_INCOMPLETE, FLAG_NONE, encode_headers},
+    format::elf::{FLAG_INCOMPLETE, encode_headers},
     pipeline::{Fate, PackedBatch},
     plan::ElfPlan,
     report::human_bytes,
@@ -21,6 +21,8 @@ pub struct ElfSink {
     machine: Machine,
     notes_len: u64,
     page_shift: u32,
+    /// `e_flags` of the finished file.
+    flags: FileFlags,
     written: Written,
     /// One past the last frame that was committed.
     next_pfn: u64,
@@ -31,13 +33,21 @@ impl ElfSink {
     ///
     /// # Errors
     /// The device is full or fails.
-    pub fn create(target: Target, plan: ElfPlan, machine: Machine, notes: &[u8], page_shift: u32) -> Result<Self> {
+    pub fn create(
+        target: Target,
+        plan: ElfPlan,
+        machine: Machine,
+        notes: &[u8],
+        page_shift: u32,
+        flags: FileFlags,
+    ) -> Result<Self> {
         let mut sink = Self {
             target,
             plan,
             machine,
             notes_len: notes.len() as u64,
             page_shift,
+            flags,
             written: Written::default(),
             next_pfn: 0,
         };
@@ -108,7 +118,7 @@ impl Sink for ElfSink {
     fn finish(&mut self) -> Result<u64> {
         // The mark goes only when everything else is on the disk.
         self.target.sync()?;
-        self.write_headers(FLAG_NONE)?;
+        self.write_headers(self.flags)?;
         self.target.finish()?;
         Ok(self.plan.size)
     }
@@ -133,7 +143,7 @@ mod tests {
     use vdump_filters::PfnRange;
 
     use super::*;
-    use crate::{bitmap::PageBitmap, pipeline::PackedPage, source::Load};
+    use crate::{bitmap::PageBitmap, format::elf::FLAG_NONE, pipeline::PackedPage, source::Load};
 
     /// Ctrl-C keeps nothing, but a file under a name that the caller chose stays: then it must not promise what is not there.
     #[test]
@@ -146,7 +156,7 @@ mod tests {
             let plan = ElfPlan::make(&kept, &PageBitmap::new(100), &[memory], 8, 12).unwrap();
             let end = plan.offset_of(2, 12).unwrap();
             let target = Target::create(&room.path().join(name), false, &[]).unwrap();
-            let mut sink = ElfSink::create(target, plan, object::elf::EM_X86_64, &[0; 8], 12).unwrap();
+            let mut sink = ElfSink::create(target, plan, object::elf::EM_X86_64, &[0; 8], 12, FLAG_NONE).unwrap();
             let page = |pfn| PackedPage { pfn, fate: Fate::Stored { len: 4096, flags: 0 } };
             let batch = PackedBatch { pages: vec![page(0), page(1)], data: vec![7; 8192], ..PackedBatch::default() };
             sink.commit(&batch).unwrap();

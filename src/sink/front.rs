@@ -33,6 +33,8 @@ pub struct KdumpFacts {
     pub vmcoreinfo: Option<(usize, usize)>,
     /// makedumpfile's list of what was erased on purpose; it goes behind the notes.
     pub erased: Vec<u8>,
+    /// Whether pages are missing because the input ends early: readers are to say so of the output too.
+    pub partial: bool,
 }
 
 /// Written at a time where the plane is made from something smaller.

@@ -30,6 +30,8 @@ pub struct KdumpSink {
     /// Where the next page's data goes.
     next_data: u64,
     descs: Vec<PageDesc>,
+    /// Pages are missing whatever comes.
+    partial: bool,
     written: Written,
 }
 
@@ -59,6 +61,7 @@ impl KdumpSink {
             end_descs: areas.data,
             next_data: areas.data,
             descs: Vec::new(),
+            partial: facts.partial,
             written: Written::default(),
         };
         sink.write_front(facts, part, ram, dumped)?;
@@ -119,10 +122,10 @@ impl KdumpSink {
         Ok(size)
     }
 
-    /// Writes the header with or without the mark that says *incomplete*.
+    /// Writes the header with the mark that says *incomplete*, or if the input had none without it.
     pub(super) fn mark(&mut self, incomplete: bool) -> Result<()> {
         let status = self.header.status.get() & !STATUS_INCOMPLETE;
-        self.header.status = (if incomplete { status | STATUS_INCOMPLETE } else { status }).into();
+        self.header.status = (if incomplete || self.partial { status | STATUS_INCOMPLETE } else { status }).into();
         self.target.write(self.header.as_bytes(), 0)
     }
 

@@ -126,6 +126,7 @@ mod tests {
             notes: Vec::new(),
             vmcoreinfo: None,
             erased: Vec::new(),
+            partial: false,
         };
         let frames = (0..names.len() as u64).map(|part| PfnRange::new(part * 64, part * 64 + 64)).collect();
         let dumped = PageBitmap::new(64 * names.len() as u64);

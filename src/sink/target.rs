@@ -49,7 +49,7 @@ impl Target {
     /// `inputs` are the files that are being read: whatever the names, they are never overwritten.
     ///
     /// # Errors
-    /// The name or its working name is taken and `force` is not set, or is the input, or the directory does not allow it.
+    /// The name or its working name is taken and `force` is not set, or is an input, or the directory does not allow it.
     pub fn create(name: &Path, force: bool, inputs: &[File]) -> Result<Self> {
         Self::create_beside(name, force, inputs, &[])
     }
@@ -65,6 +65,15 @@ impl Target {
             targets.push(target);
         }
         Ok(targets)
+    }
+
+    /// Refuses `names` that lead to one of `files`: those that are read besides the inputs, before or after they are.
+    ///
+    /// # Errors
+    /// A name or its working name leads there.
+    pub fn keep_off<'f>(names: &[impl AsRef<Path>], files: impl IntoIterator<Item = &'f Path>) -> Result<()> {
+        let files: Vec<_> = files.into_iter().filter_map(|path| identity(fs::metadata(path))).collect();
+        names.iter().try_for_each(|name| check_apart(name.as_ref(), &work_name(name.as_ref())?, &files))
     }
 
     /// The same file that may have only so many bytes.
@@ -84,13 +93,7 @@ impl Target {
             }
         }
         check_name(name, force)?;
-        for path in [name, &work] {
-            if inputs.iter().any(|input| is_same(input, path)) {
-                return Err(Error::new(Kind::Usage, format!("cannot create {}", name.display()))
-                    .because(format!("{} is the input", path.display()))
-                    .next_step("choose another name"));
-            }
-        }
+        check_apart(name, &work, &inputs.iter().filter_map(|input| identity(input.metadata())).collect::<Vec<_>>())?;
         if force {
             remove_unused(&work)?;
         }
@@ -291,12 +294,25 @@ impl Target {
 }
 
 /// Whether `path` leads to `file`, whatever it is called.
-fn is_same(file: &File, path: &Path) -> bool {
-    let identity = |meta: fs::Metadata| (meta.dev(), meta.ino());
-    match (file.metadata(), fs::metadata(path)) {
-        (Ok(file), Ok(path)) => identity(file) == identity(path),
-        _ => false,
+fn check_apart(name: &Path, work: &Path, inputs: &[Identity]) -> Result<()> {
+    let is_input = |path: &Path| identity(fs::metadata(path)).is_some_and(|path| inputs.contains(&path));
+    match [name, work].into_iter().find(|path| is_input(path)) {
+        Some(path) => Err(Error::new(Kind::Usage, format!("cannot create {}", name.display()))
+            .because(format!("{} is an input", path.display()))
+            .next_step("choose another name")),
+        None => Ok(()),
     }
+}
+
+/// Device and inode: what a file is, whatever it is called.
+type Identity = (u64, u64);
+
+fn identity(meta: io::Result<fs::Metadata>) -> Option<Identity> {
+    meta.ok().map(|meta| (meta.dev(), meta.ino()))
+}
+
+fn is_same(file: &File, path: &Path) -> bool {
+    identity(file.metadata()).is_some_and(|file| identity(fs::metadata(path)) == Some(file))
 }
 
 fn check_name(name: &Path, force: bool) -> Result<()> {
@@ -418,7 +434,7 @@ mod tests {
         let file = File::open(&input).unwrap();
         for name in [&input, &link, &room.path().join("vmcore"), &room.path().join(".").join("vmcore-incomplete")] {
             let error = Target::create(name, true, std::slice::from_ref(&file)).unwrap_err();
-            assert!(error.to_string().contains("is the input"), "{error}");
+            assert!(error.to_string().contains("is an input"), "{error}");
         }
         assert_eq!(fs::read(&input).unwrap(), b"precious");
     }

@@ -213,6 +213,12 @@ pub(super) enum Place {
 }
 
 fn place(job: &Job, source: &Source) -> Result<Place> {
+    let read = job.knowing.files().chain(job.redact.as_deref()).chain(job.input.ram_file());
+    match &job.output {
+        Some(Destination::File(name)) => Target::keep_off(&[name], read)?,
+        Some(Destination::Files(names)) => Target::keep_off(names, read)?,
+        _ => {}
+    }
     let one = |target: Target| Place::One(Output::File(target.limited(job.limit)));
     Ok(match &job.output {
         None => Place::Nowhere,

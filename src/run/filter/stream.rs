@@ -4,7 +4,7 @@ use super::{Classified, Outcome, Run};
 use crate::{
     bitmap::PageBitmap,
     error::Result,
-    format::elf::{FLAG_NONE, encode_headers},
+    format::elf::encode_headers,
     pipeline::{FrameJob, FramePacker, PackedBatch, in_order},
     plan::{Budget, ElfPlan, FRAME},
     sink::{FlatSink, FrameSink, Output, Pipe, Stream},
@@ -44,10 +44,11 @@ impl Run<'_> {
         self.write(Box::new(sink), pages.count(), 0, |commit| self.pack(pages, 1, commit))
     }
 
-    /// Headers and notes. A stream cannot be patched at its end, so they never say that the dump is incomplete.
+    /// Headers and notes. A stream cannot be patched at its end, so they say that the dump is incomplete only if the input is.
     fn front(&self, plan: &ElfPlan) -> Vec<u8> {
         let notes = self.elf_notes();
-        let mut front = encode_headers(self.source.machine(), FLAG_NONE, (plan.notes, notes.len() as u64), &plan.loads);
+        let mut front =
+            encode_headers(self.source.machine(), self.elf_flags(), (plan.notes, notes.len() as u64), &plan.loads);
         front.resize(plan.notes as usize, 0);
         front.extend_from_slice(&notes);
         front

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use object::elf::FileFlags;
 use vdump_filters::DumpLevel;
 
 use super::{Classified, Outcome, Run, addresses};
@@ -12,6 +13,7 @@ use crate::{
     bitmap::PageBitmap,
     cli::resolve::Destination,
     error::{Error, Kind, Result},
+    format::elf::{FLAG_INCOMPLETE, FLAG_NONE},
     pipeline::{Copier, PackedBatch, Packer, find_zeros, in_order},
     plan::{Batch, Batches, ElfPlan},
     run::facts,
@@ -48,7 +50,7 @@ impl Run<'_> {
         let notes = self.elf_notes();
         let plan = self.elf_plan(classified, &zero)?;
         let (gap_pages, mapped) = (plan.gap_pages, plan.mapped);
-        let sink = ElfSink::create(target, plan, self.source.machine(), &notes, self.page_shift)?;
+        let sink = ElfSink::create(target, plan, self.source.machine(), &notes, self.page_shift, self.elf_flags())?;
         classified.kept.subtract(&zero);
         drop(zero);
         let pages = &classified.kept;
@@ -56,6 +58,11 @@ impl Run<'_> {
         outcome.written = before.and(outcome.written);
         outcome.mapped = mapped;
         Ok(outcome)
+    }
+
+    /// `e_flags` of an ELF dump.
+    pub(super) fn elf_flags(&self) -> FileFlags {
+        if self.source.is_incomplete() { FLAG_INCOMPLETE } else { FLAG_NONE }
     }
 
     pub(super) fn elf_plan(&self, classified: &Classified, zero: &PageBitmap) -> Result<ElfPlan> {
@@ -211,6 +218,7 @@ impl Run<'_> {
             cpus: if saved > 0 && copied.is_none() { saved } else { recorded.map_or(0, |recorded| recorded.cpus) },
             notes: self.source.notes().to_vec(),
             erased: self.erased(),
+            partial: self.source.is_incomplete(),
             vmcoreinfo: self.source.vmcoreinfo().map(|(offset, text)| (offset, text.len())),
         }
     }

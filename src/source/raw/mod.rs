@@ -29,6 +29,15 @@ pub struct Opening {
 }
 
 impl Opening {
+    /// The file that says what is RAM.
+    #[must_use]
+    pub fn ram_file(&self) -> Option<&Path> {
+        match self.ram.as_ref()? {
+            RamGiven::CoreHeaders(CoreHeaders::File(file)) | RamGiven::Iomem { file, .. } => Some(file),
+            RamGiven::CoreHeaders(CoreHeaders::At { .. }) => None,
+        }
+    }
+
     /// A dump that says itself what it holds.
     #[must_use]
     pub fn of_dump(path: &Path) -> Self {
