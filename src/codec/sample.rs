@@ -19,7 +19,7 @@ pub(super) fn values(page: &[u8]) -> usize {
 }
 
 /// Whether the page's bytes are spread as those of packed or encrypted data: no codec makes them fewer. A page of which a
-/// long part is repeated could be taken for noise; it is stored as it is, then, and nothing is lost.
+/// long part is repeated could be taken for noise; it is stored as it is, then: larger, but whole.
 pub(super) fn is_noise(page: &[u8]) -> bool {
     let (words, _) = page.as_chunks::<8>();
     let looked_at = || words.iter().step_by(STRIDE);

@@ -73,9 +73,9 @@ enum Effort {
 }
 
 /// Chosen by what the slower level gains for its time, measured on the kept pages of two small guests and of a busy server
-/// with and without its users' pages. Level 2 gains 5 percent of a page of slab with few zeros for 3 to 4 µs, hardly anything
-/// of text for 5; 3 percent for 1 µs where two words of three are zero; and 5 to 10 percent for 7 where a page is full of code
-/// or tables, which is what it is for.
+/// with and without its users' pages. Level 2 gains 2 to 3 percent of a page of slab for 2 to 4 µs, or for 1 where two words of
+/// three are zero; of text hardly anything for 5; and 5 to 10 percent for 7 to 9 where a page is full of code or tables, which
+/// is what it is for.
 fn effort(page: &[u8]) -> Effort {
     match zero_words(page) {
         0..=2 if is_noise(page) => Effort::None,
