@@ -22,7 +22,7 @@ use vdump::{
     pipeline::{PackedBatch, is_zero, pack_page},
     plan::Batches,
     report::Progress,
-    sink::{KdumpFacts, KdumpSink, Sink, Target},
+    sink::{Inputs, KdumpFacts, KdumpSink, Sink, Target},
     source::{MAX_READ, Source},
 };
 use vdump_filters::{DumpLevel, PageFacts, PfnRange, RawPage, decide};
@@ -211,7 +211,7 @@ fn commit(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(pages.len() as u64));
     group.bench_function("kdump", |bench| {
         bench.iter(|| {
-            let target = Target::create(&folder.path().join("dump"), true, &[]).unwrap();
+            let target = Target::create(&folder.path().join("dump"), true, &Inputs::default()).unwrap();
             let ram = sample.source.ram().pfn_ranges(12);
             let mut sink = KdumpSink::create(target, &facts, PAGE as u64, ram, &kept, None).unwrap();
             batches.iter().for_each(|batch| sink.commit(batch).unwrap());

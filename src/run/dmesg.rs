@@ -11,7 +11,7 @@ use crate::{
     klog::{self, KernelLog},
     layout::KernelLayout,
     memory::VirtReader,
-    sink::Target,
+    sink::{Inputs, Target},
     source::Source,
 };
 
@@ -43,9 +43,9 @@ fn write_file(path: &Path, options: &Dmesg, source: &Source, log: &KernelLog) ->
     let mut text = Vec::new();
     // A Vec takes everything.
     let _ = klog::write_dmesg(log, &mut text);
-    let input = options.reading.opening(&[]);
-    Target::keep_off(&[path], options.knowing.files().chain(input.ram_file()))?;
-    let mut target = Target::create(path, options.force, source.opened())?;
+    let opening = options.reading.opening(&[]);
+    let inputs = Inputs::opened(source.opened()).and(options.knowing.files()).and(opening.ram_file());
+    let mut target = Target::create(path, options.force, &inputs)?;
     target.write(&text, 0)?;
     target.finish()
 }

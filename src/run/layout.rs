@@ -12,7 +12,7 @@ use crate::{
     cli::{Layout, resolve},
     error::{Error, Kind, Result, printable},
     layout::{VmcoreInfo, known as files},
-    sink::Target,
+    sink::{Inputs, Target},
     source::Source,
     sys::host,
 };
@@ -52,8 +52,7 @@ pub(super) fn run(options: &Layout) -> Result<()> {
     match &options.output {
         Some(path) => {
             let read = [&options.from, &options.vmlinux, &options.btf].into_iter().flatten().map(PathBuf::as_path);
-            Target::keep_off(&[path], read)?;
-            let mut target = Target::create(path, options.force, &[])?;
+            let mut target = Target::create(path, options.force, &Inputs::default().and(read))?;
             target.write(text.as_bytes(), 0)?;
             target.finish()
         }

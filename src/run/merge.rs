@@ -17,7 +17,7 @@ use crate::{
     error::{Error, Kind, Result, plain_io, printable},
     format::flattened::{HEADER, RECORD, Record, is_header},
     report::human_bytes,
-    sink::Target,
+    sink::{Inputs, Target},
 };
 
 pub(super) fn run(merge: &Merge) -> Result<()> {
@@ -74,7 +74,8 @@ fn rearrange(merge: &Merge) -> Result<()> {
     let stop = Stop::on_signals()?;
     let mut stream = Stream::open(&stop)?;
     stream.header()?;
-    let mut target = Target::create(output, merge.force, std::slice::from_ref(&stream.file))?.limited(merge.limit);
+    let inputs = Inputs::opened(std::slice::from_ref(&stream.file));
+    let mut target = Target::create(output, merge.force, &inputs)?.limited(merge.limit);
     let mut found = Rearranged { output: output.display().to_string(), ..Rearranged::default() };
     let done = copy(&mut stream, &mut target, &mut found).and_then(|()| target.finish());
     if let Err(error) = done {

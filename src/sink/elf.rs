@@ -143,6 +143,7 @@ mod tests {
     use vdump_filters::PfnRange;
 
     use super::*;
+    use crate::sink::Inputs;
     use crate::{bitmap::PageBitmap, format::elf::FLAG_NONE, pipeline::PackedPage, source::Load};
 
     /// Ctrl-C keeps nothing, but a file under a name that the caller chose stays: then it must not promise what is not there.
@@ -155,7 +156,7 @@ mod tests {
             let memory = Load { offset: 0x1000, vaddr: 0, paddr: 0, filesz: 100 << 12, memsz: 100 << 12 };
             let plan = ElfPlan::make(&kept, &PageBitmap::new(100), &[memory], 8, 12).unwrap();
             let end = plan.offset_of(2, 12).unwrap();
-            let target = Target::create(&room.path().join(name), false, &[]).unwrap();
+            let target = Target::create(&room.path().join(name), false, &Inputs::default()).unwrap();
             let mut sink = ElfSink::create(target, plan, object::elf::EM_X86_64, &[0; 8], 12, FLAG_NONE).unwrap();
             let page = |pfn| PackedPage { pfn, fate: Fate::Stored { len: 4096, flags: 0 } };
             let batch = PackedBatch { pages: vec![page(0), page(1)], data: vec![7; 8192], ..PackedBatch::default() };

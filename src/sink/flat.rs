@@ -11,7 +11,7 @@ use crate::{
     bitmap::PageBitmap,
     error::{Error, Kind, Result},
     format::{
-        diskdump::{Areas, DESC_SIZE, PageDesc, STATUS_INCOMPLETE, flags},
+        diskdump::{Areas, DESC_SIZE, PageDesc, flags},
         flattened::{self, Record},
     },
     pipeline::{Fate, PackedBatch},
@@ -71,8 +71,7 @@ impl FlatSink {
         sink.send(&flattened::header())?;
         sink.send(&Record::Data { offset: 0, len: areas.descs }.encode())?;
         // It cannot be changed later: the dump is whole if its end mark is there.
-        let status = if facts.partial { STATUS_INCOMPLETE } else { 0 };
-        let header = front::header(facts, &areas, dumped.len(), status);
+        let header = front::header(facts, &areas, dumped.len(), false);
         let mut at = 0;
         front::write(&areas, &header, facts, None, ram, dumped, |bytes, offset| {
             sink.send_zeros(offset - at)?;

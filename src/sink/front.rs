@@ -8,7 +8,7 @@ use zerocopy::{FromZeros as _, IntoBytes as _};
 use crate::{
     bitmap::PageBitmap,
     error::{Error, Kind, Result},
-    format::diskdump::{Areas, Header, SIGNATURE, SubHeader, UTS_LEN, VERSION},
+    format::diskdump::{Areas, Header, SIGNATURE, STATUS_INCOMPLETE, SubHeader, UTS_LEN, VERSION},
     pipeline::is_zero,
 };
 
@@ -112,14 +112,15 @@ fn write_bits(plane: &PageBitmap, frames: u64, offset: u64, put: Put<'_>) -> Res
     Ok(())
 }
 
-/// The header, with `status` besides the codec's bits.
-pub(super) fn header(facts: &KdumpFacts, areas: &Areas, max_pfn: u64, status: u32) -> Header {
+/// The header, marked if the dump is incomplete or its input was.
+pub(super) fn header(facts: &KdumpFacts, areas: &Areas, max_pfn: u64, incomplete: bool) -> Header {
     let mut header = Header::new_zeroed();
     header.signature = SIGNATURE;
     header.header_version = VERSION.into();
     header.utsname = facts.utsname;
     header.tv_sec = facts.crash_time.into();
-    header.status = (facts.codec_flags | status).into();
+    let mark = if incomplete || facts.partial { STATUS_INCOMPLETE } else { 0 };
+    header.status = (facts.codec_flags | mark).into();
     header.block_size = (areas.block_size as u32).into();
     header.sub_hdr_size = areas.sub_hdr_blocks().into();
     header.bitmap_blocks = areas.bitmap_blocks().into();

@@ -52,7 +52,7 @@ impl KdumpSink {
         let stored = part.map_or_else(|| dumped.count(), |part| dumped.runs_in(part).map(PfnRange::len).sum());
         let areas = front::areas(page_size, facts, dumped, stored)?;
         target.require(areas.data, "the dump's headers")?;
-        let header = front::header(facts, &areas, dumped.len(), STATUS_INCOMPLETE);
+        let header = front::header(facts, &areas, dumped.len(), true);
         let mut sink = Self {
             target,
             areas,

@@ -18,7 +18,7 @@ pub use front::KdumpFacts;
 pub use kdump::KdumpSink;
 pub use output::{Output, Pipe, Stream};
 pub use set::KdumpSet;
-pub use target::Target;
+pub use target::{Inputs, Target};
 
 use crate::{error::Result, pipeline::PackedBatch};
 

@@ -114,6 +114,7 @@ mod tests {
     use vdump_filters::DumpLevel;
 
     use super::*;
+    use crate::sink::Inputs;
 
     fn set(names: &[PathBuf]) -> KdumpSet {
         let facts = KdumpFacts {
@@ -130,7 +131,7 @@ mod tests {
         };
         let frames = (0..names.len() as u64).map(|part| PfnRange::new(part * 64, part * 64 + 64)).collect();
         let dumped = PageBitmap::new(64 * names.len() as u64);
-        let targets = Target::create_all(names, false, &[]).unwrap();
+        let targets = Target::create_all(names, false, &Inputs::default()).unwrap();
         KdumpSet::create(targets, frames, &facts, 4096, std::iter::empty::<PfnRange>, &dumped).unwrap()
     }
 

@@ -42,15 +42,38 @@ impl Drop for Target {
     }
 }
 
+/// The files that are read for an output.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Inputs(Vec<Identity>);
+
+impl Inputs {
+    /// Those that are open.
+    #[must_use]
+    pub fn opened(files: &[File]) -> Self {
+        Self(files.iter().filter_map(|file| identity(file.metadata())).collect())
+    }
+
+    /// And those at `paths`, which are read at other times. One that is not there cannot be overwritten.
+    #[must_use]
+    pub fn and<'p>(mut self, paths: impl IntoIterator<Item = &'p Path>) -> Self {
+        self.0.extend(paths.into_iter().filter_map(|path| identity(fs::metadata(path))));
+        self
+    }
+
+    fn have(&self, path: &Path) -> bool {
+        identity(fs::metadata(path)).is_some_and(|path| self.0.contains(&path))
+    }
+}
+
 impl Target {
     /// Creates the file beside `name` with `-incomplete` added, mode 0600. A name that ends so already is used as it is: kdump
     /// scripts rename it themselves. Until [`Target::settle`] the file disappears with the value.
     ///
-    /// `inputs` are the files that are being read: whatever the names, they are never overwritten.
+    /// Whatever the names, `inputs` are never overwritten.
     ///
     /// # Errors
     /// The name or its working name is taken and `force` is not set, or is an input, or the directory does not allow it.
-    pub fn create(name: &Path, force: bool, inputs: &[File]) -> Result<Self> {
+    pub fn create(name: &Path, force: bool, inputs: &Inputs) -> Result<Self> {
         Self::create_beside(name, force, inputs, &[])
     }
 
@@ -58,22 +81,13 @@ impl Target {
     ///
     /// # Errors
     /// As [`Target::create`]; also where two names lead to the same file.
-    pub fn create_all(names: &[PathBuf], force: bool, inputs: &[File]) -> Result<Vec<Self>> {
+    pub fn create_all(names: &[PathBuf], force: bool, inputs: &Inputs) -> Result<Vec<Self>> {
         let mut targets = Vec::with_capacity(names.len());
         for name in names {
             let target = Self::create_beside(name, force, inputs, &targets)?;
             targets.push(target);
         }
         Ok(targets)
-    }
-
-    /// Refuses `names` that lead to one of `files`: those that are read besides the inputs, before or after they are.
-    ///
-    /// # Errors
-    /// A name or its working name leads there.
-    pub fn keep_off<'f>(names: &[impl AsRef<Path>], files: impl IntoIterator<Item = &'f Path>) -> Result<()> {
-        let files: Vec<_> = files.into_iter().filter_map(|path| identity(fs::metadata(path))).collect();
-        names.iter().try_for_each(|name| check_apart(name.as_ref(), &work_name(name.as_ref())?, &files))
     }
 
     /// The same file that may have only so many bytes.
@@ -83,7 +97,7 @@ impl Target {
         self
     }
 
-    fn create_beside(name: &Path, force: bool, inputs: &[File], others: &[Self]) -> Result<Self> {
+    fn create_beside(name: &Path, force: bool, inputs: &Inputs, others: &[Self]) -> Result<Self> {
         let work = work_name(name)?;
         for path in [name, &work] {
             if let Some(other) = others.iter().find(|other| is_same(&other.file, path)) {
@@ -93,7 +107,11 @@ impl Target {
             }
         }
         check_name(name, force)?;
-        check_apart(name, &work, &inputs.iter().filter_map(|input| identity(input.metadata())).collect::<Vec<_>>())?;
+        if let Some(path) = [name, &work].into_iter().find(|path| inputs.have(path)) {
+            return Err(Error::new(Kind::Usage, format!("cannot create {}", name.display()))
+                .because(format!("{} is an input", path.display()))
+                .next_step("choose another name"));
+        }
         if force {
             remove_unused(&work)?;
         }
@@ -294,16 +312,6 @@ impl Target {
 }
 
 /// Whether `path` leads to `file`, whatever it is called.
-fn check_apart(name: &Path, work: &Path, inputs: &[Identity]) -> Result<()> {
-    let is_input = |path: &Path| identity(fs::metadata(path)).is_some_and(|path| inputs.contains(&path));
-    match [name, work].into_iter().find(|path| is_input(path)) {
-        Some(path) => Err(Error::new(Kind::Usage, format!("cannot create {}", name.display()))
-            .because(format!("{} is an input", path.display()))
-            .next_step("choose another name")),
-        None => Ok(()),
-    }
-}
-
 /// Device and inode: what a file is, whatever it is called.
 type Identity = (u64, u64);
 
@@ -378,7 +386,7 @@ mod tests {
     fn the_name_appears_only_when_the_dump_is_whole() {
         let room = tempfile::tempdir().unwrap();
         let name = room.path().join("vmcore");
-        let mut target = Target::create(&name, false, &[]).unwrap();
+        let mut target = Target::create(&name, false, &Inputs::default()).unwrap();
         target.write(b"dump", 0).unwrap();
         assert!(!name.exists() && room.path().join("vmcore-incomplete").exists());
         target.finish().unwrap();
@@ -391,8 +399,8 @@ mod tests {
         let room = tempfile::tempdir().unwrap();
         let name = room.path().join("vmcore");
         fs::write(&name, "precious").unwrap();
-        assert!(Target::create(&name, false, &[]).unwrap_err().to_string().contains("--force"));
-        Target::create(&name, true, &[]).unwrap().finish().unwrap();
+        assert!(Target::create(&name, false, &Inputs::default()).unwrap_err().to_string().contains("--force"));
+        Target::create(&name, true, &Inputs::default()).unwrap().finish().unwrap();
         assert_eq!(fs::read(&name).unwrap(), b"");
     }
 
@@ -400,7 +408,7 @@ mod tests {
     fn a_name_taken_meanwhile_is_respected() {
         let room = tempfile::tempdir().unwrap();
         let name = room.path().join("vmcore");
-        let mut target = Target::create(&name, false, &[]).unwrap();
+        let mut target = Target::create(&name, false, &Inputs::default()).unwrap();
         fs::write(&name, "precious").unwrap();
         assert!(target.finish().is_err());
         assert_eq!(fs::read(&name).unwrap(), b"precious");
@@ -410,14 +418,14 @@ mod tests {
     fn giving_up_leaves_nothing_unless_asked() {
         let room = tempfile::tempdir().unwrap();
         let name = room.path().join("vmcore");
-        assert_eq!(Target::create(&name, false, &[]).unwrap().abandon(false), None);
+        assert_eq!(Target::create(&name, false, &Inputs::default()).unwrap().abandon(false), None);
         assert_eq!(fs::read_dir(room.path()).unwrap().count(), 0);
-        let kept = Target::create(&name, false, &[]).unwrap().abandon(true).unwrap();
+        let kept = Target::create(&name, false, &Inputs::default()).unwrap().abandon(true).unwrap();
         assert!(kept.exists());
         let own = room.path().join("own-incomplete");
-        drop(Target::create(&own, false, &[]).unwrap());
+        drop(Target::create(&own, false, &Inputs::default()).unwrap());
         assert!(!own.exists(), "nothing in it yet");
-        let mut target = Target::create(&own, false, &[]).unwrap();
+        let mut target = Target::create(&own, false, &Inputs::default()).unwrap();
         target.settle();
         assert_eq!(target.abandon(false), Some(own.clone()));
         drop(target);
@@ -433,7 +441,7 @@ mod tests {
         fs::hard_link(&input, &link).unwrap();
         let file = File::open(&input).unwrap();
         for name in [&input, &link, &room.path().join("vmcore"), &room.path().join(".").join("vmcore-incomplete")] {
-            let error = Target::create(name, true, std::slice::from_ref(&file)).unwrap_err();
+            let error = Target::create(name, true, &Inputs::opened(std::slice::from_ref(&file))).unwrap_err();
             assert!(error.to_string().contains("is an input"), "{error}");
         }
         assert_eq!(fs::read(&input).unwrap(), b"precious");
@@ -443,14 +451,14 @@ mod tests {
     fn two_runs_do_not_share_a_file() {
         let room = tempfile::tempdir().unwrap();
         let name = room.path().join("vmcore");
-        let _first = Target::create(&name, false, &[]).unwrap();
-        assert!(Target::create(&name, true, &[]).unwrap_err().to_string().contains("another vdump"));
+        let _first = Target::create(&name, false, &Inputs::default()).unwrap();
+        assert!(Target::create(&name, true, &Inputs::default()).unwrap_err().to_string().contains("another vdump"));
     }
 
     #[test]
     fn names_without_a_file_are_refused() {
         for name in ["/", "..", "", "new/", "new/."] {
-            assert!(Target::create(Path::new(name), false, &[]).is_err(), "{name}");
+            assert!(Target::create(Path::new(name), false, &Inputs::default()).is_err(), "{name}");
         }
     }
 }

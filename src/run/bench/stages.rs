@@ -29,7 +29,7 @@ use crate::{
     pipeline::{PackedBatch, in_order, is_zero, pack_page},
     plan::{Batch, Batches, FRAME},
     report::{Mode, Progress},
-    sink::Target,
+    sink::{Inputs, Target},
     source::MAX_READ,
     sys::host,
 };
@@ -208,7 +208,7 @@ fn stride(count: usize) -> usize {
 pub(super) fn write(measuring: &Measuring<'_>, sample: &Sample, folder: &Path) -> Result<Unit> {
     let name = folder.join(format!("vdump-bench.{}", std::process::id()));
     // Not settled: it goes with the value.
-    let target = Target::create(&name, false, measuring.source.opened())?;
+    let target = Target::create(&name, false, &Inputs::opened(measuring.source.opened()))?;
     let clock = Clock::start();
     let mut bytes = 0;
     for piece in sample.pieces() {

@@ -24,7 +24,7 @@ use crate::{
         kernel::{self, Kernel},
         known,
     },
-    sink::{Output, Pipe, Target},
+    sink::{Inputs, Output, Pipe, Target},
     source::Source,
 };
 
@@ -214,18 +214,14 @@ pub(super) enum Place {
 
 fn place(job: &Job, source: &Source) -> Result<Place> {
     let read = job.knowing.files().chain(job.redact.as_deref()).chain(job.input.ram_file());
-    match &job.output {
-        Some(Destination::File(name)) => Target::keep_off(&[name], read)?,
-        Some(Destination::Files(names)) => Target::keep_off(names, read)?,
-        _ => {}
-    }
+    let inputs = Inputs::opened(source.opened()).and(read);
     let one = |target: Target| Place::One(Output::File(target.limited(job.limit)));
     Ok(match &job.output {
         None => Place::Nowhere,
         Some(Destination::StandardOutput) => Place::One(Output::Pipe(Pipe::standard_output(job.limit)?)),
-        Some(Destination::File(name)) => one(Target::create(name, job.force, source.opened())?),
+        Some(Destination::File(name)) => one(Target::create(name, job.force, &inputs)?),
         Some(Destination::Files(names)) => {
-            let targets = Target::create_all(names, job.force, source.opened())?;
+            let targets = Target::create_all(names, job.force, &inputs)?;
             Place::Set(targets.into_iter().map(|target| target.limited(job.limit)).collect())
         }
     })
