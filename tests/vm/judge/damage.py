@@ -28,14 +28,18 @@ class Damage:
         """The struct page of a page of this class that speaks for itself alone."""
         truth = self.truth
 
-        def is_single(pfn: int, page: Page) -> bool:
+        def speaks(pfn: int, page: Page) -> bool:
             if name == FREE:
-                return truth.is_type(page, "buddy") and page.private == 0
+                return truth.is_type(page, "buddy")
             return truth.classes[pfn] == name and not page.head & 1 and not page.flags & truth.bits["head"]
 
-        pfn = next(pfn for pfn, page in truth.pages.items() if is_single(pfn, page))
-        size = truth.layout.size
-        return truth.prog.read(truth.address_of(pfn), size)
+        pfn = next(pfn for pfn, page in truth.pages.items() if speaks(pfn, page))
+        image = bytearray(truth.prog.read(truth.address_of(pfn), truth.layout.size))
+        if name == FREE:
+            # A guest need not have a free block of one page: the order is made that of one.
+            order = truth.layout.member("private").bit_offset // 8
+            image[order : order + 8] = bytes(8)
+        return bytes(image)
 
     def overwrite(self, pfns: Iterable[int], name: str) -> None:
         """Makes the pages look like those of a class."""
