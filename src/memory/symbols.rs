@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Kallsyms, KallsymsError, ReadVirt, counters, protect, witnessed};
+use super::{Kallsyms, KallsymsError, ReadVirt, counters, protect, witnessed, witnesses};
 use crate::layout::VmcoreInfo;
 
 /// The names, and where each lies.
@@ -17,7 +17,7 @@ impl Symbols {
     /// # Errors
     /// The symbol table cannot be used.
     pub fn read(info: &VmcoreInfo, mem: &dyn ReadVirt) -> Result<Self, KallsymsError> {
-        let lists = [protect::SYMBOLS, witnessed::SYMBOLS, counters::SYMBOLS];
+        let lists = [protect::SYMBOLS, witnessed::SYMBOLS, counters::SYMBOLS, witnesses::SYMBOLS];
         let names: Vec<&'static str> = lists.into_iter().flatten().copied().collect();
         let found = Kallsyms::find(info, mem, &names)?;
         Ok(Self(names.into_iter().zip(found).filter_map(|(name, address)| Some((name, address?))).collect()))

@@ -59,6 +59,15 @@ impl<'m> Window<'m> {
     /// [`WindowError::Outside`] when the range is not in the array or `n` exceeds [`PIECE`];
     /// [`WindowError::Read`] when the memory cannot be read.
     pub fn get(&mut self, at: u64, n: usize) -> Result<&[u8], WindowError> {
+        self.at_least(at, n).map(|held| &held[..n])
+    }
+
+    /// The `n` bytes at offset `at` of the array, and those behind them that were read with them: to go through many small
+    /// things at once.
+    ///
+    /// # Errors
+    /// As [`Window::get`].
+    pub fn at_least(&mut self, at: u64, n: usize) -> Result<&[u8], WindowError> {
         let outside = WindowError::Outside { base: self.base, at, len: n };
         let Some(vaddr) = self.base.checked_add(at) else {
             return Err(outside);
@@ -68,7 +77,7 @@ impl<'m> Window<'m> {
         }
         let ahead = at.checked_sub(self.start).and_then(|from| usize::try_from(from).ok());
         if let Some(from) = ahead.filter(|from| from.checked_add(n).is_some_and(|end| end <= self.held)) {
-            return self.piece.get(from..from + n).ok_or(outside);
+            return self.piece.get(from..self.held).ok_or(outside);
         }
         // A hole must cost only the ranges that touch it: after the whole piece, try up to the end of the page, then
         // the range alone.
@@ -83,7 +92,7 @@ impl<'m> Window<'m> {
             match self.mem.read_virt(vaddr, piece) {
                 Ok(()) => {
                     self.held = want;
-                    return self.piece.get(..n).ok_or(outside);
+                    return self.piece.get(..want).ok_or(outside);
                 }
                 Err(error) => failed = Some(error),
             }

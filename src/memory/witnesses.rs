@@ -4,26 +4,27 @@
 //! kernels whose note leaves something out.
 
 use super::{
-    Kallsyms, ReadVirt, ReadVirtError,
+    ReadVirt, ReadVirtError, Symbols,
     virt::word_at,
     zones::{self, MAX_ZONES},
 };
 use crate::layout::{VmcoreInfo, types::MAX_BTF};
 
 /// The bounds of the BTF in the kernel's image (include/asm-generic/vmlinux.lds.h, 5.2: 341dfcf8d78e).
-const BTF_BOUNDS: [&str; 2] = ["__start_BTF", "__stop_BTF"];
+const BTF_BOUNDS: (&str, &str) = ("__start_BTF", "__stop_BTF");
+/// The symbols that [`own_btf`] needs.
+pub(super) const SYMBOLS: &[&str] = &[BTF_BOUNDS.0, BTF_BOUNDS.1];
 
 /// The BTF that the kernel carried, read from its memory, if it has at most `most` bytes.
 ///
 /// # Errors
-/// Why there is none, in words: the kernel has no BTF, or too much of it, or its symbol table cannot be used.
-pub fn own_btf(info: &VmcoreInfo, virt: &dyn ReadVirt, most: u64) -> Result<Vec<u8>, String> {
-    let bounds = Kallsyms::find(info, virt, &BTF_BOUNDS).map_err(|error| error.to_string())?;
-    let [Some(start), Some(stop)] = bounds[..] else {
-        return Err("the kernel was built without BTF".to_owned());
-    };
-    let len = stop.checked_sub(start).filter(|len| (1..=MAX_BTF.min(most)).contains(len));
-    let len = len.ok_or_else(|| format!("its BTF would lie from {start:#x} to {stop:#x}"))?;
+/// Why there is none, in words: the kernel has no BTF, or too much of it, or it cannot be read.
+pub fn own_btf(symbols: &Symbols, virt: &dyn ReadVirt, most: u64) -> Result<Vec<u8>, String> {
+    let (start, stop) = symbols.pair(BTF_BOUNDS).ok_or("the kernel was built without BTF")?;
+    let len = stop - start;
+    if len > MAX_BTF.min(most) {
+        return Err(format!("its BTF would lie from {start:#x} to {stop:#x}"));
+    }
     let mut bytes = vec![0; len as usize];
     virt.read_virt(start, &mut bytes).map_err(|error| error.to_string())?;
     Ok(bytes)
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn without_its_symbol_table_a_kernel_shows_no_btf() {
-        assert!(own_btf(&info(), &Words::default(), MAX_BTF).unwrap_err().contains("vmlinux"));
+    fn a_kernel_without_symbols_around_it_has_no_btf() {
+        assert!(own_btf(&Symbols::default(), &Words::default(), MAX_BTF).unwrap_err().contains("without BTF"));
     }
 }

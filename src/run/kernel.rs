@@ -25,15 +25,15 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
-    /// Reads what classifying pages needs.
+    /// Reads what classifying pages needs. `symbols` are what [`super::known::complete`] looked up; without them they are now.
     ///
     /// # Errors
     /// The layout lacks something, or the memory map cannot be read.
-    pub(super) fn read(source: &Source, info: &VmcoreInfo) -> Result<Self> {
+    pub(super) fn read(source: &Source, info: &VmcoreInfo, symbols: Option<Symbols>) -> Result<Self> {
         let layout = KernelLayout::resolve(source, info)?;
         let virt = virt(source, &layout)?;
         let map = MemMap::read(&virt, &layout, source.existing())?;
-        let symbols = Symbols::read(info, &virt);
+        let symbols = symbols.map_or_else(|| Symbols::read(info, &virt), Ok);
         let protected = Protected::find(source, &layout, &virt, symbols.as_ref());
         Ok(Self { layout, map, protected, counters: None, symbols: symbols.ok() })
     }

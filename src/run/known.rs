@@ -11,7 +11,7 @@ use crate::{
         KernelLayout, VmcoreInfo, Witness, known,
         types::{Btf, Wanted, describe},
     },
-    memory::{VirtReader, witnesses},
+    memory::{Symbols, VirtReader, witnesses},
     source::Source,
     sys::host,
 };
@@ -61,16 +61,18 @@ pub(super) fn read(
 
 /// Asks the crashed kernel's memory where the rest leaves something out that filtering needs, or one of the keys in `also`. What it cannot say stays open:
 /// the layout then says what follows. BTF beyond half of `limit` bytes of memory is left alone: a list of its types comes to it.
-pub(super) fn complete(source: &Source, info: &mut VmcoreInfo, also: &[&str], limit: u64) {
-    if lacks(source, info) || also.iter().any(|key| info.text(key).is_none()) {
-        ask(source, info, limit);
-    }
+///
+/// Returns the symbols that were looked up on the way, for [`super::kernel::Kernel::read`].
+pub(super) fn complete(source: &Source, info: &mut VmcoreInfo, also: &[&str], limit: u64) -> Option<Symbols> {
+    let wanting = lacks(source, info) || also.iter().any(|key| info.text(key).is_none());
+    if wanting { ask(source, info, limit) } else { None }
 }
 
 /// The same, whether filtering needs anything more or not: people want names.
-pub(super) fn ask(source: &Source, info: &mut VmcoreInfo, limit: u64) {
-    let Some(virt) = virt(source, info) else { return };
-    if let Some(said) = own_types(info, &virt, limit / 2) {
+pub(super) fn ask(source: &Source, info: &mut VmcoreInfo, limit: u64) -> Option<Symbols> {
+    let virt = virt(source, info)?;
+    let symbols = Symbols::read(info, &virt).ok();
+    if let Some(said) = symbols.as_ref().and_then(|symbols| own_types(symbols, &virt, limit / 2)) {
         hear(info, said);
     }
     if info.number(BUDDY).is_none()
@@ -88,10 +90,11 @@ pub(super) fn ask(source: &Source, info: &mut VmcoreInfo, limit: u64) {
         }
         info.add(&free);
     }
+    symbols
 }
 
-fn own_types(info: &VmcoreInfo, virt: &VirtReader<'_>, most: u64) -> Option<VmcoreInfo> {
-    let bytes = witnesses::own_btf(info, virt, most).ok()?;
+fn own_types(symbols: &Symbols, virt: &VirtReader<'_>, most: u64) -> Option<VmcoreInfo> {
+    let bytes = witnesses::own_btf(symbols, virt, most).ok()?;
     let types = Btf::parse(&bytes).and_then(|btf| btf.types(&Wanted::kernel())).ok()?;
     Some(describe(&types, Witness::KernelBtf))
 }
@@ -139,12 +142,7 @@ pub(super) fn contradictions(info: &VmcoreInfo, strict: bool) -> Result<Vec<Stri
 pub(super) fn of_dump(source: &Source) -> Result<VmcoreInfo> {
     let mut info = facts::vmcoreinfo(source)
         .ok_or_else(|| facts::no_vmcoreinfo(source).next_step("give the kernel's vmlinux with --vmlinux"))?;
-    if let Some(virt) = virt(source, &info)
-        && let Some(said) = own_types(&info, &virt, u64::MAX)
-    {
-        hear(&mut info, said);
-    }
-    complete(source, &mut info, &[], u64::MAX);
+    ask(source, &mut info, u64::MAX);
     Ok(known::at_link_time(&info))
 }
 

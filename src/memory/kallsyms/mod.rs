@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use crate::layout::VmcoreInfo;
-use crate::memory::window::{PIECE, Window, WindowError};
+use crate::memory::window::{Window, WindowError};
 use crate::memory::{ReadVirt, ReadVirtError};
 
 /// Most symbols believed. Distribution kernels have 100 to 250 thousand.
@@ -80,6 +80,33 @@ enum Lengths {
     /// One byte, or two when bit 7 is set (low seven bits first): kernel commit 73bbb94466fd ("kallsyms: support "big"
     /// kernel symbols"), v6.1. Nothing in VMCOREINFO tells; for names below 128 tokens both are the same.
     Big,
+}
+
+/// The first of the names in a piece of the table.
+enum First<'a> {
+    /// It lies in the piece.
+    Whole { compressed: &'a [u8], after: &'a [u8] },
+    /// The piece would need as many bytes as this, at least.
+    Needs(usize),
+}
+
+impl Lengths {
+    /// A name is at most 2^14 bytes long, less than a piece.
+    fn first_of(self, bytes: &[u8]) -> Result<First<'_>, KallsymsError> {
+        let (head, len) = match *bytes {
+            [] => return Ok(First::Needs(1)),
+            [low, ref more @ ..] if self == Self::Big && low & 0x80 != 0 => match more.first() {
+                None => return Ok(First::Needs(2)),
+                Some(high) if high & 0x80 != 0 => return Err(damaged_names("a length of three bytes")),
+                Some(high) => (2, usize::from(low & 0x7f) | usize::from(*high) << 7),
+            },
+            [len, ..] => (1, usize::from(len)),
+        };
+        Ok(match bytes.get(head..).and_then(|rest| rest.split_at_checked(len)) {
+            Some((compressed, after)) => First::Whole { compressed, after },
+            None => First::Needs(head + len),
+        })
+    }
 }
 
 /// The symbol table of the crashed kernel, verified against VMCOREINFO's `_stext`.
@@ -221,29 +248,50 @@ impl<'m> Kallsyms<'m> {
 
     /// Hands over every name of these shapes with its type letter and index.
     fn scan(&self, shapes: &Shapes, each: &mut dyn FnMut(&[u8], u8, u32)) -> Result<(), KallsymsError> {
-        let mut stream = Stream::new(self.mem, self.names);
+        let mut window = Window::new(self.mem, self.names, MAX_NAMES);
         let mut name = Vec::with_capacity(MAX_NAME);
-        for index in 0..self.count {
-            let mut len = usize::from(stream.byte()?);
-            if self.lengths == Lengths::Big && len & 0x80 != 0 {
-                let high = usize::from(stream.byte()?);
-                if high & 0x80 != 0 {
-                    return Err(damaged_names("a length of three bytes"));
+        // Where the names lie that are not gone through, and how many bytes the first of them needs.
+        let (mut at, mut needs) = (0, 1);
+        let mut index = 0;
+        while index < self.count {
+            let held = window.at_least(at, needs).map_err(|e| failed("kallsyms_names", e))?;
+            let mut rest = held;
+            while index < self.count {
+                match self.lengths.first_of(rest)? {
+                    First::Whole { compressed, after } => {
+                        self.hand_over((compressed, index), shapes, &mut name, each)?;
+                        rest = after;
+                        index += 1;
+                    }
+                    First::Needs(bytes) => {
+                        needs = bytes;
+                        break;
+                    }
                 }
-                len = len & 0x7f | high << 7;
             }
-            let compressed = stream.take(len)?;
-            // The first character is nm's type letter. `?` stands for a section nm could not tell.
-            let kind = self.tokens.first(compressed);
-            let Some(kind) = kind.filter(|kind| kind.is_ascii_alphabetic() || *kind == b'?') else {
-                return Err(damaged_names("a name without type letter"));
-            };
-            // Few of some hundred thousand names are worth making.
-            let last = self.tokens.last(compressed);
-            if shapes.end_in(last) && shapes.have(self.tokens.len(compressed) - 1, last) {
-                self.tokens.expand(compressed, &mut name);
-                each(name.get(1..).unwrap_or_default(), kind, index);
-            }
+            at += (held.len() - rest.len()) as u64;
+        }
+        Ok(())
+    }
+
+    /// Expands a name into `name`, if it has one of these shapes.
+    fn hand_over(
+        &self,
+        (compressed, index): (&[u8], u32),
+        shapes: &Shapes,
+        name: &mut Vec<u8>,
+        each: &mut dyn FnMut(&[u8], u8, u32),
+    ) -> Result<(), KallsymsError> {
+        // The first character is nm's type letter. `?` stands for a section nm could not tell.
+        let kind = self.tokens.first(compressed);
+        let Some(kind) = kind.filter(|kind| kind.is_ascii_alphabetic() || *kind == b'?') else {
+            return Err(damaged_names("a name without type letter"));
+        };
+        // Few of some hundred thousand names are worth making.
+        let last = self.tokens.last(compressed);
+        if shapes.end_in(last) && shapes.have(self.tokens.len(compressed) - 1, last) {
+            self.tokens.expand(compressed, name);
+            each(name.get(1..).unwrap_or_default(), kind, index);
         }
         Ok(())
     }
@@ -358,29 +406,6 @@ impl Tokens {
     fn expand(&self, compressed: &[u8], out: &mut Vec<u8>) {
         out.clear();
         compressed.iter().for_each(|byte| out.extend_from_slice(self.token(*byte)));
-    }
-}
-
-/// Reads the names front to back.
-struct Stream<'m> {
-    window: Window<'m>,
-    at: u64,
-}
-
-impl<'m> Stream<'m> {
-    fn new(mem: &'m dyn ReadVirt, names: u64) -> Self {
-        Self { window: Window::new(mem, names, MAX_NAMES), at: 0 }
-    }
-
-    /// The next `len` bytes; a name is at most 2^14 long, less than a piece.
-    fn take(&mut self, len: usize) -> Result<&[u8], KallsymsError> {
-        let at = self.at;
-        self.at += len.min(PIECE) as u64;
-        self.window.get(at, len).map_err(|e| failed("kallsyms_names", e))
-    }
-
-    fn byte(&mut self) -> Result<u8, KallsymsError> {
-        self.take(1).map(|bytes| bytes.first().copied().unwrap_or(0))
     }
 }
 

@@ -153,6 +153,22 @@ fn every_arrangement_is_recognised() {
 }
 
 #[test]
+fn names_across_pieces_are_whole() {
+    let name = |i: u64| format!("{i}_{}", "q".repeat(195));
+    for big in [true, false] {
+        // So that pieces of 64 KiB end before, between and behind the bytes of a length, and everywhere in a name.
+        for shift in 1..210 {
+            let mut all = vec![(format!("t{}", "a".repeat(shift)), STEXT + 1), ("T_stext".into(), STEXT)];
+            all.extend((0..700).map(|i| (format!("t{}", name(i)), STEXT + 16 * i)));
+            let (info, mem) = image(&all, Addresses::Relative, big);
+            let names: Vec<_> = (0..700).map(name).collect();
+            let found = Kallsyms::find(&info, &mem, &names.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+            assert!(found.into_iter().eq((0..700).map(|i| Some(STEXT + 16 * i))), "big {big}, {shift} before");
+        }
+    }
+}
+
+#[test]
 fn names_up_to_the_kernels_limit() {
     let mut all = symbols(false);
     all.push((format!("t{}", "q".repeat(512)), STEXT + 1));

@@ -64,14 +64,12 @@ impl<'a> Measuring<'a> {
         let page_shift = facts::page_shift(source, info.as_ref())?;
         let drop = Selection::from(options.dump_level);
         let budget = fit(options, source, page_shift, limit)?;
-        if let Some(info) = info.as_mut() {
-            known::complete(source, info, &[], limit);
-        }
+        let symbols = info.as_mut().and_then(|info| known::complete(source, info, &[], limit));
         for warning in warnings {
             super::note(&warning);
         }
         let found = match &info {
-            Some(info) => Kernel::read(source, info),
+            Some(info) => Kernel::read(source, info, symbols),
             None => Err(facts::no_vmcoreinfo(source).next_step("measure with -d 0 or -d 1")),
         };
         let kernel = match found {

@@ -19,7 +19,7 @@ use crate::{
     cli::{classes::Classes, resolve},
     error::{Error, Kind, Result},
     layout::VmcoreInfo,
-    memory::{VirtReader, Zone, zones},
+    memory::{Symbols, VirtReader, Zone, zones},
     pipeline::find_zeros,
     report::Progress,
     source::{Mask, Source},
@@ -51,13 +51,13 @@ pub(super) fn run(options: &Classes) -> Result<()> {
     let stop = Stop::on_signals()?;
     let mut warnings = source.remarks().to_vec();
     let limit = resolve::memory_limit(options.memory_limit);
-    let info = known(options, &source, limit, &mut warnings)?;
+    let (info, symbols) = known(options, &source, limit, &mut warnings)?;
     let page_shift = facts::page_shift(&source, Some(&info))?;
     // The frames; with zeros two more.
     let planes = if options.zero { 3 } else { 1 };
     let threads = resolve::threads(options.threads.map(usize::from));
     let budget = budget::to_look(&source, page_shift, planes, limit, threads)?;
-    let mut kernel = Kernel::read(&source, &info)
+    let mut kernel = Kernel::read(&source, &info, symbols)
         .map_err(|error| error.next_step("give the kernel's vmlinux (--vmlinux), or its layout file (--layout)"))?;
     kernel.look_closer(&source, &info)?;
     warnings.extend(kernel.layout.limits.iter().chain(kernel.protected.limits()).cloned());
@@ -74,19 +74,24 @@ pub(super) fn run(options: &Classes) -> Result<()> {
 }
 
 /// What is known of the kernel; where its zones are to be named more than filtering needs.
-fn known(options: &Classes, source: &Source, limit: u64, warnings: &mut Vec<String>) -> Result<VmcoreInfo> {
+fn known(
+    options: &Classes,
+    source: &Source,
+    limit: u64,
+    warnings: &mut Vec<String>,
+) -> Result<(VmcoreInfo, Option<Symbols>)> {
     let mut info = known::read(source, &options.knowing, limit, warnings)?.ok_or_else(|| {
         facts::no_vmcoreinfo(source)
             .because("so the kernel's structures cannot be found")
             .next_step("'vdump info' says what the dump has; classes need a dump with the note")
     })?;
-    if options.verbose {
-        known::ask(source, &mut info, limit);
+    let symbols = if options.verbose {
+        known::ask(source, &mut info, limit)
     } else {
-        known::complete(source, &mut info, &keys_to_look_closer(), limit);
-    }
+        known::complete(source, &mut info, &keys_to_look_closer(), limit)
+    };
     warnings.extend(known::contradictions(&info, false)?);
-    Ok(info)
+    Ok((info, symbols))
 }
 
 fn zones_of(source: &Source, info: &VmcoreInfo, kernel: &Kernel) -> Result<Vec<Zone>, String> {

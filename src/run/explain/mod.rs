@@ -20,7 +20,7 @@ use crate::{
     cli::{explain::Explain, resolve},
     error::{Error, Kind, Result, printable},
     layout::{KernelLayout, VmcoreInfo},
-    memory::{VirtReader, Zone, zones},
+    memory::{Symbols, VirtReader, Zone, zones},
     source::Source,
 };
 
@@ -56,12 +56,13 @@ pub(super) fn run(options: &Explain) -> Result<()> {
     let source = Source::open_all(&options.reading.opening(&options.inputs))?;
     let mut warnings = source.remarks().to_vec();
     let mut info = known::read(&source, &options.knowing, resolve::available_memory(), &mut warnings)?;
+    let mut symbols = None;
     if let Some(info) = &mut info {
-        known::ask(&source, info, resolve::available_memory());
+        symbols = known::ask(&source, info, resolve::available_memory());
         warnings.extend(known::contradictions(info, false)?);
     }
     let page_shift = facts::page_shift(&source, info.as_ref())?;
-    let teller = Teller::new(&source, info.as_ref(), page_shift);
+    let teller = Teller::new(&source, (info.as_ref(), symbols), page_shift);
     warnings.extend(teller.warnings());
     let pages = teller.stories(options)?;
     let report = Report {
@@ -89,12 +90,12 @@ struct Teller<'a> {
 }
 
 impl<'a> Teller<'a> {
-    fn new(source: &'a Source, info: Option<&'a VmcoreInfo>, page_shift: u32) -> Self {
+    fn new(source: &'a Source, (info, symbols): (Option<&'a VmcoreInfo>, Option<Symbols>), page_shift: u32) -> Self {
         let virt = info
             .and_then(|info| KernelLayout::paging(source, info).ok())
             .and_then(|paging| VirtReader::new(source, paging));
         let kernel = match info {
-            Some(info) => Kernel::read(source, info).and_then(|mut kernel| {
+            Some(info) => Kernel::read(source, info, symbols).and_then(|mut kernel| {
                 kernel.look_closer(source, info)?;
                 Ok(kernel)
             }),

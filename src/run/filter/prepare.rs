@@ -17,7 +17,7 @@ use crate::{
     },
     error::{Error, Kind, Result},
     layout::VmcoreInfo,
-    memory::Problem,
+    memory::{Problem, Symbols},
     report::{Progress, human_bytes},
     run::{
         Stop, facts,
@@ -57,14 +57,18 @@ impl<'a> Run<'a> {
         }
         let (mut budget, planes) = budget::fit(job, source, page_shift)?;
         let mut warnings = [job.tried.as_slice(), source.remarks(), unsure.as_slice()].concat();
+        let mut symbols = None;
         if let Some(info) = info.as_mut().filter(|_| !job.keep_all) {
             let mut also = if job.drop().needs_classes() { kernel::keys_to_look_closer() } else { Vec::new() };
             also.extend(tasks::keys(job));
-            known::complete(source, info, &also, budget.limit);
+            symbols = known::complete(source, info, &also, budget.limit);
             warnings.extend(known::contradictions(info, job.strict)?);
         }
-        let kernel =
-            if job.keep_all { None } else { crashed_kernel(job.drop(), source, info.as_ref(), &mut warnings)? };
+        let kernel = if job.keep_all {
+            None
+        } else {
+            crashed_kernel(job.drop(), source, (info.as_ref(), symbols), &mut warnings)?
+        };
         let known = info.as_ref().zip(kernel.as_ref());
         let of_tasks = tasks::find(job, source, known, page_shift, stop)?;
         warnings.extend(of_tasks.warnings.iter().cloned());
@@ -231,11 +235,11 @@ fn place(job: &Job, source: &Source) -> Result<Place> {
 fn crashed_kernel(
     drop: Selection,
     source: &Source,
-    info: Option<&VmcoreInfo>,
+    (info, symbols): (Option<&VmcoreInfo>, Option<Symbols>),
     warnings: &mut Vec<String>,
 ) -> Result<Option<Kernel>> {
     let found = match info {
-        Some(info) => Kernel::read(source, info),
+        Some(info) => Kernel::read(source, info, symbols),
         None => Err(facts::no_vmcoreinfo(source)
             .because("so the kernel's structures cannot be found")
             .next_step("dump with -d 0 or -d 1, which need no knowledge of the kernel")),

@@ -20,7 +20,7 @@ use crate::{
         KernelLayout, VmcoreInfo,
         types::{Btf, Types, Vmlinux, Wanted, read_btf},
     },
-    memory::{Kallsyms, VirtReader, witnesses},
+    memory::{Kallsyms, Symbols, VirtReader, witnesses},
     redact::{Fault, Follower, MAX_FILE, Plan, Questions, Redaction, RuleError, Ruled, Rules, Tally},
     report::{RedactedAt, RedactionLine, RuleLine, UnfollowedLine},
     run::{Stop, facts},
@@ -179,7 +179,8 @@ impl Witness {
         if let Some(path) = &job.knowing.btf {
             return Self::File(path.clone());
         }
-        witnesses::own_btf(info, virt, job.memory_limit / 2).map_or(Self::None, Self::Btf)
+        let own = |symbols: Symbols| witnesses::own_btf(&symbols, virt, job.memory_limit / 2).ok();
+        Symbols::read(info, virt).ok().and_then(own).map_or(Self::None, Self::Btf)
     }
 
     fn ask(&self, wanted: &Wanted<'_>) -> Result<Types> {

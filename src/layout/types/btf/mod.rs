@@ -3,7 +3,10 @@
 //! Knows the format (Documentation/bpf/btf.rst, Linux 6.12) and nothing about kernels. Must not trust a byte of it: it may
 //! come out of a crashed machine's memory. Gives the [`Types`] that were asked for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::CStr,
+};
 
 use super::{MAX_DEPTH, MAX_LED_TO, MAX_MEMBERS, Member, Shape, Structure, Types, Variable, Wanted};
 
@@ -137,7 +140,7 @@ impl<'a> Btf<'a> {
         let mut steps = MAX_STEPS;
         let mut seen = BTreeSet::new();
         for at in &self.starts {
-            let Some(found) = self.next(*at as usize) else { continue };
+            let Some(found) = self.next(*at as usize).filter(|found| found.has_wanted_kind()) else { continue };
             let Some(name) = self.name(found.name).filter(|name| !name.is_empty()) else { continue };
             match found.kind {
                 kind::STRUCT | kind::UNION if wanted.structures.contains(&name) => {
@@ -194,8 +197,8 @@ impl<'a> Btf<'a> {
 
     fn name(&self, offset: u32) -> Option<&'a str> {
         let rest = self.strings.get(offset as usize..)?;
-        let end = rest.iter().take(MAX_NAME).position(|byte| *byte == 0)?;
-        std::str::from_utf8(&rest[..end]).ok()
+        let rest = rest.get(..MAX_NAME).unwrap_or(rest);
+        CStr::from_bytes_until_nul(rest).ok()?.to_str().ok()
     }
 
     fn is_anonymous(&self, found: Type) -> bool {
@@ -356,6 +359,11 @@ struct Members<'a> {
 }
 
 impl Type {
+    /// Whether it can be what is [`Wanted`]; most types are pointers and functions.
+    fn has_wanted_kind(self) -> bool {
+        matches!(self.kind, kind::STRUCT | kind::UNION | kind::TYPEDEF | kind::ENUM | kind::ENUM64 | kind::VAR)
+    }
+
     /// Bytes after the fixed part; `None` for a kind that is not known.
     fn extra(self) -> Option<usize> {
         Some(match self.kind {
