@@ -36,7 +36,8 @@ class Target:
         wanted = f"{'>=' if self.at_least else '<='} {self.wanted:g}{self.unit}"
         if self.value is None:
             return self.what, wanted, "", f"*not judged: {self.remark}*"
-        off = f" by {abs(self.value / self.wanted - 1) * 100:.0f} %" if self.wanted else ""
+        percent = abs(self.value / self.wanted - 1) * 100 if self.wanted else 0
+        off = f" by {percent:{'.0f' if percent >= 10 else '.2g'}} %" if self.wanted else ""
         verdict = "met" if self.met else f"**missed**{off}"
         return self.what, wanted, f"{self.value:.3g}{self.unit}", f"{verdict}; {self.remark}" if self.remark else verdict
 
