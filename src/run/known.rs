@@ -64,8 +64,8 @@ pub(super) fn read(
 ///
 /// Returns the symbols that were looked up on the way, for [`super::kernel::Kernel::read`].
 pub(super) fn complete(source: &Source, info: &mut VmcoreInfo, also: &[&str], limit: u64) -> Option<Symbols> {
-    let wanting = lacks(source, info) || also.iter().any(|key| info.text(key).is_none());
-    if wanting { ask(source, info, limit) } else { None }
+    let complete = !lacks(source, info) && also.iter().all(|key| info.text(key).is_some());
+    if complete { None } else { ask(source, info, limit) }
 }
 
 /// The same, whether filtering needs anything more or not: people want names.

@@ -259,7 +259,7 @@ impl<'m> Kallsyms<'m> {
             while index < self.count {
                 match self.lengths.first_of(rest)? {
                     First::Whole { compressed, after } => {
-                        self.hand_over((compressed, index), shapes, &mut name, each)?;
+                        self.hand_over(compressed, index, shapes, &mut name, each)?;
                         rest = after;
                         index += 1;
                     }
@@ -277,7 +277,8 @@ impl<'m> Kallsyms<'m> {
     /// Expands a name into `name`, if it has one of these shapes.
     fn hand_over(
         &self,
-        (compressed, index): (&[u8], u32),
+        compressed: &[u8],
+        index: u32,
         shapes: &Shapes,
         name: &mut Vec<u8>,
         each: &mut dyn FnMut(&[u8], u8, u32),

@@ -62,7 +62,7 @@ pub(super) fn run(options: &Explain) -> Result<()> {
         warnings.extend(known::contradictions(info, false)?);
     }
     let page_shift = facts::page_shift(&source, info.as_ref())?;
-    let teller = Teller::new(&source, (info.as_ref(), symbols), page_shift);
+    let teller = Teller::new(&source, info.as_ref(), symbols, page_shift);
     warnings.extend(teller.warnings());
     let pages = teller.stories(options)?;
     let report = Report {
@@ -90,7 +90,7 @@ struct Teller<'a> {
 }
 
 impl<'a> Teller<'a> {
-    fn new(source: &'a Source, (info, symbols): (Option<&'a VmcoreInfo>, Option<Symbols>), page_shift: u32) -> Self {
+    fn new(source: &'a Source, info: Option<&'a VmcoreInfo>, symbols: Option<Symbols>, page_shift: u32) -> Self {
         let virt = info
             .and_then(|info| KernelLayout::paging(source, info).ok())
             .and_then(|paging| VirtReader::new(source, paging));

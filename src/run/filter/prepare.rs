@@ -67,7 +67,7 @@ impl<'a> Run<'a> {
         let kernel = if job.keep_all {
             None
         } else {
-            crashed_kernel(job.drop(), source, (info.as_ref(), symbols), &mut warnings)?
+            crashed_kernel(job.drop(), source, info.as_ref(), symbols, &mut warnings)?
         };
         let known = info.as_ref().zip(kernel.as_ref());
         let of_tasks = tasks::find(job, source, known, page_shift, stop)?;
@@ -235,7 +235,8 @@ fn place(job: &Job, source: &Source) -> Result<Place> {
 fn crashed_kernel(
     drop: Selection,
     source: &Source,
-    (info, symbols): (Option<&VmcoreInfo>, Option<Symbols>),
+    info: Option<&VmcoreInfo>,
+    symbols: Option<Symbols>,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Kernel>> {
     let found = match info {
