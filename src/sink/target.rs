@@ -311,7 +311,6 @@ impl Target {
     }
 }
 
-/// Whether `path` leads to `file`, whatever it is called.
 /// Device and inode: what a file is, whatever it is called.
 type Identity = (u64, u64);
 
@@ -319,6 +318,7 @@ fn identity(meta: io::Result<fs::Metadata>) -> Option<Identity> {
     meta.ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
+/// Whether `path` leads to `file`, whatever it is called.
 fn is_same(file: &File, path: &Path) -> bool {
     identity(file.metadata()).is_some_and(|file| identity(fs::metadata(path)) == Some(file))
 }
