@@ -227,7 +227,7 @@ fn layouts(criterion: &mut Criterion) {
     let info = VmcoreInfo::parse(sample.source.vmcoreinfo().unwrap().1);
     let virt = VirtReader::new(&sample.source, sample.layout.paging).unwrap();
     let mut group = criterion.benchmark_group("layouts");
-    if let Ok(btf) = witnesses::own_btf(&Symbols::read(&info, &virt).unwrap(), &virt, 64 << 20) {
+    if let Ok(btf) = witnesses::own_btf(&Symbols::of_btf(&info, &virt).unwrap(), &virt, 64 << 20) {
         group.throughput(Throughput::Bytes(btf.len() as u64));
         group.bench_function("BTF", |bench| {
             bench.iter(|| Btf::parse(&btf).unwrap().types(&Wanted::kernel()).unwrap());

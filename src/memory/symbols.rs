@@ -18,9 +18,20 @@ impl Symbols {
     /// The symbol table cannot be used.
     pub fn read(info: &VmcoreInfo, mem: &dyn ReadVirt) -> Result<Self, KallsymsError> {
         let lists = [protect::SYMBOLS, witnessed::SYMBOLS, counters::SYMBOLS, witnesses::SYMBOLS];
-        let names: Vec<&'static str> = lists.into_iter().flatten().copied().collect();
-        let found = Kallsyms::find(info, mem, &names)?;
-        Ok(Self(names.into_iter().zip(found).filter_map(|(name, address)| Some((name, address?))).collect()))
+        Self::find(info, mem, &lists.concat())
+    }
+
+    /// Looks up only what [`witnesses::own_btf`] needs: where the address of another name cannot be read, these still may.
+    ///
+    /// # Errors
+    /// As [`Symbols::read`].
+    pub fn of_btf(info: &VmcoreInfo, mem: &dyn ReadVirt) -> Result<Self, KallsymsError> {
+        Self::find(info, mem, witnesses::SYMBOLS)
+    }
+
+    fn find(info: &VmcoreInfo, mem: &dyn ReadVirt, names: &[&'static str]) -> Result<Self, KallsymsError> {
+        let found = Kallsyms::find(info, mem, names)?;
+        Ok(Self(names.iter().zip(found).filter_map(|(name, address)| Some((*name, address?))).collect()))
     }
 
     /// Where `name` lies.

@@ -72,7 +72,12 @@ pub(super) fn complete(source: &Source, info: &mut VmcoreInfo, also: &[&str], li
 pub(super) fn ask(source: &Source, info: &mut VmcoreInfo, limit: u64) -> Option<Symbols> {
     let virt = virt(source, info)?;
     let symbols = Symbols::read(info, &virt).ok();
-    if let Some(said) = symbols.as_ref().and_then(|symbols| own_types(symbols, &virt, limit / 2)) {
+    let said = match &symbols {
+        Some(symbols) => own_types(symbols, &virt, limit / 2),
+        // What hides one name need not hide the types.
+        None => Symbols::of_btf(info, &virt).ok().and_then(|symbols| own_types(&symbols, &virt, limit / 2)),
+    };
+    if let Some(said) = said {
         hear(info, said);
     }
     if info.number(BUDDY).is_none()

@@ -180,7 +180,7 @@ impl Witness {
             return Self::File(path.clone());
         }
         let own = |symbols: Symbols| witnesses::own_btf(&symbols, virt, job.memory_limit / 2).ok();
-        Symbols::read(info, virt).ok().and_then(own).map_or(Self::None, Self::Btf)
+        Symbols::of_btf(info, virt).ok().and_then(own).map_or(Self::None, Self::Btf)
     }
 
     fn ask(&self, wanted: &Wanted<'_>) -> Result<Types> {
