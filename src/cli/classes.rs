@@ -39,7 +39,7 @@ pub struct Classes {
     #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub threads: Option<u16>,
 
-    /// Memory to use at most, for example 64M [default: half of what is available to this process]
+    /// Memory to use at most, for example 64M [default: half of what is available to this process; in a capture kernel nearly all]
     #[arg(long, value_name = "SIZE", value_parser = resolve::parse_size)]
     pub memory_limit: Option<u64>,
 

@@ -261,8 +261,7 @@ pub(crate) fn mode(style: ProgressStyle) -> Mode {
 
 /// What a run may use if nothing else was said, bytes.
 pub(crate) fn available_memory() -> u64 {
-    let shared = host::available_memory(Path::new("/"));
-    [shared, host::mappable_memory()].into_iter().flatten().min().map_or(UNKNOWN_MEMORY, |bytes| bytes / 2)
+    host::usable_memory(Path::new("/")).unwrap_or(UNKNOWN_MEMORY)
 }
 
 /// What a run may use where `said` is what its caller allows, bytes: never more than the process can have.

@@ -51,8 +51,10 @@ impl Budget {
     /// The largest batch, pages of 4 KiB: one read of at most [`crate::source::MAX_READ`] bytes.
     const LARGEST_BATCH: u64 = 1 << 20;
     const SMALLEST_BATCH: u64 = 64 << 10;
+    /// The same where nothing else would do: one thread, a few pages at a time.
+    const LAST_BATCH: u64 = 8 << 10;
 
-    /// Fits `threads` into `limit`: smaller batches first, then fewer threads.
+    /// Fits `threads` into `limit`: smaller batches first, then fewer threads, and at last one thread with tiny batches.
     ///
     /// # Errors
     /// Not even one thread fits; says how much it would take.
@@ -60,9 +62,10 @@ impl Budget {
         let threads = threads.max(1);
         let (smallest, largest) =
             needs.batch.map_or((Self::SMALLEST_BATCH, Self::LARGEST_BATCH), |batch| (batch, batch));
+        let last = needs.batch.unwrap_or(Self::LAST_BATCH.max(page_size));
         for threads in (1..=threads).rev() {
             let mut batch = largest;
-            while batch >= smallest {
+            while batch >= if threads == 1 { last } else { smallest } {
                 if let Some(spare) = limit.checked_sub(Self::total(threads, batch, needs)) {
                     return Ok(Self {
                         limit,
@@ -75,7 +78,7 @@ impl Budget {
                 batch /= 2;
             }
         }
-        let least = Self::total(1, smallest, needs);
+        let least = Self::total(1, last, needs);
         Err(Error::new(Kind::Memory, format!("not enough memory: {} are needed", human_bytes(least)))
             .because(format!("the limit is {}", human_bytes(limit)))
             .next_step(format!(
@@ -136,6 +139,16 @@ mod tests {
         assert!(budget.batch_pages < 256);
         let budget = Budget::fit(12 << 20, 64, 4096, NEEDS).unwrap();
         assert!((1..7).contains(&budget.threads));
+    }
+
+    #[test]
+    fn one_thread_with_tiny_batches_is_tried_before_a_dump_is_refused() {
+        let limit = (8 << 20) + (40 << 10);
+        let budget = Budget::fit(limit, 4, 4096, NEEDS).unwrap();
+        assert_eq!((budget.threads, budget.batch_pages), (1, 2));
+        let error = Budget::fit(limit, 4, 4096, Needs { batch: Some(1 << 20), ..NEEDS }).unwrap_err().to_string();
+        assert!(error.contains("--memory-limit 13M"), "{error}");
+        assert_eq!(Budget::fit(13 << 20, 4, 4096, Needs { batch: Some(1 << 20), ..NEEDS }).unwrap().threads, 1);
     }
 
     /// 64 TiB: two planes of 2 GiB each; and what no machine has.

@@ -39,6 +39,28 @@ pub fn total_memory(root: &Path) -> Option<u64> {
     kilobytes(&fs::read_to_string(root.join("proc/meminfo")).ok()?, "MemTotal:")
 }
 
+/// Whether this is a capture kernel: it has the crashed kernel's memory as /proc/vmcore, or was told where its headers are.
+/// `vmcore_init()` (fs/proc/vmcore.c) makes the file only where there are such headers; x86 and others are told by elfcorehdr=,
+/// arm64 and riscv by their device tree.
+#[must_use]
+pub fn is_capture_kernel(root: &Path) -> bool {
+    let told = |line: String| line.split_ascii_whitespace().any(|word| word.starts_with("elfcorehdr="));
+    root.join("proc/vmcore").exists() || fs::read_to_string(root.join("proc/cmdline")).is_ok_and(told)
+}
+
+/// Bytes of memory that a run may use if nobody said how much, of what is available under `root`. Half of it: others need some
+/// too. In a capture kernel there are no others, and a dump that is refused is lost: there an eighth is left to the kernel, for
+/// page tables and what is being written, and never more than [`CAPTURE_RESERVE`].
+#[must_use]
+pub fn usable_memory(root: &Path) -> Option<u64> {
+    let shared = available_memory(root);
+    let bytes = [shared, mappable_memory()].into_iter().flatten().min()?;
+    Some(if is_capture_kernel(root) { bytes - (bytes / 8).min(CAPTURE_RESERVE) } else { bytes / 2 })
+}
+
+/// What a capture kernel keeps at most, bytes: the dirty pages of an output are throttled at a fifth of what is available.
+const CAPTURE_RESERVE: u64 = 64 << 20;
+
 /// The most memory this process ever had resident, bytes (`VmHWM`).
 #[must_use]
 pub fn peak_resident() -> Option<u64> {
@@ -175,5 +197,27 @@ mod tests {
     #[test]
     fn a_bare_capture_kernel_says_nothing() {
         assert_eq!(available_memory(tree(&[]).path()), None);
+        assert_eq!(usable_memory(tree(&[]).path()), mappable_memory().map(|bytes| bytes / 2));
+    }
+
+    #[test]
+    fn a_capture_kernel_is_known_by_its_file_or_its_command_line() {
+        let told = |line| is_capture_kernel(tree(&[("proc/cmdline", line)]).path());
+        assert!(told("ro elfcorehdr=0x76ff5000 irqpoll\n"));
+        assert!(!told("ro crashkernel=256M not_elfcorehdr=1\n") && !told("\n"));
+        assert!(is_capture_kernel(tree(&[("proc/vmcore", "")]).path()));
+        assert!(!is_capture_kernel(tree(&[]).path()));
+    }
+
+    /// 13.9 MiB free and 7.5 needed: half would not do.
+    #[test]
+    fn a_capture_kernel_may_use_nearly_all() {
+        let usable = |cmdline, kilobytes: u64| {
+            let meminfo = format!("MemAvailable:  {kilobytes} kB\n");
+            usable_memory(tree(&[("proc/meminfo", &meminfo), ("proc/cmdline", cmdline)]).path())
+        };
+        assert_eq!(usable("ro", 14_233), Some(14_233 << 9));
+        assert_eq!(usable("ro elfcorehdr=1M", 14_233), Some((14_233 << 10) / 8 * 7));
+        assert_eq!(usable("ro elfcorehdr=1M", 2 << 20), Some((2 << 30) - (64 << 20)));
     }
 }
