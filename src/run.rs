@@ -16,6 +16,7 @@ mod layout;
 mod load;
 mod merge;
 mod panicked;
+mod pool;
 mod stop;
 
 use std::{
@@ -24,7 +25,6 @@ use std::{
     io::{self, Write},
 };
 
-use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::Serialize;
 pub use stop::Stop;
 
@@ -114,17 +114,5 @@ fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
             Err(Error::new(Kind::Output, "cannot write to standard output").because(crate::error::plain_io(&error)))
         }
         _ => Ok(()),
-    }
-}
-
-/// So many threads, or fewer where limits of the process (`ulimit -u`, `ulimit -v`) allow no more.
-fn pool(most: usize) -> Result<ThreadPool> {
-    let mut threads = most;
-    loop {
-        match ThreadPoolBuilder::new().num_threads(threads).build() {
-            Ok(pool) => return Ok(pool),
-            Err(_) if threads > 1 => threads /= 2,
-            Err(error) => return Err(Error::new(Kind::Memory, "cannot start a thread").because(error)),
-        }
     }
 }

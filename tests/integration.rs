@@ -50,5 +50,6 @@ mod specs;
 mod split_output;
 mod split_sets;
 mod terminal;
+mod threads;
 mod tidy;
 mod virtual_memory;

@@ -45,7 +45,8 @@ where
 }
 
 /// The same in several lanes: a job names its lane, each lane has its own commit, on a thread of `lanes`, and commits in
-/// the order of its own jobs. So a slow lane does not hold up the others, until it has all buffers.
+/// the order of its own jobs. So a slow lane does not hold up the others, until it has all buffers, or where `lanes` has fewer
+/// threads than there are lanes, and they share one.
 ///
 /// A lane whose commit fails gives back its buffers from then on; the others go on until `stop` says that it is enough.
 /// The results are those of the lanes.
@@ -68,9 +69,14 @@ where
     C: FnMut(&mut B) -> Result<(), E> + Send,
 {
     let (give_back, free) = filled(buffers);
-    let (hand_over, done): (Vec<_>, Vec<_>) = commits.iter().map(|_| unbounded()).unzip();
+    let threads = lanes.current_num_threads().clamp(1, commits.len().max(1));
+    let (hand_over, done): (Vec<_>, Vec<_>) = (0..threads).map(|_| unbounded()).unzip();
     let queue = Queue::new(jobs, commits.len());
     let mut results: Vec<_> = commits.iter().map(|_| Ok(())).collect();
+    let mut shares: Vec<Vec<Lane<'_, B, E, C>>> = done.iter().map(|_| Vec::new()).collect();
+    for (lane, (commit, result)) in commits.into_iter().zip(&mut results).enumerate() {
+        shares[lane % threads].push(Lane { commit, result, order: Order::default() });
+    }
     pool.in_place_scope(|scope| {
         for _ in 0..pool.current_num_threads() {
             let (free, hand_over) = (free.clone(), hand_over.clone());
@@ -79,14 +85,49 @@ where
         }
         drop((free, hand_over));
         lanes.in_place_scope(|scope| {
-            for ((mut commit, done), result) in commits.into_iter().zip(done).zip(&mut results) {
+            for (share, done) in shares.into_iter().zip(done) {
                 let give_back = give_back.clone();
-                scope.spawn(move |_| *result = commit_lane(&done, &give_back, &mut commit));
+                scope.spawn(move |_| commit_lanes(share, threads, &done, &give_back));
             }
             drop(give_back);
         });
     });
     results
+}
+
+/// A buffer with the result of the job that had this turn in its lane.
+struct Done<B> {
+    lane: usize,
+    turn: usize,
+    buffer: B,
+}
+
+/// Results that came before their turn, and whose turn it is.
+struct Order<B> {
+    waiting: BTreeMap<usize, B>,
+    turn: usize,
+}
+
+impl<B> Default for Order<B> {
+    fn default() -> Self {
+        Self { waiting: BTreeMap::new(), turn: 0 }
+    }
+}
+
+impl<B> Order<B> {
+    /// The result whose turn it is, if it is there.
+    fn next(&mut self) -> Option<B> {
+        let buffer = self.waiting.remove(&self.turn)?;
+        self.turn += 1;
+        Some(buffer)
+    }
+}
+
+/// One lane: what commits its results, and how that ended.
+struct Lane<'a, B, E, C> {
+    commit: C,
+    result: &'a mut Result<(), E>,
+    order: Order<B>,
 }
 
 /// The queue of free buffers.
@@ -122,7 +163,7 @@ impl<J, I: Iterator<Item = (usize, J)>> Queue<I> {
 fn worker<J, B>(
     queue: &Queue<impl Iterator<Item = (usize, J)>>,
     free: &Receiver<B>,
-    lanes: &[Sender<(usize, B)>],
+    lanes: &[Sender<Done<B>>],
     mut work: impl FnMut(J, &mut B),
     stop: impl Fn() -> bool,
 ) {
@@ -132,7 +173,7 @@ fn worker<J, B>(
         }
         let Some((lane, turn, job)) = queue.take() else { return };
         work(job, &mut buffer);
-        if lanes[lane].send((turn, buffer)).is_err() {
+        if lanes[lane % lanes.len()].send(Done { lane, turn, buffer }).is_err() {
             return;
         }
     }
@@ -141,43 +182,39 @@ fn worker<J, B>(
 /// Ends when all workers have ended. On an error it drops the queue of free buffers, and with it the workers' supply.
 #[expect(clippy::needless_pass_by_value, reason = "dropping the sender on return is what ends the workers")]
 fn commit_in_order<B, E>(
-    done: &Receiver<(usize, B)>,
+    done: &Receiver<Done<B>>,
     give_back: Sender<B>,
     commit: &mut impl FnMut(&mut B) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut waiting = BTreeMap::new();
-    let mut turn = 0;
-    while let Ok((finished, buffer)) = done.recv() {
-        waiting.insert(finished, buffer);
-        while let Some(mut buffer) = waiting.remove(&turn) {
+    let mut order = Order::default();
+    while let Ok(Done { turn, buffer, .. }) = done.recv() {
+        order.waiting.insert(turn, buffer);
+        while let Some(mut buffer) = order.next() {
             commit(&mut buffer)?;
-            turn += 1;
             let _ = give_back.send(buffer);
         }
     }
     Ok(())
 }
 
-/// Ends when all workers have ended, after an error too: the buffers of a lane that failed are the others'.
-fn commit_lane<B, E>(
-    done: &Receiver<(usize, B)>,
+/// Ends when all workers have ended, after an error too: the buffers of a lane that failed are the others'. `share` has every
+/// lane whose number leaves the same rest when divided by `threads`.
+fn commit_lanes<B, E, C: FnMut(&mut B) -> Result<(), E>>(
+    mut share: Vec<Lane<'_, B, E, C>>,
+    threads: usize,
+    done: &Receiver<Done<B>>,
     give_back: &Sender<B>,
-    commit: &mut impl FnMut(&mut B) -> Result<(), E>,
-) -> Result<(), E> {
-    let mut waiting = BTreeMap::new();
-    let mut turn = 0;
-    let mut result = Ok(());
-    while let Ok((finished, buffer)) = done.recv() {
-        waiting.insert(finished, buffer);
-        while let Some(mut buffer) = waiting.remove(&turn) {
+) {
+    while let Ok(Done { lane, turn, buffer }) = done.recv() {
+        let Some(Lane { commit, result, order }) = share.get_mut(lane / threads) else { continue };
+        order.waiting.insert(turn, buffer);
+        while let Some(mut buffer) = order.next() {
             if result.is_ok() {
-                result = commit(&mut buffer);
+                **result = commit(&mut buffer);
             }
-            turn += 1;
             let _ = give_back.send(buffer);
         }
     }
-    result
 }
 
 #[cfg(test)]
@@ -261,7 +298,7 @@ mod tests {
 
     #[test]
     fn every_lane_has_its_own_order() {
-        for threads in [1, 2, 5] {
+        for (threads, lanes) in [(1, 3), (2, 3), (5, 3), (1, 1), (2, 2), (3, 1), (2, 9)] {
             let mut seen = vec![Vec::new(); 3];
             let commits = seen.iter_mut().map(|seen| {
                 move |buffer: &mut u64| {
@@ -271,7 +308,8 @@ mod tests {
             });
             let commits = commits.collect();
             let work = || |job, buffer: &mut u64| *buffer = job;
-            let results = in_lanes((&pool(threads), &pool(3)), jobs(), vec![0; threads + 1], work, || false, commits);
+            let results =
+                in_lanes((&pool(threads), &pool(lanes)), jobs(), vec![0; threads + 1], work, || false, commits);
             assert_eq!(results, [Ok(()); 3]);
             for (lane, seen) in seen.iter().enumerate() {
                 assert!(seen.iter().copied().eq(jobs().filter(|job| job.0 == lane).map(|job| job.1)), "{lane}");
@@ -281,13 +319,19 @@ mod tests {
 
     #[test]
     fn a_lane_that_fails_does_not_hold_up_the_others() {
+        for lanes in [1, 2, 3] {
+            a_lane_fails_among(lanes);
+        }
+    }
+
+    fn a_lane_fails_among(lanes: usize) {
         let counts: Vec<_> = (0..3).map(|_| AtomicUsize::new(0)).collect();
         let commits = counts.iter().enumerate().map(|(lane, count)| {
             move |_: &mut u64| if lane == 1 && count.fetch_add(1, Relaxed) == 5 { Err(lane) } else { Ok(()) }
         });
         let commits = commits.collect();
         let work = || |job, buffer: &mut u64| *buffer = job;
-        let results = in_lanes((&pool(2), &pool(3)), jobs(), vec![0; 2], work, || false, commits);
+        let results = in_lanes((&pool(2), &pool(lanes)), jobs(), vec![0; 2], work, || false, commits);
         assert_eq!(results, [Ok(()), Err(1), Ok(())]);
         assert_eq!(counts[1].load(Relaxed), 6);
     }

@@ -241,19 +241,22 @@ impl Vmlinux {
         let found = Mutex::new(Ok(Types::default()));
         std::thread::scope(|scope| {
             let (send, receive) = crossbeam_channel::bounded::<Vec<u8>>(WAITING);
+            let mut started = 0;
             for _ in 0..threads {
                 let (receive, sections, found) = (receive.clone(), &sections, &found);
-                scope.spawn(move || {
+                let thread = std::thread::Builder::new().spawn_scoped(scope, move || {
                     let mut own = Ok(Types::default());
                     for unit in receive {
                         join(&mut own, unit_types(&unit, sections, wanted));
                     }
                     join(&mut found.lock().unwrap_or_else(std::sync::PoisonError::into_inner), own);
                 });
+                started += usize::from(thread.is_ok());
             }
             drop(receive);
             while let Some(unit) = units.next(&self.path)? {
-                if unit.len() > large {
+                // Where the system starts no thread, this one does the work.
+                if started == 0 || unit.len() > large {
                     let types = unit_types(&unit, &sections, wanted);
                     join(&mut found.lock().unwrap_or_else(std::sync::PoisonError::into_inner), types);
                 } else if send.send(unit).is_err() {

@@ -9,10 +9,10 @@ mod stages;
 
 use std::{path::Path, time::Duration};
 
-use rayon::{ThreadPool, ThreadPoolBuilder};
+use rayon::ThreadPool;
 use vdump_filters::{PageClass, Selection};
 
-use super::{Stop, facts, kernel::Kernel, known, print_report};
+use super::{Stop, facts, kernel::Kernel, known, pool::pools, print_report};
 use crate::{
     bitmap::PageBitmap,
     classify::{Classifier, Counts, Picks},
@@ -84,7 +84,7 @@ impl<'a> Measuring<'a> {
             kernel,
             drop,
             page_shift,
-            pools: [pool(budget.threads)?, pool(1)?],
+            pools: pools([budget.threads, 1])?,
             room: budget.spare,
             progress,
             longest: Duration::from_secs(options.seconds),
@@ -207,11 +207,4 @@ fn fit(options: &Bench, source: &Source, page_shift: u32, limit: u64) -> Result<
         lanes: 1,
     };
     Budget::fit(limit, resolve::threads(options.threads.map(usize::from)), 1 << page_shift, needs)
-}
-
-fn pool(threads: usize) -> Result<ThreadPool> {
-    ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build()
-        .map_err(|_| Error::new(Kind::Memory, "cannot start threads").next_step("give -j 1"))
 }

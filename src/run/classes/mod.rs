@@ -61,7 +61,7 @@ pub(super) fn run(options: &Classes) -> Result<()> {
         .map_err(|error| error.next_step("give the kernel's vmlinux (--vmlinux), or its layout file (--layout)"))?;
     kernel.look_closer(&source, &info)?;
     warnings.extend(kernel.layout.limits.iter().chain(kernel.protected.limits()).cloned());
-    let pool = super::pool(budget.threads)?;
+    let pool = super::pool::pool(budget.threads)?;
     let progress = Progress::new(resolve::mode(options.progress), 1 << page_shift, stop.flag());
     let zones = options.verbose.then(|| zones_of(&source, &info, &kernel));
     let counted = pool.install(|| count(&source, &kernel, zones, options.zero, &progress));

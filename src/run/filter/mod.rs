@@ -19,7 +19,7 @@ use std::time::Instant;
 use rayon::ThreadPool;
 use vdump_filters::Selection;
 
-use super::{Stop, kernel::Kernel, pool};
+use super::{Stop, kernel::Kernel};
 use crate::{
     bitmap::{PageBitmap, Planes},
     classify::{Check, Counts},
@@ -83,6 +83,8 @@ struct Run<'a> {
     budget: Budget,
     planes: Planes,
     pool: ThreadPool,
+    /// Those that write the parts of a split set.
+    lanes: Option<ThreadPool>,
     progress: Progress,
     output: Place,
     redaction: Redaction,

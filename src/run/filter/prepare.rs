@@ -7,7 +7,7 @@ use std::time::Instant;
 use object::elf::{EM_386, EM_ARM};
 use vdump_filters::{PageClass, Selection};
 
-use super::{Classified, Run, budget, picks::Chosen, pool, redaction, self_check, tasks, virtual_memory};
+use super::{Classified, Run, budget, picks::Chosen, redaction, self_check, tasks, virtual_memory};
 use crate::{
     bitmap::{PageBitmap, Planes},
     classify::{Classifier, Counts},
@@ -23,6 +23,7 @@ use crate::{
         Stop, facts,
         kernel::{self, Kernel},
         known,
+        pool::{pool, pools},
     },
     sink::{Inputs, Output, Pipe, Target},
     source::Source,
@@ -77,12 +78,18 @@ impl<'a> Run<'a> {
         let redaction = redaction::find(job, source, info.as_ref(), (stop, budget.spare))?;
         budget.spare = budget.spare.saturating_sub(redaction.memory());
         warnings.extend(redaction::unfollowed(&redaction));
-        let output = place(job, source)?;
         if budget.threads < job.threads {
             let (used, wanted) = (budget.threads, job.threads);
             warnings.push(format!("{wanted} threads do not fit the memory limit: {used} used"));
         }
-        let pool = pool(budget.threads)?;
+        // Before the outputs: without threads none is made.
+        let (pool, lanes) = match job.parts {
+            2.. if job.output.is_some() => {
+                pools([budget.threads, job.parts]).map(|[pool, lanes]| (pool, Some(lanes)))?
+            }
+            _ => (pool(budget.threads)?, None),
+        };
+        let output = place(job, source)?;
         if pool.current_num_threads() < budget.threads {
             let (used, wanted) = (pool.current_num_threads(), budget.threads);
             warnings.push(format!("the system does not start {wanted} threads: {used} used"));
@@ -112,6 +119,7 @@ impl<'a> Run<'a> {
             budget,
             planes,
             pool,
+            lanes,
             progress,
             output,
             redaction,

@@ -7,7 +7,6 @@ use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 
-use rayon::ThreadPoolBuilder;
 use vdump_filters::PfnRange;
 
 use super::{Classified, Outcome, Run, write::Left};
@@ -111,10 +110,8 @@ impl Run<'_> {
     fn write_parts(&self, set: &mut KdumpSet, shares: &[PfnRange], pages: &PageBitmap, done: &AtomicU64) -> Result<()> {
         let failed: Vec<_> = shares.iter().map(|_| AtomicBool::new(false)).collect();
         let ended = AtomicBool::new(false);
-        let lanes = ThreadPoolBuilder::new()
-            .num_threads(shares.len())
-            .build()
-            .map_err(|_| Error::new(Kind::Memory, "cannot start threads").next_step("write fewer parts"))?;
+        // A set is never written without them.
+        let lanes = self.lanes.as_ref().unwrap_or(&self.pool);
         let commit = |sink: &mut KdumpSink, batch: &PackedBatch| {
             sink.commit(batch)?;
             if let Some(page) = sink.written().lost_pages.first() {
@@ -138,7 +135,7 @@ impl Run<'_> {
         let jobs = in_turns(batches, |lane| failed[lane].load(Relaxed));
         let buffers = vec![PackedBatch::default(); self.budget.buffers()];
         let stop = || self.progress.stopped() || ended.load(Relaxed);
-        let results = in_lanes((&self.pool, &lanes), jobs, buffers, || self.packer(), stop, commits.collect());
+        let results = in_lanes((&self.pool, lanes), jobs, buffers, || self.packer(), stop, commits.collect());
         results.into_iter().collect()
     }
 }
