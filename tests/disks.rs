@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::harness::{Run, run, vdump};
+use crate::judges::mount_namespaces;
 use crate::synth::kernels::era;
 use crate::synth::kinds::Kind;
 use crate::synth::{Fixture, Machine};
@@ -50,11 +51,7 @@ pub fn scripted(script: &str, fixture: &Fixture, dir: &Path) -> Command {
 
 /// The same in a mount namespace; None where the host allows none.
 pub fn in_namespace(script: &str, fixture: &Fixture, dir: &Path) -> Option<Run> {
-    let probe = Command::new("unshare").args(["-rm", "sh", "-c", "mount -t tmpfs none /mnt"]).output();
-    let allowed = probe.is_ok_and(|o| o.status.success());
-    assert!(allowed || std::env::var_os("VDUMP_REQUIRE_NAMESPACES").is_none(), "no mount namespaces here");
-    if !allowed {
-        eprintln!("no mount namespaces here: not tested");
+    if !mount_namespaces() {
         return None;
     }
     let inner = scripted(script, fixture, dir);

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::harness::{run, temp_dir, vdump};
-use crate::judge::installed;
+use crate::judges::installed;
 use crate::synth::encodings::KernelEra;
 use crate::synth::kernels::era;
 use crate::synth::klog::Record;

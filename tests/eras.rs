@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use crate::check;
 use crate::harness::{filter, temp_dir};
@@ -254,9 +253,7 @@ fn memory_far_away() {
     let mut machine = Machine::new(era("6.12"));
     machine.ram = vec![1 << 20..160 << 20, 1 << 40..(1 << 40) + (32 << 20)];
     machine.arenas = vec![100 << 20..128 << 20, 1 << 40..(1 << 40) + (32 << 20)];
-    let started = Instant::now();
     fully_filtered("1 TiB", &machine);
-    assert!(started.elapsed() < Duration::from_secs(20), "1 TiB of almost no memory took {:?}", started.elapsed());
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod broken;
 mod check;
 mod disks;
 mod harness;
+mod judges;
 mod read;
 mod refusal;
 mod synth;

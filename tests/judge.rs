@@ -1,12 +1,13 @@
 //! Is the builder itself right? Other people's tools say what they see in its fixtures.
 //!
-//! They need not be installed; VDUMP_REQUIRE_JUDGES=1 turns their absence into a failure.
+//! `judges` says which of them are installed.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
 use crate::harness::{filter, run, temp_dir};
+use crate::judges::{installed, python_has};
 use crate::read::kdump::Kdump;
 use crate::synth::elf::Style;
 use crate::synth::encodings::KernelEra;
@@ -27,17 +28,6 @@ const DISPUTED: [Kind; 4] = [Kind::BuddyMisaligned, Kind::ThpPoisonTail, Kind::S
 
 /// The page that low memory ends in: makedumpfile 1.7.2 leaves it out.
 const PARTIAL: u64 = 0x9f;
-
-pub fn installed(program: &str) -> bool {
-    let there =
-        Command::new("sh").args(["-c", &format!("command -v {program}")]).output().is_ok_and(|o| o.status.success());
-    let required = std::env::var_os("VDUMP_REQUIRE_JUDGES").is_some();
-    assert!(there || !required, "{program} is not installed");
-    if !there {
-        eprintln!("{program} is not installed: not judged");
-    }
-    there
-}
 
 /// A machine that makedumpfile can read, without members that contradict themselves: one bad section makes it give up, and it takes flag bits
 /// from 5 on (6.15 and later have them) for a part of the pointer.
@@ -126,12 +116,7 @@ print(core.read(kdumpfile.KDUMP_KVADDR, int(sys.argv[2]), 64).hex())
 pub const PYTHON: &str = "/usr/bin/python3";
 
 pub fn libkdumpfile() -> bool {
-    let there = Command::new(PYTHON).args(["-c", "import kdumpfile"]).output().is_ok_and(|o| o.status.success());
-    assert!(there || std::env::var_os("VDUMP_REQUIRE_JUDGES").is_none(), "python3-libkdumpfile is not installed");
-    if !there {
-        eprintln!("python3-libkdumpfile is not installed: not judged");
-    }
-    there
+    python_has(PYTHON, "kdumpfile", "python3-libkdumpfile")
 }
 
 #[test]

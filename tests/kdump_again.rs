@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use crate::check;
 use crate::harness::{filter, run, temp_dir, vdump};
-use crate::judge::{installed, undisputed};
+use crate::judge::undisputed;
+use crate::judges::installed;
 use crate::read::kdump::Kdump;
 use crate::synth::kdump::{Spec, Stored};
 use crate::synth::kernels::era;

@@ -11,7 +11,8 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::harness::{Run, run, temp_dir, vdump};
-use crate::judge::{PYTHON, installed, libkdumpfile};
+use crate::judge::{PYTHON, libkdumpfile};
+use crate::judges::installed;
 use crate::read::elf::{Elf, Found};
 use crate::read::kdump::Kdump;
 use crate::refusal::badly_failed;

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use vdump_purgatory::{Backup, Handover, OnMismatch, Region, Serial, blob, sha256_of_segment};
 
-use crate::machine::{Ended, Entry, Machine, build, emulates_sha_extensions, guest, installed};
+use crate::judges::installed;
+use crate::machine::{Ended, Entry, Machine, build, emulates_sha_extensions, guest};
 use crate::process::noise;
 
 const PURGATORY: u64 = 0x200_3000;

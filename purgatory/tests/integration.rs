@@ -1,7 +1,7 @@
 //! The purgatory, judged: in a process, in a machine without any operating system, and by a disassembler.
 //!
 //! Knows the crate's public face and the blob's bytes. Must not trust the blob's own digests: NIST, coreutils and the
-//! sha2 crate say what is right. What is not installed is skipped, unless VDUMP_REQUIRE_JUDGES is set.
+//! sha2 crate say what is right. What is not installed is skipped and counted, or fails (`judges`).
 
 // There is a blob for this architecture only.
 #![cfg(target_arch = "x86_64")]
@@ -11,6 +11,8 @@
 mod compile;
 #[path = "../build/flatten.rs"]
 mod flatten;
+#[path = "../../tests/judges.rs"]
+mod judges;
 
 mod boot;
 mod machine;

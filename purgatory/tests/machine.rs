@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::compile;
 use crate::flatten;
+use crate::judges::skip;
 
 /// Only a test that failed waits this long.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -50,16 +51,6 @@ impl Ended {
     }
 }
 
-/// Whether a program is installed; with VDUMP_REQUIRE_JUDGES it must be.
-pub fn installed(program: &str) -> bool {
-    let there = Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok();
-    assert!(there || std::env::var_os("VDUMP_REQUIRE_JUDGES").is_none(), "{program} is not installed");
-    if !there {
-        eprintln!("{program} is not installed: not judged");
-    }
-    there
-}
-
 /// Whether QEMU's emulated processor has the SHA extensions (since 8.2).
 pub fn emulates_sha_extensions() -> bool {
     let options = ["-accel", "tcg", "-cpu", "max,+sha-ni,enforce", "-display", "none", "-nodefaults", "-S"];
@@ -70,7 +61,7 @@ pub fn emulates_sha_extensions() -> bool {
     let _ = child.stdin.take().unwrap().write_all(b"quit\n");
     let has = child.wait().unwrap().success();
     if !has {
-        eprintln!("QEMU's processor has no SHA extensions: not judged in a machine");
+        skip("QEMU's processor has no SHA extensions (before 8.2): judged in a process only");
     }
     has
 }

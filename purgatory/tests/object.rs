@@ -8,7 +8,8 @@ use std::process::Command;
 
 use crate::compile;
 use crate::flatten;
-use crate::machine::{build, installed};
+use crate::judges::installed;
+use crate::machine::build;
 
 fn blob_source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("blob/main.rs")

@@ -3,7 +3,7 @@
 //! Knows how to ask crash, gdb, libkdumpfile and drgn. Must not know rules. (makedumpfile wants a whole kernel: the tests
 //! on real ones ask it.)
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -11,7 +11,8 @@ use serde_json::Value;
 use super::corpus::corpus;
 use super::{checked, put, sound};
 use crate::harness::{Run, run, temp_dir};
-use crate::judge::{PYTHON, installed, libkdumpfile};
+use crate::judge::{PYTHON, libkdumpfile};
+use crate::judges::{drgn, installed};
 
 /// Opens a dump, says so, reads each page that it finds, and says how many it could not.
 const LIBKDUMPFILE: &str = "
@@ -63,13 +64,6 @@ fn gdb(path: &Path) -> Seen {
 
 fn python(interpreter: &Path, program: &str, path: &Path) -> Seen {
     seen(&run(Command::new(interpreter).args(["-c", program]).arg(path).stdin(Stdio::null())))
-}
-
-/// The judges' Python of the lab for real kernels, which has drgn.
-fn drgn() -> Option<PathBuf> {
-    let python = PathBuf::from(std::env::var_os("VDUMP_LAB")?).join("venv/bin/python");
-    let there = Command::new(&python).args(["-c", "import drgn"]).output().is_ok_and(|done| done.status.success());
-    there.then_some(python)
 }
 
 /// What is wrong with a prediction.

@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 use super::layers::{END, flattened, seekable, stream};
 use super::{checked, elf, kdump, names, put};
 use crate::harness::{filter, run, temp_dir, vdump};
-use crate::judge::{installed, undisputed};
+use crate::judge::undisputed;
+use crate::judges::installed;
 use crate::synth::core::Core;
 use crate::synth::kdump::Spec;
 

@@ -35,6 +35,7 @@ def parse() -> argparse.Namespace:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("deps", help="check that every tool is there").set_defaults(run=run_deps)
     commands.add_parser("fetch", help="download kernels and Python packages into the cache").set_defaults(run=run_fetch)
+    commands.add_parser("judges", help="make the judges' Python (drgn) in the cache").set_defaults(run=run_judges)
     one = commands.add_parser("crash", help="crash guests, or reuse their crashes")
     one.add_argument("name", nargs="+", choices=GUESTS, metavar=f"NAME ({', '.join(GUESTS)})")
     one.add_argument("--fresh", action="store_true", help="crash again even if nothing changed")
@@ -64,6 +65,10 @@ def run_deps(_: argparse.Namespace) -> int:
     for line in missing:
         print(f"missing: {line}", file=sys.stderr)
     return 1 if missing else 0
+
+
+def run_judges(_: argparse.Namespace) -> None:
+    print(deps.python())
 
 
 def run_fetch(_: argparse.Namespace) -> None:
@@ -110,7 +115,7 @@ def run_test(arguments: argparse.Namespace) -> int:
         judges = deps.python()
     # The tests take the cache again themselves, also when pytest is run without this program.
     return subprocess.call(
-        [judges, "-m", "pytest", "-p", "no:cacheprovider", "--durations=10", str(here), *arguments.words]
+        [judges, "-m", "pytest", "-p", "no:cacheprovider", "--durations=10", "-rs", str(here), *arguments.words]
     )
 
 
