@@ -50,7 +50,36 @@ pub enum FrameCoder {
     /// Zstandard.
     Zstd(Box<Compressor<'static>>),
     /// LZ4.
-    Lz4,
+    Lz4(Lz4Frames),
+}
+
+/// An LZ4 encoder that goes on from frame to frame: its buffers are three times as large as a frame, and to have them from the
+/// system anew for each took longer than to compress it.
+#[derive(Default)]
+pub struct Lz4Frames {
+    /// The plain bytes of its frames, and the encoder.
+    encoder: Option<(usize, Box<FrameEncoder<Vec<u8>>>)>,
+}
+
+impl Lz4Frames {
+    fn compress(&mut self, plain: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+        // An encoder writes the same length into the header of each of its frames. One that failed is not used again.
+        let kept = self.encoder.take().filter(|(len, _)| *len == plain.len());
+        let (_, mut encoder) = kept.unwrap_or_else(|| {
+            let info = FrameInfo::new()
+                .block_mode(BlockMode::Independent)
+                .block_size(BlockSize::Max1MB)
+                .content_size(Some(plain.len() as u64))
+                .content_checksum(true);
+            (plain.len(), Box::new(FrameEncoder::with_frame_info(info, Vec::new())))
+        });
+        std::mem::swap(encoder.get_mut(), out);
+        let done = encoder.write_all(plain).and_then(|()| encoder.try_finish().map_err(io::Error::other));
+        std::mem::swap(encoder.get_mut(), out);
+        done?;
+        self.encoder = Some((plain.len(), encoder));
+        Ok(())
+    }
 }
 
 impl FrameCoder {
@@ -68,7 +97,7 @@ impl FrameCoder {
                 }
                 Self::Zstd(Box::new(context))
             }
-            Compression::Lz4 => Self::Lz4,
+            Compression::Lz4 => Self::Lz4(Lz4Frames::default()),
             _ => Self::None,
         })
     }
@@ -85,16 +114,7 @@ impl FrameCoder {
                 out.reserve(compress_bound(plain.len()));
                 context.compress_to_buffer(plain, out)?;
             }
-            Self::Lz4 => {
-                let info = FrameInfo::new()
-                    .block_mode(BlockMode::Independent)
-                    .block_size(BlockSize::Max1MB)
-                    .content_size(Some(plain.len() as u64))
-                    .content_checksum(true);
-                let mut encoder = FrameEncoder::with_frame_info(info, &mut *out);
-                encoder.write_all(plain)?;
-                encoder.finish().map_err(io::Error::other)?;
-            }
+            Self::Lz4(frames) => frames.compress(plain, out)?,
         }
         Ok(())
     }
@@ -213,6 +233,22 @@ mod tests {
             let last = bad.len() - 1;
             bad[last] ^= 1;
             assert!(decompress(format, &bad, plain.len()).is_err(), "{format:?}: a wrong checksum");
+        }
+    }
+
+    /// What an encoder has seen before must not show: frames are read one by one, and made on any thread.
+    #[test]
+    fn frames_depend_on_their_own_bytes_alone() {
+        let words =
+            |salt: u32, len: u32| (0..len).flat_map(move |word| (word / 7 * salt).to_le_bytes()).collect::<Vec<u8>>();
+        let plains = [words(1, 1 << 18), words(3, 1 << 18), words(1, 1 << 18), words(5, 1000), words(3, 1 << 18)];
+        for compression in [Compression::Zstd(3), Compression::Lz4] {
+            let mut coder = FrameCoder::new(compression).unwrap();
+            let mut out = vec![1, 2, 3];
+            for plain in &plains {
+                coder.compress(plain, &mut out).unwrap();
+                assert!(out == made(compression, plain), "{compression:?}");
+            }
         }
     }
 
