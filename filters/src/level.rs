@@ -4,7 +4,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::PageClass;
+use crate::{PageClass, number};
 
 /// makedumpfile's dump level, 0 to 31: the sum of what to drop.
 ///
@@ -100,7 +100,8 @@ impl FromStr for DumpLevel {
     type Err = InvalidDumpLevel;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().ok().and_then(|bits| Self::new(bits).ok()).ok_or_else(|| InvalidDumpLevel(text.to_owned()))
+        let bits = number::decimal(text).and_then(|bits| u8::try_from(bits).ok());
+        bits.and_then(|bits| Self::new(bits).ok()).ok_or_else(|| InvalidDumpLevel(text.to_owned()))
     }
 }
 

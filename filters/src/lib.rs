@@ -14,6 +14,7 @@ mod decide;
 mod encoding;
 mod facts;
 mod level;
+pub mod number;
 mod pfn;
 mod selection;
 

@@ -135,9 +135,13 @@ impl FromStr for Compression {
         };
         let within = |range: std::ops::RangeInclusive<i32>, default: i32| match level {
             None => Ok(default),
-            Some(level) => level.parse().ok().filter(|level| range.contains(level)).ok_or_else(|| {
-                format!("'{level}' is not a level of {name}: give {} to {}", range.start(), range.end())
-            }),
+            Some(level) => Some(level)
+                .filter(|level| !level.starts_with('+'))
+                .and_then(|level| level.parse().ok())
+                .filter(|level| range.contains(level))
+                .ok_or_else(|| {
+                    format!("'{level}' is not a level of {name}: give {} to {}", range.start(), range.end())
+                }),
         };
         match (name, level) {
             ("zlib", None) => Ok(Self::DEFAULT_ZLIB),

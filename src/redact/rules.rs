@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use vdump_filters::number;
+
 /// The largest file of rules, bytes.
 pub const MAX_FILE: usize = 1 << 20;
 /// As many rules as a file may have.
@@ -294,12 +296,7 @@ impl<'a> Words<'a> {
             Some(b'm' | b'M') => (&word.text[..word.text.len() - 1], 20),
             _ => (word.text.as_str(), 0),
         };
-        let number = match digits.strip_prefix("0x") {
-            Some(hex) if hex.bytes().all(|digit| digit.is_ascii_hexdigit()) => u64::from_str_radix(hex, 16).ok(),
-            Some(_) => None,
-            None => digits.parse::<u64>().ok(),
-        };
-        match number.and_then(|number| number.checked_mul(1 << shift)) {
+        match number::number(digits).and_then(|number| number.checked_mul(1 << shift)) {
             Some(bytes @ 1..=MAX_BYTES) => Ok(How::Bytes(bytes)),
             Some(0) => Err(word.error("0 bytes are nothing to erase")),
             Some(_) => Err(word.error(format!("more than {MAX_BYTES} bytes"))),

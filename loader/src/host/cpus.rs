@@ -45,9 +45,7 @@ pub fn notes(root: &Path) -> Vec<NoteArea> {
 pub fn vmcoreinfo(root: &Path) -> Option<NoteArea> {
     let text = files::text(&root.join("sys/kernel/vmcoreinfo"))?;
     let (address, size) = text.trim().split_once(' ')?;
-    let address = u64::from_str_radix(address.trim_start_matches("0x"), 16).ok()?;
-    let size = u64::from_str_radix(size.trim().trim_start_matches("0x"), 16).ok()?;
-    Some(NoteArea { address, size })
+    Some(NoteArea { address: files::hex_of(address)?, size: files::hex_of(size)? })
 }
 
 /// `0-3,8`.

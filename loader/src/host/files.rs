@@ -4,6 +4,8 @@
 
 use std::{fs::File, io::Read as _, path::Path};
 
+use vdump_filters::number;
+
 /// No file that we read whole is larger: /proc/iomem of a machine with thousands of ranges has a few hundred KiB.
 const MOST: u64 = 16 << 20;
 
@@ -24,19 +26,19 @@ pub fn text(path: &Path) -> Option<String> {
 /// A hexadecimal number, with or without `0x`.
 #[must_use]
 pub fn hex(path: &Path) -> Option<u64> {
-    let text = text(path)?;
-    u64::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok()
+    hex_of(&text(path)?)
+}
+
+/// The same of a text.
+pub(super) fn hex_of(text: &str) -> Option<u64> {
+    let text = text.trim();
+    number::hex(text.strip_prefix("0x").unwrap_or(text))
 }
 
 /// A decimal number; also a hexadecimal one if it starts with `0x`.
 #[must_use]
 pub fn decimal(path: &Path) -> Option<u64> {
-    let text = text(path)?;
-    let text = text.trim();
-    match text.strip_prefix("0x") {
-        Some(hex) => u64::from_str_radix(hex, 16).ok(),
-        None => text.parse().ok(),
-    }
+    number::number(text(path)?.trim())
 }
 
 /// The numbers N of the entries called `{prefix}N`, in order.

@@ -92,7 +92,7 @@ pub fn efi(root: &Path) -> Option<Efi> {
 fn systab(root: &Path, name: &str) -> Option<u64> {
     let text = files::text(&root.join("sys/firmware/efi/systab"))?;
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?;
-    u64::from_str_radix(value.trim().trim_start_matches("0x"), 16).ok()
+    files::hex_of(value)
 }
 
 /// Where ACPI's root table is, as EFI says; a BIOS keeps it where the next kernel finds it by itself.

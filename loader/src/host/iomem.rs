@@ -3,6 +3,7 @@
 //! Knows the file's lines and the names in them. Must not decide where anything goes. Gives ranges with their kinds.
 
 use serde::{Deserialize, Serialize};
+use vdump_filters::number;
 
 use crate::{
     error::{Error, Result},
@@ -147,8 +148,7 @@ fn resource(line: &str) -> Option<Resource> {
     let (range, name) = line.split_once(" : ")?;
     let depth = (range.len() - range.trim_start().len()) / 2;
     let (start, last) = range.trim().split_once('-')?;
-    let start = u64::from_str_radix(start, 16).ok()?;
-    let last = u64::from_str_radix(last, 16).ok()?;
+    let (start, last) = (number::hex(start)?, number::hex(last)?);
     (last >= start).then(|| Resource {
         depth,
         range: Range { start, end: last.saturating_add(1) },

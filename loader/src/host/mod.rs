@@ -137,8 +137,7 @@ fn kernel_file(root: &Path, name: &str) -> Option<std::path::PathBuf> {
 fn cma(text: &str) -> Vec<Range> {
     let range = |line: &str| {
         let (start, last) = line.trim().split_once('-')?;
-        let number = |text: &str| u64::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok();
-        let (start, last) = (number(start)?, number(last)?);
+        let (start, last) = (files::hex_of(start)?, files::hex_of(last)?);
         (last >= start).then_some(Range { start, end: last.saturating_add(1) })
     };
     text.lines().filter_map(range).collect()

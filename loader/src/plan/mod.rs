@@ -9,6 +9,7 @@ mod x86;
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
+use vdump_filters::number;
 
 use crate::{
     cmdline,
@@ -214,7 +215,7 @@ pub fn serial_port(text: &str) -> Option<SerialPort> {
         "ttyS1" => 0x2f8,
         "ttyS2" => 0x3e8,
         "ttyS3" => 0x2e8,
-        other => u16::from_str_radix(other.strip_prefix("0x")?, 16).ok()?,
+        other => u16::try_from(number::hex(other.strip_prefix("0x")?)?).ok()?,
     };
     let digits: String = speed.chars().take_while(char::is_ascii_digit).collect();
     let baud = if digits.is_empty() { 0 } else { digits.parse().ok()? };

@@ -5,6 +5,8 @@
 
 use std::{fs::File, io::Read as _, ops::Range, path::Path};
 
+use vdump_filters::number;
+
 use crate::error::{Error, Result};
 
 /// More than any machine's; bounds what is read of a wrong file.
@@ -77,11 +79,7 @@ fn is_ram(name: &str) -> bool {
 fn entry(line: &str) -> Option<(Range<u64>, &str)> {
     let (range, name) = line.split_once(" : ")?;
     let (start, end) = range.trim_start().split_once('-')?;
-    let number = |text: &str| {
-        let plain = text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        u64::from_str_radix(text, 16).ok().filter(|_| plain)
-    };
-    let (start, last) = (number(start)?, number(end)?);
+    let (start, last) = (number::hex(start)?, number::hex(end)?);
     // The last byte is named, not the one past it.
     let end = last.checked_add(1).filter(|_| start <= last)?;
     Some((start..end, name.trim_end()))
