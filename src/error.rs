@@ -81,6 +81,13 @@ impl Error {
         if self.next.is_some() { self } else { self.next_step(next) }
     }
 
+    /// The same with its parts worded by `word`: for those who speak another program's language.
+    #[must_use]
+    pub fn reworded(self, word: impl Fn(&str) -> String) -> Self {
+        let again = |text: Option<String>| text.map(|text| word(&text));
+        Self { kind: self.kind, what: word(&self.what), cause: again(self.cause), next: again(self.next) }
+    }
+
     /// What the failure means.
     #[must_use]
     pub fn kind(&self) -> Kind {

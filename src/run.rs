@@ -3,6 +3,7 @@
 //! Knows the order of the rooms, and only that. The work is in the rooms; what is said about it is in `report`.
 
 mod bench;
+mod called;
 mod check;
 mod classes;
 mod dmesg;
@@ -20,19 +21,16 @@ mod pool;
 mod stop;
 
 use std::{
-    ffi::OsString,
     fmt::Display,
     io::{self, Write},
 };
 
+pub use called::called;
 use serde::Serialize;
 pub use stop::Stop;
 
 use crate::{
-    cli::{
-        Cli, Command,
-        compat::{self, Request},
-    },
+    cli::{Cli, Command},
     error::{Error, Kind, Result},
 };
 
@@ -57,28 +55,6 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Exec(exec) => load::exec(exec),
         Command::Status(status) => load::status(status),
     }
-}
-
-/// Runs what a line in makedumpfile's spelling asks for.
-///
-/// # Errors
-/// As [`run`]; also an option that cannot be honoured.
-pub fn as_makedumpfile(words: impl Iterator<Item = OsString>) -> Result<()> {
-    match compat::parse(words)? {
-        Request::Run(cli, notes) => {
-            for note in notes {
-                self::note(&note);
-            }
-            run(&cli)
-        }
-        Request::Help => print(|out| out.write_all(compat::HELP.as_bytes())),
-        Request::Version => print(|out| writeln!(out, "makedumpfile: vdump {}", env!("CARGO_PKG_VERSION"))),
-    }
-}
-
-/// Runs what a line in kexec-tools' spelling asks for; gives the exit code, as kexec does.
-pub fn as_kexec(words: impl Iterator<Item = OsString>) -> u8 {
-    load::as_kexec(words)
 }
 
 /// Says something that is no error.

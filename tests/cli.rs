@@ -28,10 +28,37 @@ fn help_and_version_succeed_on_stdout() {
 }
 
 #[test]
+fn every_command_says_its_exit_codes() {
+    let all = vdump_with(["--help"]).ok().stdout;
+    let commands: Vec<&str> = all.lines().skip_while(|line| *line != "Commands:").skip(1).collect();
+    let names = commands.iter().take_while(|line| !line.is_empty()).filter_map(|line| line.strip_prefix("  "));
+    let names: Vec<&str> =
+        names.filter(|line| !line.starts_with(' ')).filter_map(|line| line.split(' ').next()).collect();
+    assert!(names.len() > 12, "{all}");
+    for name in names.into_iter().filter(|name| *name != "help") {
+        for help in ["-h", "--help"] {
+            let text = vdump_with([name, help]).ok().stdout;
+            assert!(text.contains("Exit codes: 0 "), "{name} {help}:\n{text}");
+        }
+    }
+}
+
+#[test]
+fn names_that_are_no_utf8_keep_their_ending() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+    let dir = temp_dir();
+    let fixture = small(dir.path());
+    let out = dir.path().join(OsStr::from_bytes(b"vmcore-\xff.elf"));
+    filter(&[], &fixture.path, &out).ok();
+    assert_eq!(&fs::read(&out).unwrap()[..4], b"\x7fELF");
+}
+
+#[test]
 fn what_cannot_be_meant_is_a_usage_error() {
     let dir = temp_dir();
     let fixture = small(dir.path());
-    let refused: [&[&str]; 16] = [
+    let refused: [&[&str]; 20] = [
         &["-d", "32"],
         &["-d", "-1"],
         &["-d", "all"],
@@ -47,16 +74,25 @@ fn what_cannot_be_meant_is_a_usage_error() {
         &["--memory-limit", "lots"],
         &["--progress", "loud"],
         &["--no-such-option"],
-        &["-d"],
+        &["--limit", "0.5"],
+        &["--memory-limit", "+64M"],
+        &["--memory-limit", "1e9"],
+        &["-d", "+31"],
+        &["-c", "zlib:+5"],
     ];
     for options in refused {
         let out = dir.path().join("out");
         let run = filter(options, &fixture.path, &out);
         assert_eq!(run.code(), Some(2), "{options:?}: {}", run.stderr);
-        assert!(!run.stderr.is_empty() && !run.stderr.contains("panicked"), "{options:?}: {}", run.stderr);
+        stderr_is_one_error(&run);
         assert!(run.stdout.is_empty(), "{options:?}: usage errors belong on stderr");
         assert!(!out.exists(), "{options:?}: an output was made");
     }
+    // Without the command, and with a file in its place.
+    let run = vdump_with([fixture.path.as_os_str(), "out".as_ref()]);
+    assert_eq!(run.code(), Some(2));
+    stderr_is_one_error(&run);
+    assert!(run.stderr.contains("is a file") && run.stderr.contains("'vdump filter "), "{}", run.stderr);
     for args in [&[][..], &["filter"], &["filter", "only-one"], &["filter", "a", "b", "c"], &["frobnicate"]] {
         assert_eq!(vdump_with(args).code(), Some(2), "{args:?}");
     }
@@ -221,7 +257,7 @@ fn scripts_may_call_it_makedumpfile() {
     }
     for refused in ["-X -d 31", "--split -d 31", "--no-such-option"] {
         let (run, out) = called(refused, "refused");
-        assert_eq!(run.code(), Some(2), "{refused}: {}", run.stderr);
+        assert_eq!(run.code(), Some(1), "{refused}: {}", run.stderr);
         assert!(!out.exists());
     }
 }

@@ -27,6 +27,11 @@ fn machine(era: &'static KernelEra, log: Vec<Record>) -> Machine {
     Machine { log, ..Machine::small(era) }
 }
 
+/// A machine that has said a little.
+pub fn talkative(era: &'static KernelEra, dir: &std::path::Path) -> Fixture {
+    Machine { broken_sections: false, ..machine(era, chatter()[..6].to_vec()) }.build(dir)
+}
+
 /// `[    1.234567] text`; further lines of a record are indented or stamped, as printk itself varies.
 fn expected(records: &[Record]) -> Vec<(String, String)> {
     let mut lines = Vec::new();

@@ -5,9 +5,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use vdump_filters::DumpLevel;
+use vdump_filters::{DumpLevel, number};
 
-use super::{Knowing, ProgressStyle, Reading, resolve};
+use super::{Knowing, ProgressStyle, Reading, usage};
 use crate::codec::Compression;
 
 /// Options of `vdump bench`.
@@ -31,15 +31,15 @@ pub struct Bench {
     pub output: Option<PathBuf>,
 
     /// Kept pages to hold in memory and compress; less where the memory limit has no room
-    #[arg(long, value_name = "SIZE", default_value = "128M", value_parser = resolve::parse_size)]
+    #[arg(long, value_name = "SIZE", default_value = "128M", value_parser = number::size)]
     pub sample: u64,
 
     /// The longest that one measurement takes; all pages are classified once whatever it takes
-    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=600))]
-    pub seconds: u64,
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = usage::count(600))]
+    pub seconds: u16,
 
     /// Memory of the machine that is to be dumped [default: this machine's]
-    #[arg(long, value_name = "SIZE", value_parser = resolve::parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = number::size)]
     pub ram: Option<u64>,
 
     /// How to read raw memory.
@@ -51,11 +51,11 @@ pub struct Bench {
     pub knowing: Knowing,
 
     /// Worker threads [default: the CPUs this process may use]
-    #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    #[arg(short = 'j', long, value_name = "N", value_parser = usage::count(4096))]
     pub threads: Option<u16>,
 
     /// Memory to use at most, for example 64M [default: half of what is available to this process; in a capture kernel nearly all]
-    #[arg(long, value_name = "SIZE", value_parser = resolve::parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = number::size)]
     pub memory_limit: Option<u64>,
 
     /// Print JSON

@@ -3,9 +3,8 @@
 //! Knows how they are spelled, and what cannot be. Must not look at a dump. Goes to `resolve` and to `run`.
 
 use clap::{Args, ValueEnum};
-use vdump_filters::{PageClass, PfnRange, Selection};
+use vdump_filters::{PageClass, PfnRange, Selection, number};
 
-use super::resolve::{parse_address, parse_size};
 use crate::error::{Error, Kind, Result};
 
 /// What to keep and what to leave out, beside the dump level.
@@ -152,15 +151,15 @@ fn why_no_choice(class: PageClass) -> &'static str {
 }
 
 fn parse_range(text: &str) -> std::result::Result<ByteRange, String> {
-    let bad = |cause: &str| Err(format!("'{text}' is no range of addresses: {cause}"));
-    let number = |text: &str| match text.as_bytes() {
+    let bad = |cause: &str| Err(format!("no range of addresses: {cause}"));
+    let address = |text: &str| match text.as_bytes() {
         // /proc/iomem's numbers would be taken for decimal ones.
         [b'0', b'0'..=b'9', ..] => Err(format!("'{text}' could be meant as decimal or not: write 0x{text}")),
-        _ => parse_address(text),
+        _ => number::address(text).map_err(|why| format!("'{text}' is {why}")),
     };
     if let Some((start, size)) = text.split_once('+') {
-        let first = number(start)?;
-        let size = parse_address(size).or_else(|_| parse_size(size))?;
+        let first = address(start)?;
+        let size = number::address(size).or_else(|_| number::size(size)).map_err(|why| format!("'{size}' is {why}"))?;
         return match size.checked_sub(1).and_then(|more| first.checked_add(more)) {
             Some(last) => Ok(ByteRange { first, last }),
             None if size == 0 => bad("its size is 0"),
@@ -170,7 +169,7 @@ fn parse_range(text: &str) -> std::result::Result<ByteRange, String> {
     let Some((start, end)) = text.split_once('-') else {
         return bad("give START-END or START+SIZE, for example 0x100000-0x1fffff or 1M+64K");
     };
-    let range = ByteRange { first: number(start)?, last: number(end)? };
+    let range = ByteRange { first: address(start)?, last: address(end)? };
     if range.last < range.first { bad("its end lies before its start") } else { Ok(range) }
 }
 

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Knowing, ProgressStyle, Reading, resolve};
+use vdump_filters::number;
+
+use super::{Knowing, ProgressStyle, Reading, usage};
 
 /// Options of `vdump classes`.
 #[derive(Clone, Debug, Args)]
@@ -36,11 +38,11 @@ pub struct Classes {
     pub json: bool,
 
     /// Worker threads [default: the CPUs this process may use]
-    #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    #[arg(short = 'j', long, value_name = "N", value_parser = usage::count(4096))]
     pub threads: Option<u16>,
 
     /// Memory to use at most, for example 64M [default: half of what is available to this process; in a capture kernel nearly all]
-    #[arg(long, value_name = "SIZE", value_parser = resolve::parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = number::size)]
     pub memory_limit: Option<u64>,
 
     /// How to show progress

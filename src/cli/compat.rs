@@ -3,19 +3,17 @@
 //! Knows its options (makedumpfile(8), 1.7.9) as a table, and what each means here. Must not look at files. Gives the same
 //! parsed line that our own spelling gives.
 
-use std::{
-    ffi::OsString,
-    path::{Path, PathBuf},
-};
+use std::{ffi::OsString, path::PathBuf};
 
-use vdump_filters::DumpLevel;
+use vdump_filters::{DumpLevel, number};
 
 use super::{
     Cli, Command, Dmesg, Filter, Format, Knowing, Layout, Merge, ProgressStyle, Reading, Redacting, Writing,
     choosing::Choosing,
     classes::Classes,
     getopt::{Row, Table, Word},
-    resolve::parse_size,
+    resolve::Job,
+    voice::Dictionary,
 };
 use crate::{
     codec::Compression,
@@ -31,6 +29,7 @@ enum Does {
     Force,
     Debug,
     DryRun,
+    CheckOnly,
     DumpDmesg,
     MemUsage,
     Split,
@@ -56,6 +55,16 @@ enum Does {
     RefusedValue(&'static str),
 }
 
+/// The bits of --message-level.
+mod messages {
+    /// The progress indicator.
+    pub(super) const PROGRESS: u8 = 1;
+    /// What helps to find faults.
+    pub(super) const DEBUG: u8 = 8;
+    /// All five.
+    pub(super) const ALL: u8 = 31;
+}
+
 const ONE_SCAN: &str = "struct pages are scanned once, whatever the memory";
 const NO_EPPIC: &str = "scripts are not run; say in --config what is to be erased";
 const NO_XEN: &str = "Xen dumps are not read";
@@ -79,7 +88,7 @@ const OPTIONS: &[Row<Does>] = &[
     (None, Some("dry-run"), Does::DryRun),
     (None, Some("dump-dmesg"), Does::DumpDmesg),
     (None, Some("show-stats"), Does::Ignored("the summary is always shown")),
-    (None, Some("check-params"), Does::DryRun),
+    (None, Some("check-params"), Does::CheckOnly),
     (None, Some("cyclic-buffer"), Does::IgnoredValue(ONE_SCAN)),
     (None, Some("non-cyclic"), Does::Ignored(ONE_SCAN)),
     (None, Some("work-dir"), Does::IgnoredValue(ONE_SCAN)),
@@ -113,12 +122,14 @@ This is vdump, called as makedumpfile.
 
   makedumpfile [-c|-l|-p|-z] [-d LEVEL[,LEVEL]...] [-L SIZE] [-E] [-f] [-x VMLINUX | -i LAYOUT] [--config RULES]
                [--num-threads N] VMCORE DUMPFILE
-  makedumpfile -F [-c|-l|-p|-z] [-d LEVEL] VMCORE > STREAM
+  makedumpfile -F [-c|-l|-p|-z|-E] [-d LEVEL] VMCORE > STREAM
   makedumpfile -R DUMPFILE < STREAM
   makedumpfile --split [-c|-l|-p|-z] [-d LEVEL] VMCORE DUMPFILE1 DUMPFILE2 ...
   makedumpfile --reassemble DUMPFILE1 DUMPFILE2 ... DUMPFILE
   makedumpfile --dump-dmesg VMCORE LOGFILE
+  makedumpfile -F --dump-dmesg VMCORE > LOGFILE
   makedumpfile --dry-run [-d LEVEL] VMCORE
+  makedumpfile --check-params OPTIONS...
   makedumpfile --mem-usage /proc/kcore
   makedumpfile -g LAYOUT -x VMLINUX
 
@@ -126,10 +137,35 @@ Options that changed nothing are noted, options that cannot be honoured are refu
 'vdump help' shows what else there is.
 ";
 
-/// Whether the program was called as makedumpfile.
+/// What `makedumpfile -v` prints: the release whose options are taken, in the form in which scripts look for it, and the codecs
+/// that can be had, each with its state behind a tab.
+pub const VERSION: &str = concat!(
+    "makedumpfile: version 1.7.9 (vdump ",
+    env!("CARGO_PKG_VERSION"),
+    ", called as makedumpfile)\nlzo\tenabled\nsnappy\tenabled\nzstd\tenabled\n\n"
+);
+
+/// How makedumpfile spells what errors advise.
+const WORDS: Dictionary = Dictionary {
+    words: &[
+        ("-f elf", "-E"),
+        ("-f kdump", "no -E"),
+        ("-c none", "none of -c, -l, -p, -z"),
+        ("--force", "-f"),
+        ("--limit", "-L"),
+        ("--vmlinux", "-x"),
+        ("--layout", "-i"),
+        ("--redact", "--config"),
+        ("--output", "DUMPFILE"),
+        ("-j", "--num-threads"),
+    ],
+    command: "vdump filter",
+};
+
+/// The error with makedumpfile's options in its advice.
 #[must_use]
-pub fn is_makedumpfile(program: &Path) -> bool {
-    program.file_name().is_some_and(|name| name == "makedumpfile")
+pub fn in_their_words(error: Error) -> Error {
+    WORDS.translated(error)
 }
 
 /// What a line in makedumpfile's spelling asks for.
@@ -137,6 +173,8 @@ pub fn is_makedumpfile(program: &Path) -> bool {
 pub enum Request {
     /// Something that we do; with notes about options that changed nothing.
     Run(Box<Cli>, Vec<String>),
+    /// Nothing: the line was only to be checked (`--check-params`), and it makes sense.
+    Checked,
     /// How to use it.
     Help,
     /// Which version this is.
@@ -171,9 +209,12 @@ struct Line {
     force: bool,
     verbose: bool,
     dry_run: bool,
+    check_only: bool,
     dmesg: bool,
     mem_usage: bool,
     quiet: bool,
+    /// Show the dump's VMCOREINFO: openSUSE's kdump-save (in dracut/) has the kernel's release and the crash's time from there.
+    debug: bool,
     threads: Option<u16>,
     knowing: Knowing,
     redacting: Redacting,
@@ -192,22 +233,27 @@ impl Line {
             Does::Elf => self.elf = true,
             Does::Flatten => self.flatten = true,
             Does::Force => self.force = true,
-            Does::Debug => self.verbose = true,
+            Does::Debug => (self.verbose, self.debug) = (true, true),
             Does::DryRun => self.dry_run = true,
+            Does::CheckOnly => self.check_only = true,
             Does::DumpDmesg => self.dmesg = true,
             Does::MemUsage => self.mem_usage = true,
             Does::Split => self.split = true,
             Does::Reassemble => self.reassemble = true,
             Does::Rearrange => self.rearrange = true,
-            Does::Limit(what) => self.limit = Some(parse_size(&value).map_err(|_| bad(what))?),
+            Does::Limit(what) => self.limit = Some(number::size(&value).map_err(|_| bad(what))?),
             Does::Help => self.special = Some(Request::Help),
             Does::Version => self.special = Some(Request::Version),
             Does::Level(what) => {
                 let levels = value.split(',').map(|level| level.trim().parse());
                 self.levels = levels.collect::<std::result::Result<_, _>>().map_err(|_| bad(what))?;
             }
-            // Bit 1 is the progress indicator.
-            Does::Messages(what) => self.quiet = value.parse::<u8>().map_err(|_| bad(what))? & 1 == 0,
+            Does::Messages(what) => {
+                let bits: Option<u8> = value.parse().ok();
+                let bits = bits.filter(|bits| *bits <= messages::ALL).ok_or_else(|| bad(what))?;
+                self.quiet = bits & messages::PROGRESS == 0;
+                self.debug = bits & messages::DEBUG != 0;
+            }
             Does::Threads(what) => self.threads = Some(value.parse().map_err(|_| bad(what))?).filter(|n| *n > 0),
             Does::Vmlinux => self.knowing.vmlinux = Some(typed.into()),
             Does::LayoutFile => self.knowing.layout = Some(typed.into()),
@@ -226,19 +272,22 @@ impl Line {
             return Ok(special);
         }
         if self.dry_run && (self.write_layout.is_some() || self.dmesg || self.reassemble || self.rearrange) {
-            return Err(Error::new(Kind::Usage, "--dry-run and --check-params cannot be honoured here")
+            return Err(Error::new(Kind::Usage, "--dry-run cannot be honoured here")
                 .because("-g, -R, --dump-dmesg and --reassemble always write"));
         }
-        if let Some(output) = self.write_layout {
-            let vmlinux = self.knowing.vmlinux.ok_or_else(|| usage("-g needs the VMLINUX to read (-x)"))?;
+        if let Some(output) = self.write_layout.take() {
+            let vmlinux = self.knowing.vmlinux.take().ok_or_else(|| usage("-g needs the VMLINUX to read (-x)"))?;
             let (output, force) = (Some(output), self.force);
             let layout =
                 Layout { vmlinux: Some(vmlinux), btf: None, from: None, diff: None, output, force, json: false };
-            return Ok(Request::Run(Box::new(Cli { command: Command::Layout(layout) }), self.notes));
+            return self.ask(Command::Layout(layout));
         }
-        let modes = [self.dmesg, self.mem_usage, self.split, self.reassemble, self.rearrange, self.flatten];
+        let modes = [self.dmesg, self.mem_usage, self.split, self.reassemble, self.rearrange];
         if modes.iter().filter(|mode| **mode).count() > 1 {
-            return Err(usage("-F, -R, --dump-dmesg, --mem-usage, --split and --reassemble exclude each other"));
+            return Err(usage("-R, --dump-dmesg, --mem-usage, --split and --reassemble exclude each other"));
+        }
+        if self.flatten && (self.mem_usage || self.split || self.reassemble || self.rearrange) {
+            return Err(usage("-F cannot be combined with -R, --mem-usage, --split and --reassemble"));
         }
         if self.flatten && self.levels.len() > 1 {
             self.levels.truncate(1);
@@ -250,20 +299,34 @@ impl Line {
             Self { reassemble: true, .. } | Self { rearrange: true, .. } => self.merge()?,
             _ => self.filter()?,
         };
-        Ok(Request::Run(Box::new(Cli { command }), self.notes))
+        self.ask(command)
+    }
+
+    /// What is left to do of a line that makes sense: with --check-params nothing.
+    fn ask(self, command: Command) -> Result<Request> {
+        if !self.check_only {
+            return Ok(Request::Run(Box::new(Cli { command }), self.notes));
+        }
+        if let Command::Filter(filter) = &command {
+            Job::resolve(filter)?;
+        }
+        Ok(Request::Checked)
     }
 
     fn log(&self) -> Result<Command> {
-        let [input, output] = self.files.as_slice() else {
-            return Err(usage("--dump-dmesg takes one VMCORE and one LOGFILE"));
+        let (input, output) = match self.files.as_slice() {
+            [input] if self.flatten => (input, None),
+            [input, output] if !self.flatten => (input, Some(output.clone())),
+            _ if self.flatten => return Err(usage("-F --dump-dmesg takes one VMCORE, and writes to standard output")),
+            _ => return Err(usage("--dump-dmesg takes one VMCORE and one LOGFILE")),
         };
-        let (inputs, output) = (vec![input.clone()], Some(output.clone()));
         Ok(Command::Dmesg(Dmesg {
-            inputs,
+            inputs: vec![input.clone()],
             reading: Reading::default(),
             knowing: self.knowing.clone(),
             output,
             force: self.force,
+            show_vmcoreinfo: self.debug,
         }))
     }
 
@@ -305,10 +368,10 @@ impl Line {
 
     fn filter(&self) -> Result<Command> {
         let (input, outputs) = self.files.split_first().ok_or_else(|| usage("no VMCORE is given"))?;
-        if self.flatten && self.elf {
-            return Err(Error::new(Kind::Usage, "-F cannot be honoured together with -E")
-                .because("an ELF dump goes to a pipe as it is, without records around it")
-                .next_step("use 'vdump filter -f elf VMCORE -'"));
+        if self.elf && self.compress.is_some() {
+            return Err(Error::new(Kind::Usage, "-E cannot be combined with -c, -l, -p or -z")
+                .because("the pages of an ELF dump are not compressed")
+                .next_step("leave out one of them; 'vdump filter -f elf -c zstd' compresses ELF dumps as a whole"));
         }
         let output = match outputs {
             [] if self.flatten => vec!["-".into()],
@@ -328,7 +391,7 @@ impl Line {
             choosing: Choosing::default(),
             writing: Writing {
                 format: Some(if self.elf { Format::Elf } else { Format::Kdump }),
-                compress: Some(self.compress.filter(|_| !self.elf).unwrap_or(Compression::None)),
+                compress: Some(self.compress.unwrap_or(Compression::None)),
                 map_virtual: false,
                 split: None,
                 output,
@@ -344,6 +407,8 @@ impl Line {
             verbose: self.verbose,
             keep_all: false,
             copy: false,
+            flattened: self.flatten,
+            show_vmcoreinfo: self.debug,
         }))
     }
 

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
+use vdump_filters::number;
 
 use super::{Knowing, Reading};
 
@@ -45,15 +46,9 @@ pub struct Explain {
 ///
 /// # Errors
 /// The text is no number of 64 bits.
-fn parse_number(text: &str) -> Result<u64, String> {
-    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    let hex = |digits: &str| u64::from_str_radix(digits, 16).ok();
-    let number = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        Some(digits) => hex(digits),
-        None if text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok(),
-        None => hex(text),
-    };
-    number.filter(|_| plain).ok_or_else(|| format!("'{text}' is not a number: give 0x..., or decimal digits"))
+fn parse_number(text: &str) -> Result<u64, &'static str> {
+    let bare_hex = || number::hex(text).filter(|_| !text.bytes().all(|byte| byte.is_ascii_digit()));
+    number::number(text).or_else(bare_hex).ok_or("not a number of 64 bits: give 0x..., or decimal digits")
 }
 
 #[cfg(test)]

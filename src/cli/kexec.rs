@@ -3,11 +3,9 @@
 //! Knows its options (kexec(8), 2.0.32) as a table, and what each means here. Must not look at files. Gives the same parsed
 //! lines that our own spelling gives, and what to do after a load.
 
-use std::{
-    ffi::OsString,
-    path::{Path, PathBuf},
-};
+use std::{ffi::OsString, path::PathBuf};
 
+use vdump_filters::number;
 use vdump_loader::{
     cmdline,
     plan::{SerialPort, serial_port},
@@ -15,6 +13,7 @@ use vdump_loader::{
 
 use super::getopt::{Row, Table, Word};
 use super::load::{CoreHeaders, Exec, Load, MemoryMap, Method, Unload};
+use super::voice::Dictionary;
 use crate::error::{Error, Kind, Result};
 
 /// What an option does here.
@@ -38,8 +37,8 @@ enum Does {
     SpeakSerial,
     /// As a matter of course: that is what we do.
     Same,
-    /// The same, with a value.
-    SameValue,
+    /// The kind of image: taken if we load it.
+    Type,
     /// Has no meaning here; why.
     Ignored(&'static str),
     /// Cannot be honoured; why, and what to do.
@@ -95,7 +94,7 @@ const OPTIONS: &[Row<Does>] = &[
     (None, Some("serial"), Does::Serial),
     (None, Some("serial-baud"), Does::SerialBaud),
     (None, Some("console-serial"), Does::SpeakSerial),
-    (Some('t'), Some("type"), Does::SameValue),
+    (Some('t'), Some("type"), Does::Type),
     (None, Some("args-linux"), Does::Same),
     (Some('x'), Some("no-ifdown"), Does::Same),
     (None, Some("no-cma"), Does::Ignored("no memory of the running kernel's allocator is taken")),
@@ -139,10 +138,26 @@ Options that change nothing are noted, options that cannot be honoured are refus
 'vdump help' shows what else there is.
 ";
 
-/// Whether the program was called as kexec.
+/// How kexec spells what errors advise.
+const WORDS: Dictionary = Dictionary {
+    words: &[
+        ("--memory-map e820", "no --pass-memmap-cmdline"),
+        ("--memory-map exactmap", "--pass-memmap-cmdline"),
+        ("--core-headers 32", "--elf32-core-headers"),
+        ("--core-headers", "--elf32-core-headers"),
+        ("--memory-map", "--pass-memmap-cmdline"),
+        ("--method segments", "-c"),
+        ("--method file", "-s"),
+        ("--panic", "-p"),
+        ("--debug", "-d"),
+    ],
+    command: "vdump load",
+};
+
+/// The error with kexec's options in its advice.
 #[must_use]
-pub fn is_kexec(program: &Path) -> bool {
-    program.file_name().is_some_and(|name| name == "kexec")
+pub fn in_their_words(error: Error) -> Error {
+    WORDS.translated(error)
 }
 
 /// What a line in kexec-tools' spelling asks for.
@@ -222,7 +237,8 @@ impl Line {
             Does::Act(action) => self.actions.push(action),
             Does::Panic => self.panic = true,
             Does::Method(method) => self.method = Some(method),
-            Does::Append => self.append = value.into_owned(),
+            // A part of it, or another one, is not what the next kernel is to be started with.
+            Does::Append => self.append = typed.into_string().map_err(|_| usage(format!("{name} is not UTF-8")))?,
             Does::ReuseCommandLine => self.reuse = true,
             Does::Initrd => self.initrd = Some(typed.into()),
             Does::Debug => self.debug = true,
@@ -231,9 +247,13 @@ impl Line {
             Does::Hotplug => self.hotplug = true,
             Does::NoEfi => self.no_efi = true,
             Does::Serial => self.serial = Some(serial_port(&value).ok_or_else(|| bad("a serial port"))?),
-            Does::SerialBaud => self.baud = Some(value.parse().map_err(|_| bad("a speed"))?),
+            Does::SerialBaud => {
+                let speed = number::decimal(&value).and_then(|speed| u32::try_from(speed).ok());
+                self.baud = Some(speed.ok_or_else(|| bad("a speed"))?);
+            }
             Does::SpeakSerial => self.speaks = true,
-            Does::Same | Does::SameValue => {}
+            Does::Type => check_type(&value)?,
+            Does::Same => {}
             Does::Ignored(why) => self.notes.push(format!("{name} changes nothing: {why}")),
             Does::Refused(why) | Does::RefusedValue(why) => {
                 return Err(Error::new(Kind::Usage, format!("{name} cannot be honoured")).because(why));
@@ -263,7 +283,7 @@ impl Line {
             Some(Action::LoadAndExec | Action::Exec) => return self.load(Then::Exec),
             Some(Action::Load) => return self.load(Then::Stop),
             None if self.panic => return self.load(Then::Stop),
-            None if self.files.is_empty() => return Err(usage("nothing to do is given")),
+            None if self.files.is_empty() => return Err(no_kernel()),
             None => return self.load(Then::Orderly),
         };
         Ok((request, Vec::new()))
@@ -271,7 +291,7 @@ impl Line {
 
     fn load(self, then: Then) -> Result<(Request, Vec<String>)> {
         let mut notes = Vec::new();
-        let kernel = self.files.into_iter().next().ok_or_else(|| usage("no kernel is given"))?;
+        let kernel = self.files.into_iter().next().ok_or_else(no_kernel)?;
         let method = self.method.unwrap_or(Method::Auto);
         let mut serial = self.serial.filter(|_| self.speaks).or_else(|| serial_port("ttyS0").filter(|_| self.speaks));
         if let (Some(port), Some(baud)) = (&mut serial, self.baud) {
@@ -310,6 +330,25 @@ impl Line {
     }
 }
 
+/// The kinds of image that are loaded, by kexec's names for them (kexec/arch/*/kexec-*.c: `file_type`). An image is told by what
+/// is in it, whatever its kind is said to be.
+const TAKEN_TYPES: [&str; 7] = ["bzImage64", "bzImage", "elf-x86_64", "vmlinux", "Image", "vmlinuz", "zImage"];
+
+fn check_type(value: &str) -> Result<()> {
+    if TAKEN_TYPES.contains(&value) {
+        return Ok(());
+    }
+    // Not a matter of usage: kexec too says so by its exit code for what it cannot load.
+    Err(Error::input(format!("cannot load a kernel of type '{value}'"))
+        .because(ONLY_LINUX)
+        .next_step("give -t bzImage64 or -t elf-x86_64, or leave out -t: the image itself tells"))
+}
+
+/// kexec has another exit code for this than for an option that it does not know.
+fn no_kernel() -> Error {
+    Error::input("no kernel is given").next_step("see kexec(8), or 'vdump help load' for our own spelling")
+}
+
 fn usage(what: impl Into<String>) -> Error {
     Error::new(Kind::Usage, what).next_step("see kexec(8), or 'vdump help load' for our own spelling")
 }
@@ -317,8 +356,8 @@ fn usage(what: impl Into<String>) -> Error {
 const TABLE: Table<Does> = Table { rows: OPTIONS, takes_value, usage };
 
 fn takes_value(does: Does) -> bool {
-    use Does::{Append, Initrd, RefusedValue, SameValue, Serial, SerialBaud};
-    matches!(does, Append | Initrd | RefusedValue(_) | SameValue | Serial | SerialBaud)
+    use Does::{Append, Initrd, RefusedValue, Serial, SerialBaud, Type};
+    matches!(does, Append | Initrd | RefusedValue(_) | Serial | SerialBaud | Type)
 }
 
 #[cfg(test)]
@@ -370,8 +409,11 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused_and_what_changes_nothing_is_noted() {
-        for line in ["--mem-max=1 -p k", "--load-preserve-context k", "--args-elf -p k", "-l", "--no", "-Z", ""] {
-            assert_eq!(parsed(line).unwrap_err().exit_code(), 2, "{line}");
+        for line in ["--mem-max=1 -p k", "--load-preserve-context k", "--args-elf -p k", "--no", "-Z"] {
+            assert_eq!(parsed(line).unwrap_err().kind(), Kind::Usage, "{line}");
+        }
+        for line in ["", "-l", "-p", "-f", "-d", "-s -l", "-t multiboot2-x86 -l k", "-t nosuch -l k"] {
+            assert_eq!(parsed(line).unwrap_err().kind(), Kind::Input, "{line}");
         }
         let (_, notes) = parsed("-l -i -y k").unwrap();
         assert_eq!(notes.len(), 2, "{notes:?}");

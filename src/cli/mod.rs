@@ -12,14 +12,20 @@ mod getopt;
 pub mod kexec;
 pub mod load;
 pub mod resolve;
+pub mod usage;
+pub mod vmcore_dmesg;
+mod voice;
 
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+};
 
 use clap::{
     Args, Parser, Subcommand, ValueEnum,
     builder::{PathBufValueParser, TypedValueParser as _},
 };
-use vdump_filters::DumpLevel;
+use vdump_filters::{DumpLevel, number};
 
 use crate::{
     codec::Compression,
@@ -33,6 +39,32 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// Whose command line it is, by the name that the program was called by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CalledAs {
+    /// Our own.
+    Vdump,
+    /// makedumpfile(8).
+    Makedumpfile,
+    /// kexec(8).
+    Kexec,
+    /// vmcore-dmesg(8).
+    VmcoreDmesg,
+}
+
+impl CalledAs {
+    /// `program`: the first word of the command line.
+    #[must_use]
+    pub fn of(program: &Path) -> Self {
+        match program.file_name().and_then(OsStr::to_str) {
+            Some("makedumpfile") => Self::Makedumpfile,
+            Some("kexec") => Self::Kexec,
+            Some("vmcore-dmesg") => Self::VmcoreDmesg,
+            _ => Self::Vdump,
+        }
+    }
 }
 
 /// The subcommands.
@@ -124,6 +156,14 @@ pub struct Filter {
     /// Copy compressed pages as they are: what `vdump merge` does.
     #[arg(skip)]
     pub copy: bool,
+
+    /// Put an ELF dump on standard output into the records of a flattened stream: what `makedumpfile -F -E` does.
+    #[arg(skip)]
+    pub flattened: bool,
+
+    /// Show VMCOREINFO on standard error: what `makedumpfile --message-level 8` does.
+    #[arg(skip)]
+    pub show_vmcoreinfo: bool,
 }
 
 /// Options of `vdump convert`.
@@ -168,6 +208,8 @@ impl Convert {
             verbose: false,
             keep_all: true,
             copy: false,
+            flattened: false,
+            show_vmcoreinfo: false,
         }
     }
 }
@@ -246,15 +288,15 @@ pub struct Merge {
     pub files: Vec<PathBuf>,
 
     /// Bytes that OUTPUT may have at most; a dump that would be larger ends there, incomplete
-    #[arg(long, value_name = "SIZE", value_parser = resolve::parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = number::size)]
     pub limit: Option<u64>,
 
     /// Threads that copy [default: the CPUs this process may use]
-    #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    #[arg(short = 'j', long, value_name = "N", value_parser = usage::count(4096))]
     pub threads: Option<u16>,
 
     /// Memory to use at most, for example 64M [default: half of what is available to this process; in a capture kernel nearly all]
-    #[arg(long, value_name = "SIZE", value_parser = resolve::parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = number::size)]
     pub memory_limit: Option<u64>,
 
     /// Print the report as JSON on standard output
@@ -307,6 +349,8 @@ impl Merge {
             verbose: false,
             keep_all: true,
             copy: true,
+            flattened: false,
+            show_vmcoreinfo: false,
         }
     }
 }
@@ -326,7 +370,7 @@ pub struct Reading {
     pub iomem: Option<PathBuf>,
 
     /// Physical address of the VMCOREINFO note (the first number of /sys/kernel/vmcoreinfo) [default: it is searched for]
-    #[arg(long, value_name = "ADDR", requires = "iomem", value_parser = resolve::parse_address)]
+    #[arg(long, value_name = "ADDR", requires = "iomem", value_parser = number::address)]
     pub vmcoreinfo: Option<u64>,
 }
 
@@ -358,7 +402,7 @@ pub struct Writing {
     pub map_virtual: bool,
     /// Write a split set: N files OUTPUT-1 to OUTPUT-N at once, each with its share of the pages (kdump only). Where OUTPUT
     /// ends in -incomplete the number comes before that
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64), conflicts_with = "output")]
+    #[arg(long, value_name = "N", value_parser = usage::count(64), conflicts_with = "output")]
     pub split: Option<u16>,
 
     /// The dump to write; then every FILE is an input. Several times: a split set of exactly these files (kdump only)
@@ -366,15 +410,15 @@ pub struct Writing {
     pub output: Vec<PathBuf>,
 
     /// Bytes that each output file may have at most, for example 2G; a dump that would be larger ends there, incomplete
-    #[arg(long, value_name = "SIZE", value_parser = resolve::parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = number::size)]
     pub limit: Option<u64>,
 
     /// Worker threads [default: the CPUs this process may use]
-    #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    #[arg(short = 'j', long, value_name = "N", value_parser = usage::count(4096))]
     pub threads: Option<u16>,
 
     /// Memory to use at most, for example 64M [default: half of what is available to this process; in a capture kernel nearly all]
-    #[arg(long, value_name = "SIZE", value_parser = resolve::parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = number::size)]
     pub memory_limit: Option<u64>,
 
     /// Print the report as JSON on standard output
@@ -454,14 +498,14 @@ pub struct Dmesg {
     /// Overwrite the file
     #[arg(long, requires = "output")]
     pub force: bool,
+
+    /// Show VMCOREINFO on standard error: what `makedumpfile --message-level 8` does.
+    #[arg(skip)]
+    pub show_vmcoreinfo: bool,
 }
 
 /// Options of `vdump check`.
 #[derive(Clone, Debug, Args)]
-#[command(
-    after_help = "Exit codes: 0 the dump is whole and a reader opens it, 1 data is lost, no reader opens it, or it cannot be \
-                        checked, 2 wrong usage."
-)]
 pub struct Check {
     /// The dump; all parts of a split one
     #[arg(required = true, value_name = "DUMP")]
@@ -472,7 +516,7 @@ pub struct Check {
     pub json: bool,
 
     /// Worker threads [default: the CPUs this process may use]
-    #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    #[arg(short = 'j', long, value_name = "N", value_parser = usage::count(4096))]
     pub threads: Option<u16>,
 
     /// How to show progress

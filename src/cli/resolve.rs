@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use vdump_filters::{DumpLevel, Selection};
+use vdump_filters::{DumpLevel, Selection, number};
 
 use super::{Filter, Format, Knowing, ProgressStyle, Writing, choosing::Choosing};
 use crate::{
@@ -75,6 +75,10 @@ pub struct Job {
     pub map_virtual: bool,
     /// Copy compressed pages as they are.
     pub copy: bool,
+    /// Put ELF on standard output into flattened records.
+    pub flattened: bool,
+    /// Show VMCOREINFO.
+    pub show_vmcoreinfo: bool,
 }
 
 /// Where the dump goes.
@@ -181,6 +185,8 @@ impl Job {
             keep_all: filter.keep_all,
             map_virtual: filter.writing.map_virtual,
             copy: filter.copy,
+            flattened: filter.flattened,
+            show_vmcoreinfo: filter.show_vmcoreinfo,
         })
     }
 }
@@ -331,61 +337,19 @@ fn format(filter: &Filter, outputs: &[PathBuf], split: usize) -> Result<(Format,
     }
 }
 
-/// What an output's name asks for. kdump scripts add `-incomplete` to the name that the dump is to have in the end.
+/// What an output's name asks for; it may have any bytes. kdump scripts add `-incomplete` to the name that the dump is to have
+/// in the end.
 fn by_extension(output: Option<&Path>) -> (Format, Compression) {
-    let name = output.and_then(Path::to_str).map(|name| name.strip_suffix(INCOMPLETE).unwrap_or(name));
-    let extension = name.map(Path::new).and_then(Path::extension).and_then(|extension| extension.to_str());
-    match extension.map(str::to_ascii_lowercase).as_deref() {
-        Some("elf") => (Format::Elf, Compression::None),
+    let name = output.map_or(&b""[..], |name| name.as_os_str().as_bytes());
+    let name = Path::new(OsStr::from_bytes(name.strip_suffix(INCOMPLETE.as_bytes()).unwrap_or(name)));
+    let extension = name.extension().map(|extension| extension.as_bytes().to_ascii_lowercase());
+    match extension.as_deref() {
+        Some(b"elf") => (Format::Elf, Compression::None),
         // A kdump file is compressed inside: so called, it would mislead every tool.
-        Some("zst") => (Format::Elf, Compression::DEFAULT_FRAME_ZSTD),
-        Some("lz4") => (Format::Elf, Compression::Lz4),
+        Some(b"zst") => (Format::Elf, Compression::DEFAULT_FRAME_ZSTD),
+        Some(b"lz4") => (Format::Elf, Compression::Lz4),
         _ => (Format::Kdump, Compression::None),
     }
-}
-
-/// Reads `64M`, `1.5G`, `65536`; units are powers of 1024.
-///
-/// # Errors
-/// The text is not a size.
-pub fn parse_size(text: &str) -> std::result::Result<u64, String> {
-    let bad = || format!("'{text}' is not a size: give bytes, or a number with K, M, G or T");
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match text[digits.len()..].to_ascii_uppercase().as_str() {
-        "" | "B" => 0,
-        "K" | "KB" | "KIB" => 10,
-        "M" | "MB" | "MIB" => 20,
-        "G" | "GB" | "GIB" => 30,
-        "T" | "TB" | "TIB" => 40,
-        _ => return Err(bad()),
-    };
-    if let Ok(whole) = digits.parse::<u64>() {
-        return whole.checked_mul(1 << shift).ok_or_else(bad);
-    }
-    let value: f64 = digits.parse().map_err(|_| bad())?;
-    let bytes = value * (1u64 << shift) as f64;
-    if bytes.is_finite() && (0.0..u64::MAX as f64).contains(&bytes) { Ok(bytes as u64) } else { Err(bad()) }
-}
-
-/// Reads `0x1f000000`, `507904K`, `520093696`: an address as the kernel's own options take it.
-///
-/// # Errors
-/// The text is not an address.
-pub fn parse_address(text: &str) -> std::result::Result<u64, String> {
-    let bad = || format!("'{text}' is not an address: give 0x..., or a number with K, M or G");
-    let (digits, shift) = match text.bytes().last().map(|byte| byte.to_ascii_uppercase()) {
-        Some(b'K') => (&text[..text.len() - 1], 10),
-        Some(b'M') => (&text[..text.len() - 1], 20),
-        Some(b'G') => (&text[..text.len() - 1], 30),
-        _ => (text, 0),
-    };
-    let (plain, radix) = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
-        Some(hex) => (hex, 16),
-        None => (digits, 10),
-    };
-    // Rust's own parser takes a sign.
-    let number = u64::from_str_radix(plain, radix).ok().filter(|_| !plain.starts_with('+'));
-    number.and_then(|number| number.checked_mul(1 << shift)).ok_or_else(bad)
 }
 
 /// `[SIZE@]ADDR` as the kernel's elfcorehdr= takes it, else a file. A file with such a name is given as `./NAME`.
@@ -393,8 +357,8 @@ pub fn parse_address(text: &str) -> std::result::Result<u64, String> {
 pub fn core_headers(typed: PathBuf) -> CoreHeaders {
     let address = |text: &str| {
         let (size, address) = text.split_once('@').map_or((None, text), |(size, address)| (Some(size), address));
-        let size = size.map(parse_address).transpose().ok()?;
-        Some(CoreHeaders::At { address: parse_address(address).ok()?, size })
+        let size = size.map(number::address).transpose().ok()?;
+        Some(CoreHeaders::At { address: number::address(address).ok()?, size })
     };
     typed.to_str().and_then(address).unwrap_or(CoreHeaders::File(typed))
 }
@@ -402,16 +366,6 @@ pub fn core_headers(typed: PathBuf) -> CoreHeaders {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes() {
-        for (text, bytes) in [("65536", 65536), ("64M", 64 << 20), ("1.5g", 3 << 29), ("2KiB", 2048)] {
-            assert_eq!(parse_size(text), Ok(bytes));
-        }
-        for text in ["", "M", "64X", "-1", "99999999999999999T", "1e400", "nan"] {
-            assert!(parse_size(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn addresses_are_the_kernels_and_the_rest_are_files() {
@@ -431,7 +385,6 @@ mod tests {
         ] {
             assert_eq!(core_headers(text.into()), headers, "{text}");
         }
-        assert!(parse_address("").is_err() && parse_address("K").is_err() && parse_address("-1").is_err());
     }
 
     #[test]
@@ -447,5 +400,8 @@ mod tests {
         ] {
             assert_eq!(by_extension(Some(Path::new(name))), (format, compression), "{name}");
         }
+        let foreign = |name: &'static [u8]| by_extension(Some(Path::new(OsStr::from_bytes(name)))).0;
+        assert_eq!(foreign(b"vmcore-\xff.elf-incomplete"), Format::Elf);
+        assert_eq!(foreign(b"\xff/vmcore.\xff"), Format::Kdump);
     }
 }

@@ -17,6 +17,9 @@ use crate::{
 
 pub(super) fn run(options: &Dmesg) -> Result<()> {
     let source = Source::open_all(&options.reading.opening(&options.inputs))?;
+    if options.show_vmcoreinfo {
+        super::facts::show_vmcoreinfo(&source);
+    }
     let what = || format!("cannot find the kernel log in {}", source.path().display());
     let mut unsure = Vec::new();
     let info = super::known::read(&source, &options.knowing, resolve::available_memory(), &mut unsure)?

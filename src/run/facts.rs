@@ -1,5 +1,7 @@
 //! Facts about the crashed machine that several commands need.
 
+use std::io::{self, BufWriter, Write as _};
+
 use object::elf::{EM_386, EM_AARCH64, EM_ARM, EM_PPC64, EM_RISCV, EM_S390, EM_X86_64, Machine};
 
 use crate::{
@@ -13,6 +15,18 @@ use crate::{
 
 pub(super) fn vmcoreinfo(source: &Source) -> Option<VmcoreInfo> {
     source.vmcoreinfo().map(|(_, text)| VmcoreInfo::parse(text))
+}
+
+/// Shows the note on standard error as makedumpfile does: openSUSE's kdump-save has OSRELEASE and CRASHTIME from there, each on a
+/// line of its own behind blanks.
+pub(super) fn show_vmcoreinfo(source: &Source) {
+    let Some((_, text)) = source.vmcoreinfo() else { return };
+    let mut out = BufWriter::new(io::stderr().lock());
+    let _ = writeln!(out, "VMCOREINFO   :");
+    for line in String::from_utf8_lossy(text).lines().filter(|line| !line.is_empty()) {
+        let _ = writeln!(out, "  {}", crate::error::printable(line));
+    }
+    let _ = writeln!(out);
 }
 
 pub(super) fn no_vmcoreinfo(source: &Source) -> Error {

@@ -167,15 +167,24 @@ pub(super) fn as_kexec(words: impl Iterator<Item = OsString>) -> u8 {
     }) {
         Ok(code) => code,
         Err(error) => {
-            super::complain(&error);
+            super::complain(&kexec::in_their_words(error.clone()));
             if error.kind() == Kind::Usage { KEXEC_USAGE } else { KEXEC_FAILED }
         }
     }
 }
 
+/// kexec takes a kernel that cannot be opened for a matter of usage.
+fn unreadable(kernel: &Path) -> Option<Error> {
+    std::fs::File::open(kernel).err().map(|error| Error::io(kernel, "open", &error).next_step("check the path"))
+}
+
 fn kexec_request(request: &Request) -> Result<u8> {
     match request {
         Request::Load(options, then) => {
+            if let Some(error) = unreadable(&options.kernel) {
+                super::complain(&error);
+                return Ok(KEXEC_USAGE);
+            }
             load(options)?;
             match then {
                 Then::Stop => {}
@@ -201,7 +210,9 @@ fn kexec_request(request: &Request) -> Result<u8> {
             super::print(|out| writeln!(out, "{size}"))?;
         }
         Request::Help => super::print(|out| out.write_all(kexec::HELP.as_bytes()))?,
-        Request::Version => super::print(|out| writeln!(out, "kexec: vdump {}", env!("CARGO_PKG_VERSION")))?,
+        Request::Version => super::print(|out| {
+            writeln!(out, "kexec-tools 2.0.32 (vdump {}, called as kexec)", env!("CARGO_PKG_VERSION"))
+        })?,
     }
     Ok(0)
 }

@@ -10,7 +10,10 @@ use std::{
 };
 
 use super::Target;
-use crate::error::{Error, Kind, Result, plain_io};
+use crate::{
+    error::{Error, Kind, Result, plain_io},
+    format::flattened::{self, Record},
+};
 
 /// Standard output as the place of a dump.
 #[derive(Debug)]
@@ -75,13 +78,34 @@ pub enum Output {
 pub struct Stream {
     output: Output,
     len: u64,
+    /// Bytes of the records around them, if there are any.
+    records: Option<u64>,
 }
 
 impl Stream {
     /// An empty one.
     #[must_use]
     pub fn new(output: Output) -> Self {
-        Self { output, len: 0 }
+        Self { output, len: 0, records: None }
+    }
+
+    /// An empty one in the records of a flattened stream, of which `makedumpfile -R` makes the bytes again.
+    ///
+    /// # Errors
+    /// As [`Pipe::write`].
+    pub fn flattened(mut pipe: Pipe) -> Result<Self> {
+        let header = flattened::header();
+        pipe.write(&header)?;
+        Ok(Self { output: Output::Pipe(pipe), len: 0, records: Some(header.len() as u64) })
+    }
+
+    fn record(&mut self, record: Record) -> Result<()> {
+        if let (Some(sent), Output::Pipe(pipe)) = (&mut self.records, &mut self.output) {
+            let bytes = record.encode();
+            pipe.write(&bytes)?;
+            *sent += bytes.len() as u64;
+        }
+        Ok(())
     }
 
     /// Appends all of `bytes`.
@@ -89,6 +113,9 @@ impl Stream {
     /// # Errors
     /// As [`Target::write`] and [`Pipe::write`]; what a file then has besides is overwritten or cut off.
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        if !bytes.is_empty() {
+            self.record(Record::Data { offset: self.len, len: bytes.len() as u64 })?;
+        }
         match &mut self.output {
             Output::File(target) => {
                 target.write(bytes, self.len)?;
@@ -100,15 +127,16 @@ impl Stream {
         Ok(())
     }
 
-    /// Ends it. Returns its length, bytes.
+    /// Ends it. Returns its length with the records around it, bytes.
     ///
     /// # Errors
-    /// As [`Target::finish`].
+    /// As [`Target::finish`] and [`Pipe::write`].
     pub fn finish(&mut self) -> Result<u64> {
+        self.record(Record::End)?;
         if let Output::File(target) = &mut self.output {
             target.finish()?;
         }
-        Ok(self.len)
+        Ok(self.len + self.records.unwrap_or(0))
     }
 
     /// Cuts a file back to `len` and appends `end`. A pipe cannot be cut.

@@ -87,7 +87,7 @@ impl<'a> Measuring<'a> {
             pools: pools([budget.threads, 1])?,
             room: budget.spare,
             progress,
-            longest: Duration::from_secs(options.seconds),
+            longest: Duration::from_secs(options.seconds.into()),
         })
     }
 

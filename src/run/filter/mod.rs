@@ -40,6 +40,9 @@ use prepare::Place;
 pub(super) fn run(filter: &Filter) -> Result<()> {
     let job = Job::resolve(filter)?;
     let source = Source::open_all(&job.input)?;
+    if job.show_vmcoreinfo {
+        super::facts::show_vmcoreinfo(&source);
+    }
     let stop = Stop::on_signals()?;
     let report = until_it_fits(job, &source, &stop)?;
     if filter.writing.json {

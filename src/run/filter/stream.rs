@@ -24,7 +24,11 @@ impl Run<'_> {
         let front = self.front(&plan);
         classified.kept.subtract(&zero);
         drop(zero);
-        let sink = FrameSink::create(Stream::new(output), plan.size, self.in_frames())?;
+        let stream = match output {
+            Output::Pipe(pipe) if self.job.flattened => Stream::flattened(pipe)?,
+            output => Stream::new(output),
+        };
+        let sink = FrameSink::create(stream, plan.size, self.in_frames())?;
         let pages = &classified.kept;
         let mut outcome = self.write(Box::new(sink), pages.count(), plan.gap_pages, |commit| {
             self.pack_frames(&plan, &front, pages, 1, commit)
