@@ -510,7 +510,6 @@ mod tests {
             "-d 32 in out",
             "-q in out",
             "--dry-run --reassemble a b out",
-            "--check-params -R out",
             "--dump-dmesg --dry-run in log",
             "--dry-run -g out -x vmlinux",
             "--no in out",
