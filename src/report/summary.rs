@@ -268,11 +268,15 @@ impl Report {
     pub fn losses(&self) -> String {
         let mut text = String::new();
         if let Some(cause) = &self.cut_short {
-            text += &format!("vdump: {} is incomplete: {cause}; --strict stops instead\n", self.input);
+            text += &format!("vdump: {} is incomplete: {cause}; --strict stops instead\n", printable(&self.input));
         }
         for page in self.read_errors.iter().take(LISTED) {
             let ReadErrorLine { pfn, cause } = page;
-            text += &format!("vdump: cannot read page {pfn:#x} of {}: {cause}; it was left out\n", self.input);
+            text += &format!(
+                "vdump: cannot read page {pfn:#x} of {}: {}; it was left out\n",
+                printable(&self.input),
+                printable(cause)
+            );
         }
         if self.unreadable_pages > 0 {
             let count = self.unreadable_pages;
@@ -284,11 +288,11 @@ impl Report {
     /// What the user should know about the pages that were kept.
     fn notes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for warning in &self.warnings {
-            writeln!(f, "vdump: note: {warning}")?;
+            writeln!(f, "vdump: note: {}", printable(warning))?;
         }
         self.choices(f)?;
         for ProblemLine { start_pfn, end_pfn, cause } in self.problems.iter().take(LISTED) {
-            writeln!(f, "vdump: kept page frames {start_pfn:#x} to {end_pfn:#x}: {cause}")?;
+            writeln!(f, "vdump: kept page frames {start_pfn:#x} to {end_pfn:#x}: {}", printable(cause))?;
         }
         if let Some(more @ 1..) = self.problems.len().checked_sub(LISTED) {
             writeln!(f, "vdump: kept {more} more ranges for such reasons")?;

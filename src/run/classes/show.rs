@@ -182,10 +182,10 @@ impl fmt::Display for Report {
         }
         for zone in self.zones.iter().flatten() {
             writeln!(f)?;
-            table(f, &zone.title(), &zone.classes)?;
+            table(f, &printable(&zone.title()), &zone.classes)?;
         }
         if let Some(cause) = &self.zones_unknown {
-            writeln!(f, "\nzones are not known: {cause}")?;
+            writeln!(f, "\nzones are not known: {}", printable(cause))?;
         }
         self.levels(f)?;
         self.notes(f)
@@ -217,7 +217,7 @@ impl Report {
             writeln!(f, "note: {} pages could not be read", self.unreadable_pages)?;
         }
         for ProblemLine { start_pfn, end_pfn, cause } in self.problems.iter().take(LISTED) {
-            writeln!(f, "note: page frames {start_pfn:#x} to {end_pfn:#x} have no class: {cause}")?;
+            writeln!(f, "note: page frames {start_pfn:#x} to {end_pfn:#x} have no class: {}", printable(cause))?;
         }
         if let Some(more @ 1..) = self.problems.len().checked_sub(LISTED) {
             writeln!(f, "note: {more} more ranges have no class for such reasons")?;

@@ -27,7 +27,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let kernel = self.kernel.as_deref().unwrap_or("unknown");
         let level = self.dump_level.map_or_else(String::new, |level| format!(", made at level {level}"));
-        writeln!(f, "{}: {}{level}, kernel {kernel}", printable(&self.input), self.format)?;
+        writeln!(f, "{}: {}{level}, kernel {kernel}", printable(&self.input), printable(&self.format))?;
         for warning in &self.warnings {
             writeln!(f, "note: {}", printable(warning))?;
         }
