@@ -19,6 +19,8 @@ pub enum Kind {
     Interrupted,
     /// Not enough memory within the limit.
     Memory,
+    /// The dump does not say enough about its kernel; its vmlinux, BTF or a layout file may.
+    Unsaid,
     /// The command's own output has said what is wrong already: it is not printed again.
     Said,
 }
@@ -53,12 +55,23 @@ impl Error {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
         );
         let kind = if full { Kind::NoSpace } else { Kind::Output };
-        Self::new(kind, format!("cannot {doing} {}", path.display())).because(plain_io(error))
+        Self::new(kind, format!("cannot {doing} {}", path.display())).because(plain_io(error)).freeing_files(error)
     }
 
     /// A file of the input that an operating system call refused.
     pub fn io(path: &Path, doing: &str, error: &io::Error) -> Self {
-        Self::input(format!("cannot {doing} {}", path.display())).because(plain_io(error))
+        Self::input(format!("cannot {doing} {}", path.display())).because(plain_io(error)).freeing_files(error)
+    }
+
+    /// Where the limit on open files is reached no other name helps.
+    fn freeing_files(self, error: &io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EMFILE) => self.next_step("this process may open no more files: raise the limit (ulimit -n)"),
+            Some(libc::ENFILE) => {
+                self.next_step("the system has too many files open: close some, or raise fs.file-max")
+            }
+            _ => self,
+        }
     }
 
     /// Adds the cause.

@@ -16,6 +16,7 @@ mod known;
 mod layout;
 mod load;
 mod merge;
+mod opened;
 mod panicked;
 mod pool;
 mod stop;

@@ -15,6 +15,7 @@ mod read;
 mod refusal;
 mod synth;
 
+mod advice;
 mod altered;
 mod bad_device;
 mod bench;
@@ -30,6 +31,7 @@ mod eras;
 mod explain;
 mod faults;
 mod flattened;
+mod found_note;
 mod headers;
 mod judge;
 mod kdump_again;

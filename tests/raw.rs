@@ -297,13 +297,11 @@ fn raw_memory_is_taken_at_its_word_and_nothing_else_is() {
     vdump_on::<&str>("convert", &[], &fixture.path, &kdump).ok();
     let by_iomem = ["--iomem", file.to_str().unwrap()];
     let of_both = [&by_iomem[..], &["--elfcorehdr", "70M"]].concat();
-    let also_needed = ["--vmcoreinfo", "0x1000"];
     for (words, input, says) in [
         (&by_iomem[..], &fixture.path, "an ELF file"),
         (&["--elfcorehdr", "70M"], &fixture.path, "an ELF file"),
         (&by_iomem[..], &kdump, "a kdump-compressed dump"),
         (&of_both[..], &raw.path, "cannot be used with"),
-        (&also_needed[..], &raw.path, "--iomem"),
         (&["--iomem", file.to_str().unwrap(), raw.path.to_str().unwrap()], &raw.path, "several inputs"),
         (&["--iomem", file.to_str().unwrap(), "--vmcoreinfo", "here"], &raw.path, "is not an address"),
     ] {

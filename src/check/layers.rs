@@ -15,7 +15,7 @@ use crate::{
     error::{Error, Result, plain_io},
     format::diskdump::{SIGNATURE, SIGNATURE_DISKDUMP},
     source::{
-        Layer, open_file,
+        Layer, foreign, open_file,
         store::{FileStore, SeekableStore, Store, read_start},
         unknown_format, unpack,
     },
@@ -55,12 +55,12 @@ impl Opened {
     pub(super) fn open(check: &Check<'_>, input: usize, path: &Path, findings: &mut Findings) -> Result<Self> {
         let mut store = open_file(path)?;
         let mut layers = Vec::new();
-        let kind = loop {
-            let start = read_start(store.as_ref(), 16)
+        let (kind, start) = loop {
+            let start = read_start(store.as_ref(), foreign::START)
                 .map_err(|error| Error::input(format!("cannot read {}", path.display())).because(error))?;
             let compressed = FrameFormat::of(&start);
             if layers.len() >= MOST_LAYERS || !(start.starts_with(FLATTENED) || compressed.is_some()) {
-                break Kind::of(&start);
+                break (Kind::of(&start), start);
             }
             let layer;
             (store, layer) = match compressed {
@@ -70,7 +70,7 @@ impl Opened {
             layers.push(layer);
         };
         if kind == Kind::Unknown && layers.is_empty() {
-            return Err(unknown_format(path));
+            return Err(unknown_format(path, &start));
         }
         findings.must(Rule::DumpInside, kind != Kind::Unknown, || {
             Place::of(input, format!("{} bytes that are neither an ELF core nor a kdump-compressed dump", store.size()))

@@ -42,7 +42,7 @@ pub struct Bench {
     #[arg(long, value_name = "SIZE", value_parser = number::size)]
     pub ram: Option<u64>,
 
-    /// How to read raw memory.
+    /// How to read the dump.
     #[command(flatten)]
     pub reading: Reading,
 

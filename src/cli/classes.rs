@@ -17,7 +17,7 @@ pub struct Classes {
     #[arg(required = true, value_name = "DUMP")]
     pub inputs: Vec<PathBuf>,
 
-    /// How to read raw memory.
+    /// How to read the dump.
     #[command(flatten)]
     pub reading: Reading,
 

@@ -278,8 +278,17 @@ impl Line {
         if let Some(output) = self.write_layout.take() {
             let vmlinux = self.knowing.vmlinux.take().ok_or_else(|| usage("-g needs the VMLINUX to read (-x)"))?;
             let (output, force) = (Some(output), self.force);
-            let layout =
-                Layout { vmlinux: Some(vmlinux), btf: None, from: None, diff: None, output, force, json: false };
+            let reading = Reading::default();
+            let layout = Layout {
+                vmlinux: Some(vmlinux),
+                btf: None,
+                from: None,
+                reading,
+                diff: None,
+                output,
+                force,
+                json: false,
+            };
             return self.ask(Command::Layout(layout));
         }
         let modes = [self.dmesg, self.mem_usage, self.split, self.reassemble, self.rearrange];

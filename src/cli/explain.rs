@@ -29,7 +29,7 @@ pub struct Explain {
     #[arg(long, value_name = "ADDR", group = "page", value_delimiter = ',', value_parser = parse_number)]
     pub vaddr: Vec<u64>,
 
-    /// How to read raw memory.
+    /// How to read the dump.
     #[command(flatten)]
     pub reading: Reading,
 

@@ -125,7 +125,7 @@ pub struct Filter {
     #[command(flatten)]
     pub choosing: choosing::Choosing,
 
-    /// How to read raw memory.
+    /// How to read INPUT.
     #[command(flatten)]
     pub reading: Reading,
 
@@ -175,7 +175,7 @@ pub struct Convert {
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
-    /// How to read raw memory.
+    /// How to read INPUT.
     #[command(flatten)]
     pub reading: Reading,
 
@@ -260,6 +260,10 @@ pub struct Layout {
     /// A dump of the kernel: its VMCOREINFO, the BTF in its memory, and its free pages
     #[arg(long, value_name = "DUMP")]
     pub from: Option<PathBuf>,
+
+    /// How to read the dump.
+    #[command(flatten)]
+    pub reading: Reading,
 
     /// Show what differs between two kernels: each a dump, a vmlinux, BTF or a layout file
     #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["vmlinux", "btf", "from", "output"])]
@@ -355,7 +359,7 @@ impl Merge {
     }
 }
 
-/// What raw memory does not say itself: which of it is RAM.
+/// What INPUT may not say itself: which of raw memory is RAM, and where the kernel describes itself.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Reading {
     /// INPUT is raw memory (a byte's offset is its physical address: QEMU's pmemsave, a device). What of it is RAM say the ELF
@@ -369,18 +373,25 @@ pub struct Reading {
     #[arg(long, value_name = "FILE")]
     pub iomem: Option<PathBuf>,
 
-    /// Physical address of the VMCOREINFO note (the first number of /sys/kernel/vmcoreinfo) [default: it is searched for]
-    #[arg(long, value_name = "ADDR", requires = "iomem", value_parser = number::address)]
+    /// Physical address of the kernel's VMCOREINFO note (the first number of /sys/kernel/vmcoreinfo), to be used instead of the
+    /// note that INPUT has [default: where INPUT has none, as hypervisors' dumps, memory is searched for it]
+    #[arg(long, value_name = "ADDR", value_parser = number::address)]
     pub vmcoreinfo: Option<u64>,
 }
 
 impl Reading {
+    /// Whether anything is said.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        self.elfcorehdr.is_some() || self.iomem.is_some() || self.vmcoreinfo.is_some()
+    }
+
     /// What is to be opened at `paths`.
     #[must_use]
     pub fn opening(&self, paths: &[PathBuf]) -> Opening {
         let headers = self.elfcorehdr.clone().map(RamGiven::CoreHeaders);
-        let iomem = || Some(RamGiven::Iomem { file: self.iomem.clone()?, vmcoreinfo: self.vmcoreinfo });
-        Opening { paths: paths.to_vec(), ram: headers.or_else(iomem) }
+        let iomem = || self.iomem.clone().map(RamGiven::Iomem);
+        Opening { paths: paths.to_vec(), ram: headers.or_else(iomem), vmcoreinfo: self.vmcoreinfo }
     }
 }
 
@@ -468,7 +479,7 @@ pub struct Info {
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
 
-    /// How to read raw memory.
+    /// How to read INPUT.
     #[command(flatten)]
     pub reading: Reading,
 
@@ -487,7 +498,7 @@ pub struct Dmesg {
     /// What is known about the kernel.
     #[command(flatten)]
     pub knowing: Knowing,
-    /// How to read raw memory.
+    /// How to read INPUT.
     #[command(flatten)]
     pub reading: Reading,
 

@@ -136,6 +136,12 @@ impl Job {
         self.choosing.applied(Selection::from(self.level))
     }
 
+    /// Whether anything is asked of the crashed kernel.
+    #[must_use]
+    pub fn asks_kernel(&self) -> bool {
+        !self.keep_all || self.redact.is_some() || self.map_virtual
+    }
+
     /// Decides what was left open.
     ///
     /// # Errors

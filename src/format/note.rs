@@ -4,6 +4,10 @@
 
 /// Name of the note with the crashed kernel's self-description, without its terminating zero.
 pub const VMCOREINFO: &[u8] = b"VMCOREINFO";
+/// Name of Xen's own notes in a dump of the machine that it runs on (xen/include/public/elfnote.h).
+pub const XEN: &[u8] = b"Xen";
+/// Name of the note with Xen's description of itself.
+pub const VMCOREINFO_XEN: &[u8] = b"VMCOREINFO_XEN";
 /// Name of the notes with register sets.
 pub const CORE: &[u8] = b"CORE";
 /// Type of a note with one CPU's registers (`NT_PRSTATUS`, include/uapi/linux/elf.h).

@@ -109,7 +109,7 @@ pub fn of_vmlinux(path: &Path, threads: usize, limit: u64) -> Result<VmcoreInfo>
 pub fn of_layout_file(path: &Path) -> Result<VmcoreInfo> {
     let mut text = Vec::new();
     let read = File::open(path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut text));
-    read.map_err(|error| Error::io(path, "read", &error).next_step("check the path"))?;
+    read.map_err(|error| Error::io(path, "read", &error).or_next_step("check the path"))?;
     let info = VmcoreInfo::parse_of(&text, Witness::File);
     let is_known =
         |key: &str| ["SIZE(", "OFFSET(", "LENGTH(", "NUMBER(", "SYMBOL("].iter().any(|kind| key.starts_with(kind));

@@ -18,7 +18,7 @@ pub use sections::{MemMapLayout, SparseLayout};
 pub use vmcoreinfo::{Disagreement, VmcoreInfo, Witness};
 
 use crate::{
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     source::Source,
 };
 
@@ -122,13 +122,12 @@ impl<'a> Resolver<'a> {
 }
 
 fn missing(keys: &[&str]) -> Error {
-    Error::input(format!("cannot find struct pages: VMCOREINFO has no {}", keys.join(" nor ")))
-        .next_step("dump with -d 0 or -d 1, which need no knowledge of the kernel")
+    Error::new(Kind::Unsaid, format!("the kernel's layout is not known: VMCOREINFO has no {}", keys.join(" nor ")))
 }
 
 fn impossible(keys: &[&str], value: i64) -> Error {
     Error::input(format!("VMCOREINFO's {} has the impossible value {value}", keys.join(" or ")))
-        .next_step("the dump is damaged: dump with -d 0 or -d 1, which need no knowledge of the kernel")
+        .because("the note is damaged")
 }
 
 /// The crashed kernel's layout, as far as filtering needs it.

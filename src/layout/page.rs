@@ -82,8 +82,7 @@ impl PageLayout {
             .chain(bytes.into_iter().flatten().map(|at| at + dtor_width));
         if !(24..=256).contains(&self.size) || ends.any(|end| end > self.size) {
             return Err(Error::input("VMCOREINFO describes a struct page whose fields lie outside it")
-                .because(format!("SIZE(page)={}", self.size))
-                .next_step("the dump is damaged: dump with -d 0 or -d 1, which need no knowledge of the kernel"));
+                .because(format!("SIZE(page)={}, so the note is damaged", self.size)));
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use object::elf::{EM_X86_64, Machine};
 use super::{Origin, Resolver, missing};
 use crate::{
     error::{Error, Result},
+    format::elf::family,
     source::Source,
 };
 
@@ -57,9 +58,12 @@ impl PagingLayout {
     pub(super) fn resolve(resolver: &mut Resolver<'_>, source: &Source) -> Result<Self> {
         let machine = source.machine();
         if machine != EM_X86_64 {
-            return Err(Error::input(format!("cannot walk the page tables of ELF machine {}", machine.0))
-                .because("only x86_64 kernels are known")
-                .next_step("dump with -d 0 or -d 1, which need no knowledge of the kernel"));
+            return Err(Error::input(format!("cannot walk the page tables of {}", family(machine)))
+                .because("only x86_64 kernels are known"));
+        }
+        if source.is_of_xen() {
+            return Err(Error::input("cannot tell what the pages of this dump were used for")
+                .because("it is of a machine under Xen: dom0's kernel numbers its page frames in its own way"));
         }
         let phys_base = phys_base(resolver, source)
             .ok_or_else(|| missing(&["NUMBER(phys_base)"]).because("no segment maps the kernel's text either"))?;

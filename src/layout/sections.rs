@@ -66,10 +66,7 @@ impl SparseLayout {
             resolver.note("MAX_PHYSMEM_BITS", bits, Origin::Default("x86_64's constant for this paging depth"));
             bits
         });
-        let bad = |what: &str| {
-            Error::input(format!("VMCOREINFO's {what} cannot be"))
-                .next_step("the dump is damaged: dump with -d 0 or -d 1, which need no knowledge of the kernel")
-        };
+        let bad = |what: &str| Error::input(format!("VMCOREINFO's {what} cannot be")).because("the note is damaged");
         let page_shift = i64::from(page_shift);
         if !(24..=40).contains(&bits) || !(bits..=52).contains(&max_bits) {
             return Err(bad("SECTION_SIZE_BITS or MAX_PHYSMEM_BITS"));

@@ -329,7 +329,5 @@ fn is_kernel_address(vaddr: u64) -> bool {
 }
 
 fn unreadable(what: &str, cause: impl std::fmt::Display) -> Error {
-    Error::input(format!("cannot find the crashed kernel's struct pages through {what}"))
-        .because(cause)
-        .next_step("dump with -d 0 or -d 1, which need no knowledge of the kernel")
+    Error::input(format!("cannot find the crashed kernel's struct pages through {what}")).because(cause)
 }

@@ -5,6 +5,7 @@ use std::{
     path::Path,
 };
 
+use super::{facts, opened};
 use crate::{
     cli::{Dmesg, resolve},
     error::{Error, Result},
@@ -16,19 +17,19 @@ use crate::{
 };
 
 pub(super) fn run(options: &Dmesg) -> Result<()> {
-    let source = Source::open_all(&options.reading.opening(&options.inputs))?;
+    let source = opened::with_kernel(&options.reading.opening(&options.inputs))?;
     if options.show_vmcoreinfo {
-        super::facts::show_vmcoreinfo(&source);
+        facts::show_vmcoreinfo(&source);
     }
     let what = || format!("cannot find the kernel log in {}", source.path().display());
     let mut unsure = Vec::new();
     let info = super::known::read(&source, &options.knowing, resolve::available_memory(), &mut unsure)?
-        .ok_or_else(|| super::facts::no_vmcoreinfo(&source).next_step("the log cannot be found without it"))?;
+        .ok_or_else(|| facts::no_vmcoreinfo(&source, "so the log cannot be found", facts::NAME_VMCOREINFO))?;
     for warning in &unsure {
         super::complain(&Error::input(warning));
     }
     let paging = KernelLayout::paging(&source, &info)
-        .map_err(|error| Error::input(what()).because(error).next_step("the dump may be damaged: copy it again"))?;
+        .map_err(|error| facts::advised(Error::new(error.kind(), what()).because(error), None))?;
     let virt = VirtReader::new(&source, paging).ok_or_else(|| Error::input(what()))?;
     let log = klog::read_log(&info, &virt).map_err(|error| Error::input(what()).because(error))?;
     match &options.output {

@@ -6,12 +6,15 @@ use object::elf::{EM_386, EM_AARCH64, EM_ARM, EM_PPC64, EM_RISCV, EM_S390, EM_X8
 
 use crate::{
     cli::Format,
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     format::diskdump::UTS_LEN,
     layout::{self, KernelLayout, VmcoreInfo},
     memory::{ReadVirt as _, VirtReader},
     source::{CutShort, Mask, Recorded, Source},
 };
+
+/// What to do where VMCOREINFO is in no note and was not found.
+pub(super) const NAME_VMCOREINFO: &str = "--vmcoreinfo ADDR tells where it is (/sys/kernel/vmcoreinfo)";
 
 pub(super) fn vmcoreinfo(source: &Source) -> Option<VmcoreInfo> {
     source.vmcoreinfo().map(|(_, text)| VmcoreInfo::parse(text))
@@ -29,8 +32,33 @@ pub(super) fn show_vmcoreinfo(source: &Source) {
     let _ = writeln!(out);
 }
 
-pub(super) fn no_vmcoreinfo(source: &Source) -> Error {
-    Error::input(format!("{} has no VMCOREINFO note", source.path().display()))
+/// Nobody knows the kernel: no note has VMCOREINFO, and no memory, or more than one place has it. `cause` says what follows,
+/// and `next` what to do.
+pub(super) fn no_vmcoreinfo(source: &Source, cause: &str, next: &str) -> Error {
+    let path = source.path().display();
+    match source.undecided_vmcoreinfo() {
+        [] => Error::input(format!("{path} has no VMCOREINFO, in its notes or in the memory that it has"))
+            .because(cause)
+            .next_step(next),
+        found => Error::input(format!("cannot tell which VMCOREINFO note in {path} is the kernel's"))
+            .because(format!("there are different ones at {}", found.join(", ")))
+            .next_step("name one with --vmcoreinfo ADDR"),
+    }
+}
+
+/// What those that need not know much of the kernel can do all the same.
+pub(super) const LOW_LEVELS: &str = "dump with -d 0 or -d 1, which need no knowledge of the kernel";
+
+/// The next step of a command that knows the kernel as far as the dump and -x, --btf and -i say it, and may do without as
+/// `otherwise` says.
+pub(super) fn advised(error: Error, otherwise: Option<&str>) -> Error {
+    const FILES: &str = "give the kernel's vmlinux (-x), its BTF (--btf) or a layout file of it (-i)";
+    match (error.kind(), otherwise) {
+        (Kind::Unsaid, Some(otherwise)) => error.or_next_step(format!("{FILES}; or {otherwise}")),
+        (Kind::Unsaid, None) => error.or_next_step(FILES),
+        (_, Some(otherwise)) => error.or_next_step(otherwise),
+        (_, None) => error,
+    }
 }
 
 /// The kernel's name for an ELF machine, as in `uname -m`.
@@ -58,9 +86,11 @@ pub(super) fn page_shift(source: &Source, info: Option<&VmcoreInfo>) -> Result<u
             .next_step("the file is damaged: copy the dump again")),
         (None, Some(shift)) => Ok(shift),
         (None, None) if [EM_X86_64, EM_386].contains(&source.machine()) => Ok(12),
-        (None, None) => Err(no_vmcoreinfo(source)
-            .because("the page size of this architecture cannot be known without it")
-            .next_step("give a dump that has the note")),
+        (None, None) => Err(no_vmcoreinfo(
+            source,
+            "so the page size cannot be known, of which this architecture has several",
+            NAME_VMCOREINFO,
+        )),
     }
 }
 
@@ -107,8 +137,11 @@ pub(super) fn crash_time(source: &Source, info: Option<&VmcoreInfo>) -> Option<u
     noted.or_else(|| source.recorded().map(|recorded| recorded.crash_time).filter(|time| *time != 0))
 }
 
-/// What a dump that was cut short lacks.
+/// What a dump lacks that was cut short, or a split set without one of its parts.
 pub(super) fn cut_short(source: &Source, page_shift: u32) -> Option<String> {
+    if let Some(missing) = source.missing_parts() {
+        return Some(missing.to_string());
+    }
     let CutShort { size, wanted } = source.cut_short()?;
     let pages = source.absent(page_shift);
     Some(format!("it ends at byte {size}, but its segments reach to byte {wanted}: {pages} pages are lost"))
@@ -118,7 +151,7 @@ pub(super) fn cut_short(source: &Source, page_shift: u32) -> Option<String> {
 pub(super) fn said_before(source: &Source, format: Format) -> Vec<String> {
     let mut said = Vec::new();
     // What a cut file lacks is said with the losses.
-    if source.is_incomplete() && source.cut_short().is_none() {
+    if source.is_incomplete() && source.cut_short().is_none() && source.missing_parts().is_none() {
         said.push(
             "the input is incomplete: pages that it lost are missing in the output too, which says so".to_owned(),
         );

@@ -7,7 +7,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::facts;
+use super::{facts, opened};
 use crate::{
     cli::Info,
     error::{Result, printable},
@@ -36,6 +36,9 @@ struct Facts {
     format: String,
     architecture: &'static str,
     vmcoreinfo: bool,
+    /// Physical address, where no note has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vmcoreinfo_found_at: Option<String>,
     kernel: Option<String>,
     build_id: Option<String>,
     crash_time: Option<u64>,
@@ -60,7 +63,7 @@ struct Facts {
 }
 
 pub(super) fn run(options: &Info) -> Result<()> {
-    let source = Source::open_all(&options.reading.opening(&options.inputs))?;
+    let source = opened::with_kernel(&options.reading.opening(&options.inputs))?;
     let facts = Facts::of(&source);
     super::print_report(&facts, options.json)
 }
@@ -75,7 +78,11 @@ impl Facts {
         let (layout, mut warnings) = match layout {
             Some(Ok(layout)) => (layout.facts.iter().map(FactLine::of).collect(), layout.limits),
             Some(Err(error)) => (Vec::new(), vec![error.to_string()]),
-            None => (Vec::new(), vec!["without VMCOREINFO only dump levels 0 and 1 are possible".to_owned()]),
+            None => {
+                let none =
+                    facts::no_vmcoreinfo(source, "only dump levels 0 and 1 are possible", facts::NAME_VMCOREINFO);
+                (Vec::new(), vec![none.to_string()])
+            }
         };
         let cut_short = facts::cut_short(source, page_shift.unwrap_or(12));
         warnings.extend(cut_short.map(|cause| format!("the dump is incomplete: {cause}")));
@@ -86,6 +93,7 @@ impl Facts {
             format: source.describe(),
             architecture: facts::machine_name(source.machine()),
             vmcoreinfo: info.is_some(),
+            vmcoreinfo_found_at: source.vmcoreinfo_found_at().map(|address| format!("{address:#x}")),
             kernel: text("OSRELEASE"),
             build_id: text("BUILD-ID"),
             crash_time: facts::crash_time(source, info.as_ref()),
@@ -140,7 +148,7 @@ impl fmt::Display for Facts {
         let number = |value: Option<u64>| value.map_or_else(unknown, |value| value.to_string());
         let time = self.crash_time.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds.min(u32::MAX.into())));
         let time = time.map_or_else(unknown, |time| humantime::format_rfc3339_seconds(time).to_string());
-        writeln!(f, "format          {}", self.format)?;
+        writeln!(f, "format          {}", printable(&self.format))?;
         writeln!(f, "architecture    {}", self.architecture)?;
         writeln!(f, "kernel          {}", self.kernel.as_deref().unwrap_or("unknown"))?;
         if let Some(build_id) = &self.build_id {
@@ -152,7 +160,10 @@ impl fmt::Display for Facts {
         writeln!(f, "paging levels   {}", number(self.paging_levels.map(u64::from)))?;
         writeln!(f, "KASLR offset    {}", hex(self.kaslr_offset))?;
         writeln!(f, "phys_base       {}", hex(self.phys_base))?;
-        writeln!(f, "VMCOREINFO      {}", if self.vmcoreinfo { "present" } else { "absent" })?;
+        match &self.vmcoreinfo_found_at {
+            Some(address) => writeln!(f, "VMCOREINFO      found in memory at {address}")?,
+            None => writeln!(f, "VMCOREINFO      {}", if self.vmcoreinfo { "present" } else { "absent" })?,
+        }
         if let Some(level) = self.dump_level {
             writeln!(f, "dump level      {level}")?;
             writeln!(f, "left out        {}", human_bytes(self.excluded_bytes))?;
@@ -162,7 +173,7 @@ impl fmt::Display for Facts {
             writeln!(f, "  {:#014x}-{:#014x}  {:>10}", line.start, line.end, human_bytes(line.bytes))?;
         }
         for warning in &self.warnings {
-            writeln!(f, "note            {warning}")?;
+            writeln!(f, "note            {}", printable(warning))?;
         }
         Ok(())
     }

@@ -25,15 +25,13 @@ pub(super) fn read(
     warnings: &mut Vec<String>,
 ) -> Result<Option<VmcoreInfo>> {
     let Some(mut info) = facts::vmcoreinfo(source) else {
-        return match [&knowing.vmlinux, &knowing.layout, &knowing.btf].into_iter().flatten().next() {
-            Some(path) => Err(facts::no_vmcoreinfo(source)
-                .because(format!(
-                    "so {} cannot be told to belong to the crashed kernel, nor where it ran",
-                    path.display()
-                ))
-                .next_step("give the vmcore that the dump was made from")),
-            None => Ok(None),
-        };
+        if let Some(path) = knowing.files().next() {
+            warnings.push(format!(
+                "{} was not used: without VMCOREINFO nothing tells that it belongs to the crashed kernel, nor where that ran",
+                path.display()
+            ));
+        }
+        return Ok(None);
     };
     let note = info.clone();
     let mut add = |other: VmcoreInfo, path: &Path| -> Result<()> {
@@ -145,8 +143,9 @@ pub(super) fn contradictions(info: &VmcoreInfo, strict: bool) -> Result<Vec<Stri
 
 /// All that a dump says about its kernel, to be used at another boot of it.
 pub(super) fn of_dump(source: &Source) -> Result<VmcoreInfo> {
-    let mut info = facts::vmcoreinfo(source)
-        .ok_or_else(|| facts::no_vmcoreinfo(source).next_step("give the kernel's vmlinux with --vmlinux"))?;
+    let mut info = facts::vmcoreinfo(source).ok_or_else(|| {
+        facts::no_vmcoreinfo(source, "so it says nothing about its kernel", "give the kernel's vmlinux with --vmlinux")
+    })?;
     ask(source, &mut info, u64::MAX);
     Ok(known::at_link_time(&info))
 }

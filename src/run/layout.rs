@@ -7,13 +7,13 @@ use std::{
 
 use serde::Serialize;
 
-use super::known;
+use super::{known, opened};
 use crate::{
     cli::{Layout, resolve},
     error::{Error, Kind, Result, printable},
     layout::{VmcoreInfo, known as files},
     sink::{Inputs, Target},
-    source::Source,
+    source::Opening,
     sys::host,
 };
 
@@ -52,7 +52,9 @@ pub(super) fn run(options: &Layout) -> Result<()> {
     match &options.output {
         Some(path) => {
             let read = [&options.from, &options.vmlinux, &options.btf].into_iter().flatten().map(PathBuf::as_path);
-            let mut target = Target::create(path, options.force, &Inputs::default().and(read))?;
+            let opening = options.reading.opening(&[]);
+            let inputs = Inputs::default().and(read).and(opening.ram_file());
+            let mut target = Target::create(path, options.force, &inputs)?;
             target.write(text.as_bytes(), 0)?;
             target.finish()
         }
@@ -62,6 +64,11 @@ pub(super) fn run(options: &Layout) -> Result<()> {
 
 /// The dump is believed first, then DWARF, then BTF.
 fn of_options(options: &Layout) -> Result<VmcoreInfo> {
+    if options.from.is_none() && options.reading.is_any() {
+        return Err(Error::new(Kind::Usage, "--elfcorehdr, --iomem and --vmcoreinfo say how to read a dump")
+            .because("none was named")
+            .next_step("name it with --from DUMP"));
+    }
     let mut info = None;
     let mut join = |other: VmcoreInfo, path: &Path| -> Result<()> {
         match &mut info {
@@ -74,7 +81,7 @@ fn of_options(options: &Layout) -> Result<VmcoreInfo> {
         Ok(())
     };
     if let Some(path) = &options.from {
-        let mut of_dump = known::of_dump(&Source::open(path)?)?;
+        let mut of_dump = known::of_dump(&opened::with_kernel(&options.reading.opening(std::slice::from_ref(path)))?)?;
         // Addresses are link addresses from here on.
         of_dump.set("KERNELOFFSET", "0", crate::layout::Witness::Note);
         join(of_dump, path)?;
@@ -95,7 +102,7 @@ fn of_options(options: &Layout) -> Result<VmcoreInfo> {
 
 /// A dump, or any file that describes a kernel.
 fn any(path: &Path) -> Result<VmcoreInfo> {
-    match Source::open(path) {
+    match opened::with_kernel(&Opening::of_dump(path)) {
         Ok(source) => known::of_dump(&source),
         Err(_) => files::of_any_file(path, host::usable_cpus(), resolve::available_memory()),
     }
@@ -106,10 +113,10 @@ fn lines(info: &VmcoreInfo) -> String {
     // These two first: makedumpfile looks for them before anything else.
     let first = ["OSRELEASE", "PAGESIZE"];
     for (key, value, _) in info.lines().filter(|(key, ..)| first.contains(key)) {
-        let _ = writeln!(text, "{key}={value}");
+        let _ = writeln!(text, "{}={}", printable(key), printable(value));
     }
     for (key, value, _) in info.lines().filter(|(key, ..)| !first.contains(key)) {
-        let _ = writeln!(text, "{key}={value}");
+        let _ = writeln!(text, "{}={}", printable(key), printable(value));
     }
     text
 }

@@ -122,7 +122,7 @@ impl Target {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 Error::output(&work, "create", &error).next_step("choose a directory that can be written to")
             }
-            _ => Error::output(&work, "create", &error).next_step("choose another name or directory"),
+            _ => Error::output(&work, "create", &error).or_next_step("choose another name or directory"),
         })?;
         // A file system without locks goes without: then two runs with --force to one name are the user's affair.
         let _ = file.try_lock();

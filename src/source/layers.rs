@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use super::{
+    foreign,
     store::{FileStore, FlattenedStore, SeekableStore, Store, read_start},
     whole,
 };
@@ -46,9 +47,6 @@ impl Layer {
 
 /// More than anybody wraps around a dump; bounds what a hostile file makes us unpack.
 const MOST_LAYERS: usize = 3;
-/// As many first bytes as tell everything apart.
-const START: usize = 16;
-
 /// Takes off the layers of `store`, the file at `path`; in it is a dump, or memory as it is if it is `raw`.
 pub(super) fn open(path: &Path, mut store: Box<dyn Store>, raw: bool) -> Result<(Box<dyn Store>, Vec<Layer>)> {
     let mut layers = Vec::new();
@@ -93,7 +91,8 @@ fn bad_flattened(path: &Path, cause: &str) -> Error {
 
 /// The first bytes of what is in `store`.
 pub(super) fn start(path: &Path, store: &dyn Store) -> Result<Vec<u8>> {
-    read_start(store, START).map_err(|error| Error::input(format!("cannot read {}", path.display())).because(error))
+    read_start(store, foreign::START)
+        .map_err(|error| Error::input(format!("cannot read {}", path.display())).because(error))
 }
 
 /// Whether a file that starts so may be a dump, or something around one.

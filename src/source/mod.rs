@@ -4,6 +4,7 @@
 //! A [`Source`] goes to `layout` (notes) and to `memory` and `pipeline` (pages).
 
 mod elf;
+pub(crate) mod foreign;
 mod kdump;
 mod layers;
 mod live;
@@ -12,6 +13,7 @@ mod open;
 mod ram;
 mod raw;
 mod reader;
+mod search;
 pub mod store;
 mod whole;
 
@@ -20,11 +22,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use object::elf::Machine;
+use object::elf::{EM_NONE, Machine};
 
 use crate::format::note;
 
-pub use kdump::Recorded;
+pub use kdump::{Missing, Recorded};
 pub use layers::Layer;
 pub use mask::{Mask, Masked, OutputReader};
 pub use open::is_part;
@@ -32,6 +34,7 @@ pub(crate) use open::{open_file, unknown_format};
 pub use ram::{Piece, RamMap};
 pub use raw::{CoreHeaders, Opening, RamGiven};
 pub use reader::{PageReader, ReadError};
+pub use search::FoundNote;
 pub use store::StoredPages;
 pub(crate) use whole::unpack;
 
@@ -99,17 +102,26 @@ pub struct Source {
     format: InputFormat,
     layers: Vec<Layer>,
     machine: Machine,
+    /// The container does not say the machine: VMCOREINFO does.
+    machine_unsaid: bool,
     loads: Vec<Load>,
     ram: RamMap,
     /// The memory that exists, where the dump knows of more than it has.
     existing: Option<RamMap>,
     notes: Vec<u8>,
+    /// Where in memory VMCOREINFO was found that no note has.
+    found: Option<u64>,
+    /// Notes in memory of which nothing tells which one is the kernel's.
+    undecided: Vec<String>,
     recorded: Option<Recorded>,
     cut_short: Option<CutShort>,
+    missing: Option<Missing>,
     /// Whoever wrote the dump says that it ends early.
     incomplete: bool,
-    /// What others said about raw memory, or what is to be known of a running kernel's.
-    given: Option<raw::Given>,
+    /// Who said what raw memory is, or that the memory is a running kernel's.
+    given: Option<String>,
+    /// What was decided while opening that the user should know.
+    remarks: Vec<String>,
     /// The kernel runs, and this is its memory.
     live: bool,
 }
@@ -133,14 +145,25 @@ impl Source {
         let plain = || self.format.name().to_owned() + if self.is_incomplete() { ", incomplete" } else { "" };
         let container = self.recorded.as_ref().map_or_else(plain, Recorded::describe);
         let layers = self.layers.iter().rev().map(|layer| format!(", {}", layer.name()));
-        let given = self.given.as_ref().map(|given| format!(" ({})", given.by)).unwrap_or_default();
+        let given = self.given.as_ref().map(|by| format!(" ({by})")).unwrap_or_default();
         container + &layers.collect::<String>() + &given
+    }
+
+    /// The container.
+    #[must_use]
+    pub fn format(&self) -> InputFormat {
+        self.format
     }
 
     /// What was decided while opening that the user should know.
     #[must_use]
     pub fn remarks(&self) -> &[String] {
-        self.given.as_ref().map_or(&[], |given| &given.remarks)
+        &self.remarks
+    }
+
+    /// Adds something that the user should know.
+    pub(crate) fn remark(&mut self, text: impl Into<String>) {
+        self.remarks.push(text.into());
     }
 
     /// Memory that reading takes, and that each reader takes, bytes: for the budget.
@@ -161,10 +184,16 @@ impl Source {
         self.cut_short
     }
 
+    /// The parts of a split set that were not named.
+    #[must_use]
+    pub fn missing_parts(&self) -> Option<&Missing> {
+        self.missing.as_ref()
+    }
+
     /// Whether the dump says that it ends early, or does.
     #[must_use]
     pub fn is_incomplete(&self) -> bool {
-        self.incomplete || self.cut_short.is_some()
+        self.incomplete || self.cut_short.is_some() || self.missing.is_some()
     }
 
     /// Whether this is the memory of the kernel that runs here (`/proc/kcore`): it changes while it is read.
@@ -184,6 +213,13 @@ impl Source {
     #[must_use]
     pub fn machine(&self) -> Machine {
         self.machine
+    }
+
+    /// The machine where neither the container nor VMCOREINFO says it.
+    pub(crate) fn assume_machine(&mut self, machine: Machine) {
+        if self.machine == EM_NONE {
+            self.machine = machine;
+        }
     }
 
     /// The segments as recorded, for their virtual addresses.
@@ -215,6 +251,69 @@ impl Source {
     #[must_use]
     pub fn vmcoreinfo(&self) -> Option<(usize, &[u8])> {
         note::notes(&self.notes).find(|note| note.name == note::VMCOREINFO).map(|note| (note.desc_offset, note.desc))
+    }
+
+    /// Whether a note has all of VMCOREINFO.
+    #[must_use]
+    pub fn has_whole_vmcoreinfo(&self) -> bool {
+        self.vmcoreinfo().is_some_and(|(_, text)| search::is_whole(text))
+    }
+
+    /// The notes in memory with VMCOREINFO that say different things, those that begin a page first. Reads all memory that the
+    /// dump has.
+    #[must_use]
+    pub fn search_vmcoreinfo(&self) -> Vec<FoundNote> {
+        search::find(self.reader(), self.reader(), &self.ram)
+    }
+
+    /// The VMCOREINFO note at a physical address, if a whole one is there.
+    #[must_use]
+    pub fn vmcoreinfo_at(&self, paddr: u64) -> Option<FoundNote> {
+        search::at(&mut self.reader(), paddr)
+    }
+
+    /// The machine as `found` says it, where the container does not.
+    pub(crate) fn take_machine_of(&mut self, found: &FoundNote) {
+        if self.machine_unsaid {
+            self.machine = search::machine(&found.text);
+        }
+    }
+
+    /// Makes a note in memory one of the dump's notes, instead of any VMCOREINFO among them. What is written has it too: crash,
+    /// drgn and libkdumpfile look for it among the notes alone.
+    pub(crate) fn adopt(&mut self, found: &FoundNote) {
+        self.take_machine_of(found);
+        let mut notes = Vec::with_capacity(self.notes.len() + found.text.len());
+        for note in note::notes(&self.notes).filter(|note| note.name != note::VMCOREINFO) {
+            note::push(&mut notes, note.name, note.kind, note.desc);
+        }
+        note::push(&mut notes, note::VMCOREINFO, 0, &found.text);
+        self.notes = notes;
+        self.found = Some(found.paddr);
+    }
+
+    /// Remembers that memory was searched for VMCOREINFO, and notes that may all be the kernel's.
+    pub(crate) fn undecided(&mut self, found: &[FoundNote]) {
+        self.undecided = found.iter().map(FoundNote::describe).collect();
+    }
+
+    /// Where the notes in memory are of which nothing tells which one is the kernel's, and the releases that they name.
+    #[must_use]
+    pub fn undecided_vmcoreinfo(&self) -> &[String] {
+        &self.undecided
+    }
+
+    /// The physical address at which VMCOREINFO was found, if no note has it.
+    #[must_use]
+    pub fn vmcoreinfo_found_at(&self) -> Option<u64> {
+        self.found
+    }
+
+    /// Whether Xen ran the machine: its kdump has notes of its own (XEN_ELFNOTE_CRASH_INFO, VMCOREINFO_XEN), and all of the
+    /// machine's memory, of which dom0's kernel, whose VMCOREINFO it has, sees a part and by other frame numbers.
+    #[must_use]
+    pub fn is_of_xen(&self) -> bool {
+        note::notes(&self.notes).any(|note| [note::XEN, note::VMCOREINFO_XEN].contains(&note.name))
     }
 
     /// CPUs whose registers were saved.

@@ -9,10 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use object::elf::Machine;
+use object::elf::{EM_NONE, Machine};
 
 use super::{
-    CutShort, InputFormat, Layer, Opening, RamGiven, RamMap, Source, elf, kdump, layers, live, raw,
+    CutShort, InputFormat, Layer, Opening, RamGiven, RamMap, Source, elf, foreign, kdump, layers, live, raw,
     store::{DeviceStore, FileStore, Store},
 };
 use crate::error::{Error, Kind, Result};
@@ -40,7 +40,7 @@ impl Source {
         match opened.magic.as_slice() {
             [0x7f, b'E', b'L', b'F', ..] => Self::from_elf(opened),
             magic if kdump::is_kdump(magic) => Self::from_kdump(vec![opened]),
-            _ => Err(unknown_format(path)),
+            start => Err(unknown_format(path, start)),
         }
     }
 
@@ -66,6 +66,9 @@ impl Source {
                 // Whoever names several files where one was wanted made a mistake on the command line.
                 if path.exists() { error } else { several(path, "No such file or directory") }
             })?;
+            if foreign::known(&opened.magic).is_some() {
+                return Err(unknown_format(path, &opened.magic));
+            }
             if !kdump::is_kdump(&opened.magic) {
                 return Err(several(path, "it is not a part of a split kdump-compressed dump"));
             }
@@ -91,8 +94,9 @@ impl Source {
         };
         let elf::Elf { machine, loads, notes, incomplete } = core;
         let bare = Self::bare(opened, InputFormat::Elf, machine, ram, notes);
-        let given = running.map(|(given, _)| given);
-        Ok(Self { loads, existing, cut_short, incomplete, given, live: is_live, ..bare })
+        let (given, remarks) = running.map(|(given, _)| (given.by, given.remarks)).unzip();
+        let remarks = remarks.unwrap_or_default();
+        Ok(Self { loads, existing, cut_short, incomplete, given, remarks, live: is_live, ..bare })
     }
 
     fn from_raw(opened: Opened, ram: &RamGiven) -> Result<Self> {
@@ -101,7 +105,7 @@ impl Source {
             raw::read(&opened.path, opened.store.as_ref(), ram)?;
         let mut bare = Self::bare(opened, InputFormat::Raw, machine, ram, notes);
         bare.opened.extend(files);
-        Ok(Self { loads, given: Some(given), ..bare })
+        Ok(Self { loads, given: Some(given.by), remarks: given.remarks, ..bare })
     }
 
     fn from_kdump(parts: Vec<Opened>) -> Result<Self> {
@@ -112,7 +116,7 @@ impl Source {
             files.push(kdump::File { path: part.path, store: part.store });
             opened.push(part.file);
         }
-        let kdump::Kdump { machine, store, ram, existing, notes, recorded } = kdump::open(files)?;
+        let kdump::Kdump { machine, store, ram, existing, missing, notes, recorded } = kdump::open(files)?;
         let (incomplete, cut_short, given) = (recorded.incomplete, None, None);
         let (existing, recorded) = (Some(existing), Some(recorded));
         let (format, loads) = (InputFormat::Kdump, Vec::new());
@@ -123,14 +127,19 @@ impl Source {
             format,
             layers,
             machine,
+            machine_unsaid: machine == EM_NONE,
             loads,
             ram,
             existing,
             notes,
+            found: None,
+            undecided: Vec::new(),
             recorded,
             cut_short,
+            missing,
             incomplete,
             given,
+            remarks: Vec::new(),
             live: false,
         })
     }
@@ -145,14 +154,19 @@ impl Source {
             format,
             layers,
             machine,
+            machine_unsaid: machine == EM_NONE,
             loads: Vec::new(),
             ram,
             existing: None,
             notes,
+            found: None,
+            undecided: Vec::new(),
             recorded: None,
             cut_short: None,
+            missing: None,
             incomplete: false,
             given: None,
+            remarks: Vec::new(),
             live: false,
         }
     }
@@ -252,7 +266,7 @@ fn open_error(path: &Path, error: &io::Error) -> Error {
         io::ErrorKind::NotFound if path == Path::new("/proc/vmcore") => {
             base.next_step("it exists only in a capture kernel, booted by kexec after a crash")
         }
-        io::ErrorKind::NotFound => base.next_step("check the path"),
+        io::ErrorKind::NotFound => base.or_next_step("check the path"),
         io::ErrorKind::PermissionDenied if path == Path::new("/proc/kcore") => {
             base.next_step("run as root with CAP_SYS_RAWIO; a kernel that is locked down shows its memory to nobody")
         }
@@ -273,9 +287,13 @@ fn nothing_left(path: &Path, size: u64, wanted: u64) -> Error {
         .next_step("the copy was cut short: copy the dump again")
 }
 
-/// What a file is told that is no dump.
-pub(crate) fn unknown_format(path: &Path) -> Error {
-    Error::input(format!("cannot read {}", path.display()))
+/// What is said of a file that is no dump, by its first bytes.
+pub(crate) fn unknown_format(path: &Path, start: &[u8]) -> Error {
+    let cannot = Error::input(format!("cannot read {}", path.display()));
+    if let Some(foreign) = foreign::known(start) {
+        return cannot.because(format!("it is {}", foreign.name)).next_step(foreign.way_out);
+    }
+    cannot
         .because(
             "it is neither an ELF core nor a kdump-compressed dump, nor one that is flattened or inside zstd or lz4",
         )

@@ -12,7 +12,7 @@ use std::{
 use lz4_flex::frame::{Error as Lz4Error, FrameDecoder};
 
 use super::{
-    layers,
+    foreign, layers,
     open::RAW_MEMORY,
     store::{Sequential, Store},
 };
@@ -83,7 +83,12 @@ fn unpack_what(
         }
         // Unpacking terabytes of something else would only fail later.
         if len == 0 && !raw && !layers::looks_like_a_dump(&block[..got]) {
-            return Err(Error::input(format!("cannot use {}", path.display()))
+            let cannot = Error::input(format!("cannot use {}", path.display()));
+            if let Some(foreign) = foreign::known(&block[..got]) {
+                let cause = format!("inside the compressed file is no dump: it is {}", foreign.name);
+                return Err(cannot.because(cause).next_step(foreign.way_out));
+            }
+            return Err(cannot
                 .because("there is no dump inside the compressed file")
                 .next_step(format!("give /proc/vmcore, or a file copied from it; {RAW_MEMORY}")));
         }

@@ -89,7 +89,7 @@ impl Vmlinux {
     /// It cannot be read or is not a 64-bit little-endian ELF file.
     pub fn open(path: &Path, limit: u64) -> Result<Self> {
         let opened = File::open(path).and_then(|file| Ok((file.try_clone()?, file)));
-        let (file, cached) = opened.map_err(|error| Error::io(path, "open", &error).next_step("check the path"))?;
+        let (file, cached) = opened.map_err(|error| Error::io(path, "open", &error).or_next_step("check the path"))?;
         let cache = ReadCache::new(cached);
         let elf = Elf::parse(&cache).map_err(|error| not_a_vmlinux(path, error))?;
         let mut sections = BTreeMap::new();
@@ -464,7 +464,7 @@ pub fn read_btf(path: &Path, wanted: &Wanted<'_>) -> Result<Types> {
             .because(cause)
             .next_step("give /sys/kernel/btf/vmlinux of the crashed kernel, or its vmlinux with -x")
     };
-    let file = File::open(path).map_err(|error| Error::io(path, "open", &error).next_step("check the path"))?;
+    let file = File::open(path).map_err(|error| Error::io(path, "open", &error).or_next_step("check the path"))?;
     let mut bytes = Vec::new();
     file.take(super::btf::MAX_BTF).read_to_end(&mut bytes).map_err(|error| bad(crate::error::plain_io(&error)))?;
     Btf::parse(&bytes).and_then(|btf| btf.types(wanted)).map_err(|error| bad(error.to_string()))

@@ -12,7 +12,7 @@ use std::{path::Path, time::Duration};
 use rayon::ThreadPool;
 use vdump_filters::{PageClass, Selection};
 
-use super::{Stop, facts, kernel::Kernel, known, pool::pools, print_report};
+use super::{Stop, facts, kernel::Kernel, known, opened, pool::pools, print_report};
 use crate::{
     bitmap::PageBitmap,
     classify::{Classifier, Counts, Picks},
@@ -33,7 +33,7 @@ use sample::Sample;
 const WORKER: u64 = FRAME + (1 << 20);
 
 pub(super) fn run(options: &Bench) -> Result<()> {
-    let source = Source::open_all(&options.reading.opening(&options.inputs))?;
+    let source = opened::with_kernel(&options.reading.opening(&options.inputs))?;
     let stop = Stop::on_signals()?;
     let report = Measuring::prepare(options, &source, &stop)?.report()?;
     print_report(&report, options.json)
@@ -70,10 +70,15 @@ impl<'a> Measuring<'a> {
         }
         let found = match &info {
             Some(info) => Kernel::read(source, info, symbols),
-            None => Err(facts::no_vmcoreinfo(source).next_step("measure with -d 0 or -d 1")),
+            None => Err(facts::no_vmcoreinfo(source, "so pages cannot be classified", "measure with -d 0 or -d 1")),
         };
         let kernel = match found {
-            Err(error) if drop.needs_classes() => return Err(error),
+            Err(error) if drop.needs_classes() => {
+                return Err(facts::advised(
+                    error,
+                    Some("measure with -d 0 or -d 1, which need no knowledge of the kernel"),
+                ));
+            }
             found => found.ok(),
         };
         let progress = Progress::new(resolve::mode(options.progress), 1 << page_shift, stop.flag());

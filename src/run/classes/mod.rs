@@ -11,7 +11,7 @@ use super::{
     Stop, facts,
     filter::budget,
     kernel::{Kernel, keys_to_look_closer},
-    known,
+    known, opened,
 };
 use crate::{
     bitmap::PageBitmap,
@@ -47,7 +47,7 @@ struct ZoneCount {
 }
 
 pub(super) fn run(options: &Classes) -> Result<()> {
-    let source = Source::open_all(&options.reading.opening(&options.inputs))?;
+    let source = opened::with_kernel(&options.reading.opening(&options.inputs))?;
     let stop = Stop::on_signals()?;
     let mut warnings = source.remarks().to_vec();
     let limit = resolve::memory_limit(options.memory_limit);
@@ -57,8 +57,7 @@ pub(super) fn run(options: &Classes) -> Result<()> {
     let planes = if options.zero { 3 } else { 1 };
     let threads = resolve::threads(options.threads.map(usize::from));
     let budget = budget::to_look(&source, page_shift, planes, limit, threads)?;
-    let mut kernel = Kernel::read(&source, &info, symbols)
-        .map_err(|error| error.next_step("give the kernel's vmlinux (--vmlinux), or its layout file (--layout)"))?;
+    let mut kernel = Kernel::read(&source, &info, symbols).map_err(|error| facts::advised(error, None))?;
     kernel.look_closer(&source, &info)?;
     warnings.extend(kernel.layout.limits.iter().chain(kernel.protected.limits()).cloned());
     let pool = super::pool::pool(budget.threads)?;
@@ -81,9 +80,8 @@ fn known(
     warnings: &mut Vec<String>,
 ) -> Result<(VmcoreInfo, Option<Symbols>)> {
     let mut info = known::read(source, &options.knowing, limit, warnings)?.ok_or_else(|| {
-        facts::no_vmcoreinfo(source)
-            .because("so the kernel's structures cannot be found")
-            .next_step("'vdump info' says what the dump has; classes need a dump with the note")
+        let next = "--vmcoreinfo ADDR tells where it is (/sys/kernel/vmcoreinfo); 'vdump info' says what the dump has";
+        facts::no_vmcoreinfo(source, "so the kernel's structures cannot be found", next)
     })?;
     let symbols = if options.verbose {
         known::ask(source, &mut info, limit)

@@ -14,7 +14,7 @@ mod words;
 use serde::Serialize;
 use vdump_filters::{DumpLevel, Selection};
 
-use super::{facts, kernel::Kernel, known};
+use super::{facts, kernel::Kernel, known, opened};
 use crate::{
     classify::{Classifier, Picks, Step, Trace},
     cli::{explain::Explain, resolve},
@@ -53,7 +53,7 @@ pub(super) fn run(options: &Explain) -> Result<()> {
         return Err(Error::new(Kind::Usage, format!("cannot explain {asked} pages at once"))
             .next_step(format!("ask for {MOST_PAGES} at most")));
     }
-    let source = Source::open_all(&options.reading.opening(&options.inputs))?;
+    let source = opened::with_kernel(&options.reading.opening(&options.inputs))?;
     let mut warnings = source.remarks().to_vec();
     let mut info = known::read(&source, &options.knowing, resolve::available_memory(), &mut warnings)?;
     let mut symbols = None;
@@ -99,7 +99,9 @@ impl<'a> Teller<'a> {
                 kernel.look_closer(source, info)?;
                 Ok(kernel)
             }),
-            None => Err(facts::no_vmcoreinfo(source)),
+            None => {
+                Err(facts::no_vmcoreinfo(source, "so the kernel's structures cannot be found", facts::NAME_VMCOREINFO))
+            }
         };
         let zones = match (info, &virt) {
             (Some(info), Some(virt)) => zones(info, virt),
@@ -112,7 +114,9 @@ impl<'a> Teller<'a> {
     fn warnings(&self) -> Vec<String> {
         match &self.kernel {
             Ok(kernel) => kernel.layout.limits.iter().chain(kernel.protected.limits()).cloned().collect(),
-            Err(error) => vec![format!("what pages were used for cannot be told: {error}")],
+            Err(error) => {
+                vec![format!("what pages were used for cannot be told: {}", facts::advised(error.clone(), None))]
+            }
         }
     }
 

@@ -19,7 +19,7 @@ use std::time::Instant;
 use rayon::ThreadPool;
 use vdump_filters::Selection;
 
-use super::{Stop, kernel::Kernel};
+use super::{Stop, kernel::Kernel, opened};
 use crate::{
     bitmap::{PageBitmap, Planes},
     classify::{Check, Counts},
@@ -39,7 +39,7 @@ use prepare::Place;
 
 pub(super) fn run(filter: &Filter) -> Result<()> {
     let job = Job::resolve(filter)?;
-    let source = Source::open_all(&job.input)?;
+    let source = if job.asks_kernel() { opened::with_kernel(&job.input) } else { opened::without_kernel(&job.input) }?;
     if job.show_vmcoreinfo {
         super::facts::show_vmcoreinfo(&source);
     }

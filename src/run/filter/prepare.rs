@@ -194,7 +194,7 @@ fn check_whole(source: &Source, page_shift: u32) -> Result<()> {
     match facts::cut_short(source, page_shift) {
         Some(cause) => Err(Error::input(format!("cannot use {}", source.path().display()))
             .because(cause)
-            .next_step("copy the dump again; without --strict the rest of it is used")),
+            .next_step("copy the dump again, or name all parts; without --strict the rest of it is used")),
         None => Ok(()),
     }
 }
@@ -249,9 +249,11 @@ fn crashed_kernel(
 ) -> Result<Option<Kernel>> {
     let found = match info {
         Some(info) => Kernel::read(source, info, symbols),
-        None => Err(facts::no_vmcoreinfo(source)
-            .because("so the kernel's structures cannot be found")
-            .next_step("dump with -d 0 or -d 1, which need no knowledge of the kernel")),
+        None => Err(facts::no_vmcoreinfo(
+            source,
+            "so the kernel's structures cannot be found",
+            "--vmcoreinfo ADDR tells where it is (/sys/kernel/vmcoreinfo); -d 0 and -d 1 need no knowledge of the kernel",
+        )),
     };
     match found {
         Ok(mut kernel) => {
@@ -260,7 +262,10 @@ fn crashed_kernel(
             }
             Ok(Some(kernel))
         }
-        Err(error) if drop.needs_classes() => Err(error),
+        Err(error) if drop.needs_classes() && source.is_of_xen() => Err(error.or_next_step(
+            "dump with -d 0 or -d 1; 'makedumpfile -E -X --xen-syms FILE' leaves out the guests' memory, crash reads either",
+        )),
+        Err(error) if drop.needs_classes() => Err(facts::advised(error, Some(facts::LOW_LEVELS))),
         Err(error) => {
             warnings.push(format!("poisoned and offline pages are not left out: {error}"));
             Ok(None)

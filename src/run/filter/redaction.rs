@@ -49,11 +49,14 @@ pub(super) fn find(
     let Some(path) = &job.redact else { return Ok(Redaction::default()) };
     let rules = read(path)?;
     let info = info.ok_or_else(|| {
-        facts::no_vmcoreinfo(source)
-            .because("so the kernel's memory cannot be found, nor what the rules name")
-            .next_step("give the vmcore that the dump was made from")
+        facts::no_vmcoreinfo(
+            source,
+            "so the kernel's memory cannot be found, nor what the rules name",
+            facts::NAME_VMCOREINFO,
+        )
     })?;
-    let paging = KernelLayout::paging(source, info)?;
+    let paging = KernelLayout::paging(source, info)
+        .map_err(|error| facts::advised(error, Some("leave out --redact, which needs the kernel's page tables")))?;
     let virt = VirtReader::new(source, paging).ok_or_else(|| Error::input("the dump's architecture is not known"))?;
     let questions = Questions::of(&rules);
     let vmlinux = job.knowing.vmlinux.as_deref().map(|path| Vmlinux::open(path, job.memory_limit)).transpose()?;

@@ -15,10 +15,8 @@ use crate::{
 pub(super) fn paging(source: &Source, info: Option<&VmcoreInfo>) -> Result<PagingLayout> {
     const NEXT: &str =
         "leave out --virtual: gdb then sees the direct mapping and the kernel image, other readers as much as ever";
-    let info = info.ok_or_else(|| {
-        facts::no_vmcoreinfo(source).because("so the kernel's page tables cannot be found").next_step(NEXT)
-    })?;
-    let paging = KernelLayout::paging(source, info).map_err(|error| error.next_step(NEXT))?;
+    let info = info.ok_or_else(|| facts::no_vmcoreinfo(source, "so the kernel's page tables cannot be found", NEXT))?;
+    let paging = KernelLayout::paging(source, info).map_err(|error| facts::advised(error, Some(NEXT)))?;
     let virt = VirtReader::new(source, paging).ok_or_else(|| Error::input("the dump's architecture is not known"))?;
     let table = paging.image_vaddr(paging.root);
     let refused = |cause: String| {

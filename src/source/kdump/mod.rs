@@ -10,9 +10,11 @@ mod set;
 
 use object::elf::{EM_386, EM_AARCH64, EM_ARM, EM_NONE, EM_PPC64, EM_RISCV, EM_S390, EM_X86_64, Machine};
 
+use vdump_filters::PfnRange;
+
 use super::{RamMap, store::Store};
 use crate::{
-    error::Result,
+    error::{Error, Result},
     format::diskdump::{STATUS_INCOMPLETE, UTS_LEN, flags},
 };
 
@@ -63,16 +65,18 @@ pub(super) struct Kdump {
     pub(super) ram: RamMap,
     /// The frames that exist.
     pub(super) existing: RamMap,
+    /// Parts that were not named.
+    pub(super) missing: Option<Missing>,
     pub(super) notes: Vec<u8>,
     pub(super) recorded: Recorded,
 }
 
 /// Opens one dump that lies in `files`, given in any order.
 pub(super) fn open(files: Vec<File>) -> Result<Kdump> {
-    let parts = set::parts(files)?;
+    let (parts, gaps) = set::parts(files)?;
     // The set is never empty; every part has all of this, byte for byte.
     let first = parts.first().ok_or_else(|| crate::error::Error::input("no dump was named"))?;
-    let planes = planes::read(first)?;
+    let mut planes = planes::read(first)?;
     let notes = notes::read(first)?;
     let head = &first.head;
     let mut recorded = Recorded {
@@ -92,24 +96,70 @@ pub(super) fn open(files: Vec<File>) -> Result<Kdump> {
         excluded: planes.excluded,
     };
     let (machine, status) = (machine(&recorded.utsname[4]), head.header.status.get());
-    let pages = Pages { page_shift: head.page_shift, shares: shares(parts, &planes.dumped) };
+    let page_shift = head.page_shift;
+    let pages = Pages { page_shift, shares: shares(parts, &planes.dumped) };
+    let missing = Missing::of(gaps, &mut planes.dumped, page_shift);
+    if planes.dumped.pieces().is_empty() {
+        return Err(missing.nothing_else());
+    }
     // Old writers did not set the header's flags.
     recorded.codec_flags = (status | pages.sample_flags()) & ALL_CODECS;
     recorded.codecs = codecs(recorded.codec_flags);
     let (ram, existing) = (planes.dumped, planes.existing);
-    Ok(Kdump { machine, store: Box::new(pages), ram, existing, notes, recorded })
+    let missing = (missing.pages > 0).then_some(missing);
+    Ok(Kdump { machine, store: Box::new(pages), ram, existing, missing, notes, recorded })
+}
+
+/// Parts of a split set that were not named.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Missing {
+    /// The page frames that they had, in order; some were dumped.
+    pub frames: Vec<PfnRange>,
+    /// Pages that they had.
+    pub pages: u64,
+}
+
+impl Missing {
+    /// Takes the pages of the frames in `gaps` out of `dumped`. What is left keeps its numbers: those of its descriptors.
+    fn of(gaps: Vec<PfnRange>, dumped: &mut RamMap, page_shift: u32) -> Self {
+        let pages = |gap: &PfnRange| {
+            let below = |pfn: u64| dumped_below(dumped, pfn << page_shift, page_shift);
+            below(gap.end) - below(gap.start)
+        };
+        let counted: Vec<_> = gaps.into_iter().map(|gap| (gap, pages(&gap))).filter(|(_, pages)| *pages > 0).collect();
+        let pages = counted.iter().map(|(_, pages)| pages).sum();
+        let frames: Vec<_> = counted.into_iter().map(|(gap, _)| gap).collect();
+        let ranges: Vec<_> = frames.iter().map(|gap| (gap.start << page_shift, gap.end << page_shift)).collect();
+        dumped.take_out(&ranges);
+        Self { frames, pages }
+    }
+
+    fn nothing_else(&self) -> Error {
+        Error::input("cannot use this part of a split dump alone")
+            .because(format!("{self}, and the rest of the dump has no page"))
+            .next_step("name all parts, in any order")
+    }
+}
+
+impl std::fmt::Display for Missing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        /// As many as a line bears.
+        const LISTED: usize = 4;
+        let ranges = |gap: &PfnRange| format!("{:#x} to {:#x}", gap.start, gap.end - 1);
+        let listed: Vec<_> = self.frames.iter().take(LISTED).map(ranges).collect();
+        let more = if self.frames.len() > LISTED { " and more" } else { "" };
+        write!(f, "a part of the split dump is missing: no input has page frames {}{more}: ", listed.join(", "))?;
+        write!(f, "{} pages are lost", self.pages)
+    }
 }
 
 /// Each part has the descriptors of its own frames only, counted from its first one.
 fn shares(parts: Vec<Part>, dumped: &RamMap) -> Vec<Share> {
-    let mut from = 0;
-    let mut shares = Vec::with_capacity(parts.len());
-    for Part { file, head, frames } in parts {
-        let to = dumped_below(dumped, frames.end << head.page_shift, head.page_shift);
-        shares.push(Share { file, pages: from..to, descs: head.descs() });
-        from = to;
-    }
-    shares
+    let share = |Part { file, head, frames }: Part| {
+        let below = |pfn: u64| dumped_below(dumped, pfn << head.page_shift, head.page_shift);
+        Share { file, pages: below(frames.start)..below(frames.end), descs: head.descs() }
+    };
+    parts.into_iter().map(share).collect()
 }
 
 /// How many dumped pages lie below `paddr`.

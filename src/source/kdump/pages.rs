@@ -35,7 +35,7 @@ pub(super) struct Share {
 /// The pages of all parts.
 #[derive(Debug)]
 pub(super) struct Pages {
-    /// In order, without gaps.
+    /// In order; between two of them a part may be missing.
     pub(super) shares: Vec<Share>,
     pub(super) page_shift: u32,
 }
@@ -44,8 +44,9 @@ impl Pages {
     /// The flags of the first few descriptors, all together.
     pub(super) fn sample_flags(&self) -> u32 {
         let mut reader = Reader::new(self);
-        let some = self.shares.first().map_or(0, |share| share.pages.end.min(64));
-        match reader.descs(0, 0..some) {
+        let some =
+            self.shares.first().map_or(0..0, |share| share.pages.start..share.pages.end.min(share.pages.start + 64));
+        match reader.descs(0, some) {
             Ok(()) => reader.descs.iter().fold(0, |all, desc| all | desc.flags.get()),
             Err(_) => 0,
         }
@@ -54,7 +55,7 @@ impl Pages {
     /// The share that has a page.
     fn share(&self, page: u64) -> Option<usize> {
         let index = self.shares.partition_point(|share| share.pages.end <= page);
-        (index < self.shares.len()).then_some(index)
+        self.shares.get(index).filter(|share| share.pages.contains(&page)).map(|_| index)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Split sets: several files that are one dump.
 //!
-//! Knows what proves that parts belong together and that none is missing. Must not read pages. The ordered parts go to the
+//! Knows what proves that parts belong together, and which frames no part has. Must not read pages. The ordered parts go to the
 //! bitmaps' reader and to the store.
 
 use vdump_filters::PfnRange;
@@ -9,6 +9,7 @@ use zerocopy::IntoBytes as _;
 use super::header::{File, Head};
 use crate::{
     error::{Error, Kind, Result},
+    format::diskdump::Header,
     source::MAX_READ,
 };
 
@@ -20,11 +21,12 @@ pub(super) struct Part {
     pub(super) frames: PfnRange,
 }
 
-/// Parses the headers of all files and puts the parts in order.
+/// Parses the headers of all files and puts the parts in order. Gives the frames too that no part has: what is there is worth
+/// reading all the same.
 ///
 /// # Errors
-/// They are not the whole of one dump; names the file that does not fit.
-pub(super) fn parts(files: Vec<File>) -> Result<Vec<Part>> {
+/// They are not parts of one dump; names the file that does not fit.
+pub(super) fn parts(files: Vec<File>) -> Result<(Vec<Part>, Vec<PfnRange>)> {
     let alone = files.len() == 1;
     let mut parts = Vec::with_capacity(files.len());
     for file in files {
@@ -42,8 +44,8 @@ pub(super) fn parts(files: Vec<File>) -> Result<Vec<Part>> {
     }
     same_dump(&parts)?;
     parts.sort_by_key(|part| (part.frames.start, part.frames.end));
-    covered(&parts)?;
-    Ok(parts)
+    let gaps = gaps(&parts)?;
+    Ok((parts, gaps))
 }
 
 fn not_a_part(file: &File) -> Error {
@@ -54,7 +56,9 @@ fn not_a_part(file: &File) -> Error {
 
 /// Every part has the same header, but for what is its own, and the same bitmaps.
 fn same_dump(parts: &[Part]) -> Result<()> {
-    let alike = |one: &Part, other: &Part| one.head.header.as_bytes() == other.head.header.as_bytes();
+    // Writers that make each part on its own give it its own microseconds; the bitmaps are compared besides.
+    let timeless = |part: &Part| Header { tv_usec: 0.into(), ..part.head.header };
+    let alike = |one: &Part, other: &Part| timeless(one).as_bytes() == timeless(other).as_bytes();
     // The stranger is the one that few others are like.
     let votes = |part: &Part| parts.iter().filter(|other| alike(part, other)).count();
     let Some(model) = parts.iter().rev().max_by_key(|part| votes(part)) else {
@@ -95,19 +99,19 @@ fn same_bytes(part: &Part, model: &Part) -> Result<bool> {
     Ok(true)
 }
 
-/// Every frame lies in exactly one of the sorted parts.
-fn covered(parts: &[Part]) -> Result<()> {
+/// No frame lies in two of the sorted parts. Gives the frames that lie in none: their part is missing.
+fn gaps(parts: &[Part]) -> Result<Vec<PfnRange>> {
+    let mut gaps = Vec::new();
     let mut at = 0;
     let mut before: Option<&Part> = None;
     for part in parts {
-        let path = part.file.path.display();
         if part.frames.start > at {
-            let whose = before.map_or_else(String::new, |before| format!(" after {}", before.file.path.display()));
-            return Err(missing(at, part.frames.start, &format!("{whose} before {path}")));
+            gaps.push(PfnRange::new(at, part.frames.start));
         }
         if let Some(before) = before
             && part.frames.start < at
         {
+            let path = part.file.path.display();
             return Err(Error::input(format!("cannot use {path} together with {}", before.file.path.display()))
                 .because(format!("both have page frame {:#x}", part.frames.start))
                 .next_step("name each part of the dump once"));
@@ -115,16 +119,8 @@ fn covered(parts: &[Part]) -> Result<()> {
         at = part.frames.end;
         before = Some(part);
     }
-    match before {
-        Some(last) if at < last.head.max_mapnr => {
-            Err(missing(at, last.head.max_mapnr, &format!(" after {}", last.file.path.display())))
-        }
-        _ => Ok(()),
+    if let Some(last) = before.filter(|last| at < last.head.max_mapnr) {
+        gaps.push(PfnRange::new(at, last.head.max_mapnr));
     }
-}
-
-fn missing(start: u64, end: u64, place: &str) -> Error {
-    Error::input(format!("a part of the split dump is missing{place}"))
-        .because(format!("no input has page frames {start:#x} to {end:#x}"))
-        .next_step("name all parts, in any order")
+    Ok(gaps)
 }

@@ -30,7 +30,7 @@ pub(in crate::source) fn not_dumped(file: &Path) -> Result<Vec<(u64, u64)>> {
 }
 
 fn text_of(file: &Path) -> Result<(File, Vec<u8>)> {
-    let reading = |error: &std::io::Error| Error::io(file, "read", error).next_step("save /proc/iomem as root");
+    let reading = |error: &std::io::Error| Error::io(file, "read", error).or_next_step("save /proc/iomem as root");
     let opened = File::open(file).map_err(|error| reading(&error))?;
     let mut text = Vec::new();
     (&opened).take(MOST_BYTES).read_to_end(&mut text).map_err(|error| reading(&error))?;

@@ -4,7 +4,6 @@
 
 mod headers;
 pub(super) mod iomem;
-mod search;
 
 use std::{
     fs::File,
@@ -13,11 +12,8 @@ use std::{
 
 use object::elf::{self, Machine};
 
-use super::{Load, Piece, RamMap, kdump, store::Store};
-use crate::{
-    error::{Error, Kind, Result},
-    format::note,
-};
+use super::{Load, Piece, RamMap, foreign, kdump, store::Store};
+use crate::error::{Error, Kind, Result};
 
 /// What is to be opened, as the user named it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,6 +22,8 @@ pub struct Opening {
     pub paths: Vec<PathBuf>,
     /// Who says what is RAM, if the file is raw memory.
     pub ram: Option<RamGiven>,
+    /// Physical address of the kernel's VMCOREINFO note; it is searched for where no note of the dump has it.
+    pub vmcoreinfo: Option<u64>,
 }
 
 impl Opening {
@@ -33,7 +31,7 @@ impl Opening {
     #[must_use]
     pub fn ram_file(&self) -> Option<&Path> {
         match self.ram.as_ref()? {
-            RamGiven::CoreHeaders(CoreHeaders::File(file)) | RamGiven::Iomem { file, .. } => Some(file),
+            RamGiven::CoreHeaders(CoreHeaders::File(file)) | RamGiven::Iomem(file) => Some(file),
             RamGiven::CoreHeaders(CoreHeaders::At { .. }) => None,
         }
     }
@@ -41,7 +39,7 @@ impl Opening {
     /// A dump that says itself what it holds.
     #[must_use]
     pub fn of_dump(path: &Path) -> Self {
-        Self { paths: vec![path.to_owned()], ram: None }
+        Self { paths: vec![path.to_owned()], ram: None, vmcoreinfo: None }
     }
 }
 
@@ -51,12 +49,7 @@ pub enum RamGiven {
     /// ELF core headers, as they are made ready for a capture kernel.
     CoreHeaders(CoreHeaders),
     /// A saved /proc/iomem.
-    Iomem {
-        /// The file.
-        file: PathBuf,
-        /// Physical address of the VMCOREINFO note; searched for if it is not given.
-        vmcoreinfo: Option<u64>,
-    },
+    Iomem(PathBuf),
 }
 
 /// Where ELF core headers are.
@@ -95,29 +88,37 @@ pub(super) struct Given {
     pub(super) remarks: Vec<String>,
 }
 
-/// Finds out what of `store`, the raw memory at `path`, is RAM, and which notes the kernel left in it.
+/// Finds out what of `store`, the raw memory at `path`, is RAM, and which notes core headers lead to.
 pub(super) fn read(path: &Path, store: &dyn Store, ram: &RamGiven) -> Result<Raw> {
     match ram {
         RamGiven::CoreHeaders(CoreHeaders::At { address, size }) => headers::at(path, store, *address, *size),
         RamGiven::CoreHeaders(CoreHeaders::File(file)) => headers::in_file(path, store, file),
-        RamGiven::Iomem { file, vmcoreinfo } => by_iomem(path, store, file, *vmcoreinfo),
+        RamGiven::Iomem(file) => by_iomem(path, store, file),
     }
+}
+
+fn not_raw(path: &Path) -> Error {
+    Error::new(Kind::Usage, format!("cannot take {} for raw memory", path.display()))
 }
 
 /// Refuses what says itself where its memory is: taken as raw, all of it would be in the wrong place. Memory at address 0
 /// is an interrupt table, or zeros; only more than a few magic bytes make something else of it.
 pub(super) fn check_raw(path: &Path, start: &[u8]) -> Result<()> {
+    if let Some(foreign) = foreign::known(start) {
+        return Err(not_raw(path).because(format!("it is {}", foreign.name)).next_step(foreign.way_out));
+    }
     let found = match start {
         [0x7f, b'E', b'L', b'F', 1 | 2, 1 | 2, 1, ..] => "an ELF file",
         start if kdump::is_kdump(start) => "a kdump-compressed dump",
         _ => return Ok(()),
     };
-    Err(Error::new(Kind::Usage, format!("cannot take {} for raw memory", path.display()))
+    Err(not_raw(path)
         .because(format!("it is {found}, which says itself where memory is"))
         .next_step("leave out --elfcorehdr and --iomem"))
 }
 
-fn by_iomem(path: &Path, store: &dyn Store, file: &Path, vmcoreinfo: Option<u64>) -> Result<Raw> {
+/// The machine is not known before its VMCOREINFO is.
+fn by_iomem(path: &Path, store: &dyn Store, file: &Path) -> Result<Raw> {
     let (opened, ranges) = iomem::read(file)?;
     let piece = |range: std::ops::Range<u64>| Piece {
         paddr: range.start,
@@ -127,26 +128,9 @@ fn by_iomem(path: &Path, store: &dyn Store, file: &Path, vmcoreinfo: Option<u64>
     let ram = RamMap::from_pieces(ranges.into_iter().map(piece).collect());
     let end = ram.pieces().last().map_or(0, Piece::end);
     check_end(path, store, Some(end), "System RAM")?;
-    let found = match vmcoreinfo {
-        Some(address) => Some(search::at(path, store, address)?),
-        None => search::find(path, store, &ram)?,
-    };
-    let mut given = Given { by: format!("RAM as {} says", file.display()), remarks: Vec::new() };
-    let mut notes = Vec::new();
-    let machine = match found {
-        Some(found) => {
-            given.remarks.extend(found.remark(vmcoreinfo.is_some()));
-            note::push(&mut notes, note::VMCOREINFO, 0, &found.text);
-            search::machine(&found.text)
-        }
-        None => {
-            let none = "no VMCOREINFO note was found in memory, and an x86_64 machine is assumed; --vmcoreinfo ADDR \
-                        tells where the note is (/sys/kernel/vmcoreinfo)";
-            given.remarks.push(none.to_owned());
-            elf::EM_X86_64
-        }
-    };
-    Ok(Raw { machine, loads: Vec::new(), ram, notes, given, files: vec![opened] })
+    let given = Given { by: format!("RAM as {} says", file.display()), remarks: Vec::new() };
+    let (machine, loads, notes) = (elf::EM_NONE, Vec::new(), Vec::new());
+    Ok(Raw { machine, loads, ram, notes, given, files: vec![opened] })
 }
 
 /// Raw memory that ends before its RAM does was cut short, or is not that machine's.

@@ -1,18 +1,13 @@
-//! The VMCOREINFO note in memory that nobody described: by its address, or by its content.
+//! VMCOREINFO in memory, for a dump that has no note of it: by its address, or by its content.
 //!
-//! Knows how the note looks. Must not choose between two kernels' notes. What is found goes to `raw`.
-
-use std::path::Path;
+//! Knows how the note looks. Must not choose between two kernels' notes: that is `run`'s, which can ask their page tables.
 
 use object::elf::{EM_AARCH64, EM_NONE, EM_RISCV, EM_X86_64, Machine};
 
+use super::{MAX_READ, PageReader, RamMap};
 use crate::{
-    error::{Error, Result},
+    error::printable,
     format::note::{self, VMCOREINFO},
-    source::{
-        MAX_READ, RamMap,
-        store::{Store, StoreReader},
-    },
 };
 
 /// Everything up to the text: three words, the name, its padding.
@@ -27,85 +22,73 @@ const MOST_FOUND: usize = 16;
 /// So many places that only look like a note are looked at closely, besides those where a page begins.
 const MOST_LOOKS: usize = 4096;
 
-/// A VMCOREINFO note.
+/// A VMCOREINFO note in memory.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Found {
+pub struct FoundNote {
     /// Physical address of the note.
-    paddr: u64,
+    pub paddr: u64,
     /// What it says.
     pub(super) text: Vec<u8>,
-    /// Other notes that were passed over.
-    others: usize,
 }
 
-impl Found {
-    /// What to tell the user about it.
-    pub(super) fn remark(&self, named: bool) -> Option<String> {
-        let others = match self.others {
-            0 => String::new(),
-            count => format!("; {count} others that do not begin a page were passed over"),
-        };
-        (!named).then(|| format!("VMCOREINFO was found by its content at {:#x}{others}", self.paddr))
+impl FoundNote {
+    /// Where it is and which kernel wrote it, in words.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let release = self.text[FIRST_KEY.len()..].split(|byte| *byte == b'\n').next().unwrap_or_default();
+        format!("{:#x} ({})", self.paddr, printable(&String::from_utf8_lossy(release)))
+    }
+
+    /// What it says.
+    #[must_use]
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// The kernel's own note begins a page since 4.13 (`crash_save_vmcoreinfo_init`); others may be copies in files, or the
+    /// note of an old kernel.
+    #[must_use]
+    pub fn begins_page(&self) -> bool {
+        self.paddr.is_multiple_of(PAGE)
     }
 }
 
-/// The note at `address`.
-pub(super) fn at(path: &Path, store: &dyn Store, address: u64) -> Result<Found> {
-    let text = text_at(store.reader().as_mut(), store.size(), address);
-    text.map(|text| Found { paddr: address, text, others: 0 }).ok_or_else(|| {
-        Error::input(format!("cannot use {}", path.display()))
-            .because(format!("there is no VMCOREINFO note at {address:#x}"))
-            .next_step("the kernel's own /sys/kernel/vmcoreinfo has the right address, as its first number")
-    })
+/// The note at `paddr`, if a whole and believable one is there.
+pub(super) fn at(reader: &mut PageReader<'_>, paddr: u64) -> Option<FoundNote> {
+    text_at(reader, paddr).map(|text| FoundNote { paddr, text })
 }
 
-/// Searches all RAM. A note that begins a page is the kernel's own (since 4.13, `crash_save_vmcoreinfo_init`) and is preferred
-/// to others, which may be copies in files or the note of an old kernel.
-pub(super) fn find(path: &Path, store: &dyn Store, ram: &RamMap) -> Result<Option<Found>> {
-    let mut search = Search { store, close: store.reader(), looks: 0, at_pages: Vec::new(), elsewhere: Vec::new() };
-    search.run(ram);
+/// All notes in `ram` that say different things, those that begin a page first. `reader` and `close` read the same memory:
+/// a closer look does not take what is gone through out of the reader's caches.
+pub(super) fn find(reader: PageReader<'_>, close: PageReader<'_>, ram: &RamMap) -> Vec<FoundNote> {
+    let mut search = Search { close, looks: 0, at_pages: Vec::new(), elsewhere: Vec::new() };
+    search.run(reader, ram);
     let Search { at_pages, elsewhere, .. } = search;
-    let others = if at_pages.is_empty() { 0 } else { elsewhere.len() };
-    let mut found = if at_pages.is_empty() { elsewhere } else { at_pages };
-    match found.len() {
-        0 | 1 => Ok(found.pop().map(|(paddr, text)| Found { paddr, text, others })),
-        _ => {
-            let one = |(paddr, text): &(u64, Vec<u8>)| {
-                let release = text[FIRST_KEY.len()..].split(|byte| *byte == b'\n').next().unwrap_or_default();
-                format!("{paddr:#x} ({})", String::from_utf8_lossy(release))
-            };
-            let all: Vec<String> = found.iter().map(one).collect();
-            Err(Error::input(format!("cannot tell which VMCOREINFO note in {} is the kernel's", path.display()))
-                .because(format!("there are different ones at {}", all.join(", ")))
-                .next_step("name one with --vmcoreinfo ADDR"))
-        }
-    }
+    at_pages.into_iter().chain(elsewhere).collect()
 }
 
 struct Search<'a> {
-    store: &'a dyn Store,
-    /// For a closer look while the memory is gone through with another reader.
-    close: Box<dyn StoreReader + 'a>,
+    close: PageReader<'a>,
     looks: usize,
-    at_pages: Vec<(u64, Vec<u8>)>,
-    elsewhere: Vec<(u64, Vec<u8>)>,
+    at_pages: Vec<FoundNote>,
+    elsewhere: Vec<FoundNote>,
 }
 
 impl Search<'_> {
-    fn run(&mut self, ram: &RamMap) {
-        let mut reader = self.store.reader();
-        for piece in ram.pieces() {
+    /// Zeros that the dump does not store are passed over: a segment may claim terabytes of them.
+    fn run(&mut self, mut reader: PageReader<'_>, ram: &RamMap) {
+        for piece in ram.pieces().iter().filter(|piece| piece.offset.is_some()) {
             let mut at = piece.paddr.next_multiple_of(4);
             while at < piece.end() {
                 let end = (at - at % MAX_READ as u64 + MAX_READ as u64).min(piece.end());
-                self.look_through(reader.as_mut(), at, end);
+                self.look_through(&mut reader, at, end);
                 at = end;
             }
         }
     }
 
     /// Where a stretch cannot be read at once, page by page.
-    fn look_through(&mut self, reader: &mut dyn StoreReader, start: u64, end: u64) {
+    fn look_through(&mut self, reader: &mut PageReader<'_>, start: u64, end: u64) {
         if let Ok(bytes) = reader.read(start, (end - start) as usize) {
             return self.look_at(start, bytes);
         }
@@ -142,29 +125,27 @@ impl Search<'_> {
         if found.len() >= MOST_FOUND || !begins_page && self.looks > MOST_LOOKS {
             return;
         }
-        if let Some(text) = text_at(self.close.as_mut(), self.store.size(), paddr)
-            && !found.iter().any(|(_, known)| *known == text)
+        if let Some(text) = text_at(&mut self.close, paddr)
+            && !found.iter().any(|known| known.text == text)
         {
-            found.push((paddr, text));
+            found.push(FoundNote { paddr, text });
         }
     }
 }
 
-/// The text of the note at `paddr`, if a whole and believable one is there.
-fn text_at(reader: &mut dyn StoreReader, size: u64, paddr: u64) -> Option<Vec<u8>> {
-    let head = reader.read(paddr, HEADER).ok()?;
+fn text_at(reader: &mut PageReader<'_>, paddr: u64) -> Option<Vec<u8>> {
+    let head = reader.read_whole(paddr, HEADER).ok()?;
     let len = u32::from_le_bytes(head.get(4..8)?.try_into().ok()?) as usize;
-    let end = paddr.checked_add((HEADER + len) as u64)?;
-    if len > MOST_TEXT || end > size {
+    if len > MOST_TEXT {
         return None;
     }
-    let bytes = reader.read(paddr, HEADER + len).ok()?;
+    let bytes = reader.read_whole(paddr, HEADER + len).ok()?;
     let note = note::notes(bytes).next().filter(|note| note.name == VMCOREINFO && note.kind == 0)?;
-    believable(note.desc).then(|| note.desc.to_vec())
+    is_whole(note.desc).then(|| note.desc.to_vec())
 }
 
-/// Lines of `KEY=VALUE` in plain characters, as the kernel prints them.
-fn believable(text: &[u8]) -> bool {
+/// Whether this is all of VMCOREINFO: lines of `KEY=VALUE` in plain characters, as the kernel prints them.
+pub(super) fn is_whole(text: &[u8]) -> bool {
     let used = text.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     let text = &text[..used];
     let mut lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
@@ -190,7 +171,10 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
-    use crate::source::{Piece, store::FileStore};
+    use crate::source::{
+        Piece,
+        store::{FileStore, Store as _},
+    };
 
     const TEXT: &[u8] = b"OSRELEASE=6.1.0\nPAGESIZE=4096\nNUMBER(phys_base)=4096\n";
 
@@ -200,37 +184,38 @@ mod tests {
         bytes
     }
 
-    /// 3 MiB of memory with these bytes in it.
-    fn search(placed: &[(usize, Vec<u8>)]) -> Result<Option<Found>> {
+    /// What is found in 3 MiB of memory with these bytes in it, which are read in pieces of any size.
+    fn search(placed: &[(usize, Vec<u8>)]) -> Vec<(u64, Vec<u8>)> {
         let mut bytes = vec![0u8; 3 << 20];
         for (at, what) in placed {
             bytes[*at..at + what.len()].copy_from_slice(what);
         }
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&bytes).unwrap();
-        let ram = RamMap::from_pieces(vec![Piece { paddr: 0x1000, len: (3 << 20) - 0x1000, offset: Some(0x1000) }]);
-        find(Path::new("mem"), &FileStore::new(file).unwrap(), &ram)
+        let piece = |start: u64, end: u64| Piece { paddr: start, len: end - start, offset: Some(start) };
+        let ram = RamMap::from_pieces(vec![piece(0x1000, 0x8000), piece(0x8000, 3 << 20)]);
+        let store = FileStore::new(file).unwrap();
+        let reader = || PageReader::new(store.reader(), &ram);
+        find(reader(), reader(), &ram).into_iter().map(|found| (found.paddr, found.text)).collect()
     }
 
     #[test]
     fn one_note_is_found_wherever_it_lies() {
-        // Also across the edge of what is read at once, cut in each part of it.
-        for at in [0x1000, 0x5004, (1 << 20) - 4, (1 << 20) - 8, (1 << 20) - 16, (1 << 20) - 40, (3 << 20) - 80] {
-            let found = search(&[(at, noted(TEXT))]).unwrap().unwrap();
-            assert_eq!((found.paddr, found.text.as_slice(), found.others), (at as u64, TEXT, 0));
+        // Also across the edge of a piece and of what is read at once, cut in each part of it.
+        for at in [0x1000, 0x5004, 0x7ff0, (1 << 20) - 4, (1 << 20) - 8, (1 << 20) - 16, (1 << 20) - 40, (3 << 20) - 80]
+        {
+            assert_eq!(search(&[(at, noted(TEXT))]), [(at as u64, TEXT.to_vec())]);
         }
-        assert_eq!(search(&[]).unwrap(), None);
+        assert!(search(&[]).is_empty());
         // Outside RAM, or not at a multiple of 4.
-        assert_eq!(search(&[(0, noted(TEXT)), (0x2002, noted(TEXT))]).unwrap(), None);
+        assert!(search(&[(0, noted(TEXT)), (0x2002, noted(TEXT))]).is_empty());
     }
 
     #[test]
-    fn the_kernels_own_note_begins_a_page() {
+    fn notes_that_begin_a_page_come_first() {
         let other = [TEXT, b"CRASHTIME=5\n"].concat();
-        let found = search(&[(0x3004, noted(&other)), (0x8000, noted(TEXT)), (0x9000, noted(TEXT))]).unwrap().unwrap();
-        assert_eq!((found.paddr, found.others), (0x8000, 1));
-        let error = search(&[(0x3000, noted(&other)), (0x8000, noted(TEXT))]).unwrap_err().to_string();
-        assert!(error.contains("0x3000 (6.1.0), 0x8000 (6.1.0)"), "{error}");
+        let found = search(&[(0x3004, noted(&other)), (0x8000, noted(TEXT)), (0x9000, noted(TEXT))]);
+        assert_eq!(found, [(0x8000, TEXT.to_vec()), (0x3004, other)]);
     }
 
     #[test]
@@ -240,7 +225,7 @@ mod tests {
         other_kind[8] = 1;
         for bytes in [huge, other_kind, noted(b"OSRELEASE=1\n"), noted(&[TEXT, b"\x01=\n"].concat()), noted(&TEXT[1..])]
         {
-            assert_eq!(search(&[(0x4000, bytes)]).unwrap(), None);
+            assert!(search(&[(0x4000, bytes)]).is_empty());
         }
     }
 
