@@ -1,13 +1,13 @@
 //! `/proc/iomem`: physical memory as the running kernel knows it.
 //!
-//! Knows the file's lines and the names in them. Must not decide where anything goes. Gives ranges with their kinds.
+//! Knows the names in the file; its lines are read by the crate that both halves share. Must not decide where anything goes.
 
 use serde::{Deserialize, Serialize};
-use vdump_filters::number;
+use vdump_filters::iomem::{self, CRASH_KERNEL, GART, Ram};
 
 use crate::{
     error::{Error, Result},
-    range::{Range, merged},
+    range::{Range, merged, subtract},
 };
 
 /// One line of the file.
@@ -19,6 +19,15 @@ pub struct Resource {
     pub range: Range,
     /// Its name.
     pub name: String,
+    /// Whose RAM it is, if it is RAM.
+    pub ram: Option<Ram>,
+}
+
+impl From<iomem::Resource<'_>> for Resource {
+    fn from(line: iomem::Resource<'_>) -> Self {
+        let range = Range { start: line.start, end: line.end };
+        Self { depth: line.depth, range, name: line.name.to_owned(), ram: line.ram() }
+    }
 }
 
 /// What a firmware map says that memory is. The order is the strength: where two claim a byte, the later kind wins.
@@ -40,11 +49,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The kind of a name in `/proc/iomem` or `/sys/firmware/memmap`.
+    /// The kind of a name in `/proc/iomem` or `/sys/firmware/memmap`. RAM that a driver added has none: no firmware map has
+    /// it.
     #[must_use]
     pub fn of(name: &str) -> Option<Self> {
         Some(match name {
-            _ if name.starts_with("System RAM") => Self::Ram,
+            "System RAM" => Self::Ram,
             "ACPI Tables" => Self::Acpi,
             "ACPI Non-volatile Storage" => Self::Nvs,
             "Reserved" | "reserved" => Self::Reserved,
@@ -68,32 +78,42 @@ impl Iomem {
     /// # Errors
     /// When every address is zero, which is what the kernel shows to those who are not root, or no line is a resource.
     pub fn parse(text: &str) -> Result<Self> {
-        let resources: Vec<Resource> = text.lines().filter_map(resource).collect();
-        if resources.is_empty() {
+        let lines: Vec<_> = text.lines().filter_map(iomem::Resource::parse).collect();
+        if lines.is_empty() {
             return Err(Error::input("cannot use /proc/iomem").because("it names no memory"));
         }
-        if resources.iter().all(|resource| resource.range.end <= 1) {
+        if lines.iter().all(iomem::Resource::is_hidden) {
             return Err(Error::input("cannot read the addresses in /proc/iomem")
                 .because("the kernel shows only zeros to those who are not root")
                 .next_step("run this as root, with CAP_SYS_ADMIN"));
         }
-        Ok(Self { resources })
+        Ok(Self { resources: lines.into_iter().map(Resource::from).collect() })
     }
 
     fn named(&self, test: impl Fn(&str) -> bool) -> impl Iterator<Item = &Resource> {
         self.resources.iter().filter(move |resource| test(&resource.name))
     }
 
-    /// All RAM, hot-added memory included, joined.
+    /// All RAM, whoever added it, joined: what a dump shows, and what the running kernel has mapped.
     #[must_use]
     pub fn ram(&self) -> Vec<Range> {
-        merged(self.named(|name| name.starts_with("System RAM")).map(|resource| resource.range).collect())
+        merged(self.resources.iter().filter(|line| line.ram.is_some()).map(|line| line.range).collect())
+    }
+
+    /// The RAM that the next kernel may be put to and may know from the start: not what a driver added, see [`Ram::Driver`].
+    #[must_use]
+    pub fn ram_of_the_machine(&self) -> Vec<Range> {
+        let ram = self.resources.iter().filter(|line| line.ram == Some(Ram::Machine)).map(|line| line.range).collect();
+        // A driver's memory may touch the machine's, but it never is the same.
+        let added: Vec<Range> =
+            self.resources.iter().filter(|line| line.ram == Some(Ram::Driver)).map(|line| line.range).collect();
+        subtract(&merged(ram), &added)
     }
 
     /// What `crashkernel=` reserved, lowest first.
     #[must_use]
     pub fn crash_kernel(&self) -> Vec<Range> {
-        let mut ranges: Vec<Range> = self.named(|name| name == "Crash kernel").map(|resource| resource.range).collect();
+        let mut ranges: Vec<Range> = self.named(|name| name == CRASH_KERNEL).map(|resource| resource.range).collect();
         ranges.sort_unstable();
         ranges.dedup();
         ranges
@@ -102,7 +122,7 @@ impl Iomem {
     /// The aperture of AMD's GART: reads of it may hang the machine.
     #[must_use]
     pub fn gart(&self) -> Vec<Range> {
-        self.named(|name| name == "GART").map(|resource| resource.range).collect()
+        self.named(|name| name == GART).map(|resource| resource.range).collect()
     }
 
     /// Memory that is not RAM to the capture kernel, but that it must know: ACPI's, reserved, persistent.
@@ -119,12 +139,12 @@ impl Iomem {
             let name = resource.name.as_str();
             resource.depth > 0
                 && !name.starts_with("Kernel ")
-                && name != "Crash kernel"
+                && name != CRASH_KERNEL
                 && Kind::of(name) != Some(Kind::Ram)
         };
-        let ram = self.ram();
+        let ram = self.ram_of_the_machine();
         let holes: Vec<Range> = self.resources.iter().filter(taken).map(|resource| resource.range).collect();
-        crate::range::subtract(&ram, &holes)
+        subtract(&ram, &holes)
     }
 
     /// The running kernel's text, if it has exactly one.
@@ -141,19 +161,6 @@ impl Iomem {
         let end = self.named(|name| name.starts_with("Kernel ")).map(|resource| resource.range.end).max()?;
         Some(Range::new(start, end))
     }
-}
-
-/// `  01000000-01ffffff : Kernel code`: two spaces for each level, both ends belong to it.
-fn resource(line: &str) -> Option<Resource> {
-    let (range, name) = line.split_once(" : ")?;
-    let depth = (range.len() - range.trim_start().len()) / 2;
-    let (start, last) = range.trim().split_once('-')?;
-    let (start, last) = (number::hex(start)?, number::hex(last)?);
-    (last >= start).then(|| Resource {
-        depth,
-        range: Range { start, end: last.saturating_add(1) },
-        name: name.trim().to_owned(),
-    })
 }
 
 #[cfg(test)]
@@ -180,7 +187,8 @@ mod tests {
         assert_eq!(iomem.crash_kernel(), [Range::new(0x2f00_0000, 0x3f00_0000)]);
         assert_eq!(iomem.kernel_image(), Some(Range::new(0x200_0000, 0x440_0000)));
         assert_eq!(iomem.other().len(), 3);
-        assert_eq!(iomem.plain_ram().len(), 4, "the reserved page splits the second range");
+        assert_eq!(iomem.plain_ram().len(), 3, "the reserved page splits the second range, the driver's is no place");
+        assert_eq!(iomem.ram_of_the_machine().len(), 2);
         assert_eq!(iomem.resources[3].depth, 1);
     }
 

@@ -56,11 +56,11 @@ pub fn for_capture(host: &Host, held: &[Range]) -> Vec<Entry> {
     sorted(&subtract(&merged(ram), held), &host.iomem.other())
 }
 
-/// The whole machine's map: what the firmware said, else what the running kernel shows.
+/// The whole machine's map: what the firmware said, else what the running kernel shows, without what drivers added to it.
 #[must_use]
 pub fn whole(host: &Host) -> Vec<Entry> {
     if host.firmware_map.is_empty() {
-        return sorted(&host.iomem.ram(), &host.iomem.other());
+        return sorted(&host.iomem.ram_of_the_machine(), &host.iomem.other());
     }
     host.firmware_map.iter().map(|(range, kind)| Entry { range: *range, kind: *kind }).collect()
 }

@@ -146,6 +146,39 @@ fn memory_that_came_later_is_dumped_under_every_name() {
 }
 
 #[test]
+fn memory_that_a_driver_added_is_dumped_but_not_given_to_the_next_kernel() {
+    let root = tree("driver-managed");
+    let mut asked = asked(&BzImage::default().bytes());
+    let memory = Memory::of(root.path());
+    let added = ["virtio_mem", "kmem", "hv_balloon"].map(|driver| memory.named(&format!("System RAM ({driver})"))[0]);
+    let added = added.map(|(start, end)| Range::new(start, end));
+    let plan = asked.plan(root.path()).unwrap();
+    check(&plan);
+    let dumped: Vec<Range> = loads(&plan).iter().map(|(at, len)| Range::with_len(*at, *len)).collect();
+    for range in &added {
+        assert!(dumped.iter().any(|load| load.contains(range)), "{range}: {dumped:x?}");
+        assert!(ram(&plan).iter().all(|entry| !entry.overlaps(range)), "{range}");
+    }
+    asked.options.panic = false;
+    let plan = asked.plan(root.path()).unwrap();
+    let ordinary = Range::new(0x1_4000_0000, 0x1_8000_0000);
+    assert!(ram(&plan).contains(&ordinary), "{:x?}", ram(&plan));
+    for range in &added {
+        assert!(plan.segments.iter().all(|segment| !segment.range.overlaps(range)), "{range}");
+        assert!(ram(&plan).iter().all(|entry| !entry.overlaps(range)), "{range} is RAM of the next kernel");
+    }
+    // The device that the memory is made of stays what it is.
+    let device = Range::new(0x8000_0000, 0x9000_0000);
+    assert!(plan.e820.iter().any(|entry| entry.kind == Kind::Pmem && entry.range == device), "{:x?}", plan.e820);
+    // Where it is all that there is, nothing can be loaded.
+    let text = std::fs::read_to_string(root.path().join("proc/iomem")).unwrap();
+    let renamed = format!("{text}\n").replace(" : System RAM\n", " : System RAM (kmem)\n");
+    write(root.path(), "proc/iomem", renamed.as_bytes());
+    let error = asked.plan(root.path()).unwrap_err().to_string();
+    assert!(error.contains("does not fit"), "{error}");
+}
+
+#[test]
 fn more_entries_than_the_boot_parameters_hold_go_into_the_chain() {
     let root = tree("many-entries");
     let asked = asked(&BzImage::default().bytes());

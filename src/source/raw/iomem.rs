@@ -1,19 +1,15 @@
 //! A saved /proc/iomem.
 //!
-//! Knows its lines, and which of them are RAM of the machine that is to be dumped. Must not know what is in the RAM. The
-//! ranges go to `raw`.
+//! Knows which of its lines a dump of the machine would have. Must not know what is in the RAM. The ranges go to `raw`.
 
 use std::{fs::File, io::Read as _, ops::Range, path::Path};
 
-use vdump_filters::number;
+use vdump_filters::iomem::Resource;
 
 use crate::error::{Error, Result};
 
 /// More than any machine's; bounds what is read of a wrong file.
 const MOST_BYTES: u64 = 16 << 20;
-
-/// What the capture kernel owns, and what must not be read: the kernel and kexec-tools leave both out of core headers.
-const NOT_DUMPED: [&str; 2] = ["Crash kernel", "GART"];
 
 /// The RAM that `file` describes, in order.
 pub(super) fn read(file: &Path) -> Result<(File, Vec<Range<u64>>)> {
@@ -56,33 +52,20 @@ fn ranges(text: &[u8]) -> Result<(Ranges, Ranges), String> {
     let text = str::from_utf8(text).map_err(|_| "it is no text".to_owned())?;
     let (mut ram, mut others) = (Vec::new(), Vec::new());
     for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
-        let (range, name) = entry(line).ok_or_else(|| format!("line {number} has no 'START-END : NAME': '{line}'"))?;
-        if is_ram(name) {
-            if range == (0..1) {
+        // Nothing lies at the last byte of the address space.
+        let line = Resource::parse(line)
+            .filter(|line| line.end < u64::MAX)
+            .ok_or_else(|| format!("line {number} has no 'START-END : NAME': '{line}'"))?;
+        if line.ram().is_some() {
+            if line.is_hidden() {
                 return Err(format!("all its addresses are zero (line {number}): it was not saved by root"));
             }
-            ram.push(range);
-        } else if NOT_DUMPED.contains(&name) {
-            others.push(range);
+            ram.push(line.start..line.end);
+        } else if line.is_never_dumped() {
+            others.push(line.start..line.end);
         }
     }
     Ok((ram, others))
-}
-
-/// Memory added later has its driver in the name: "System RAM (kmem)", "System RAM (virtio_mem)". An alias is the same RAM
-/// once more.
-fn is_ram(name: &str) -> bool {
-    name.strip_prefix("System RAM")
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with(" (") && !rest.contains("alias"))
-}
-
-fn entry(line: &str) -> Option<(Range<u64>, &str)> {
-    let (range, name) = line.split_once(" : ")?;
-    let (start, end) = range.trim_start().split_once('-')?;
-    let (start, last) = (number::hex(start)?, number::hex(end)?);
-    // The last byte is named, not the one past it.
-    let end = last.checked_add(1).filter(|_| start <= last)?;
-    Some((start..end, name.trim_end()))
 }
 
 /// Sorted, without overlaps: a range may be listed inside another one.
