@@ -1,6 +1,6 @@
 //! What the loader tells the purgatory, and every reason to refuse it.
 //!
-//! Knows addresses and their overlaps. Must not know the blob's bytes: those are `image.rs`, where a sound handover goes.
+//! Knows addresses and their overlaps. The blob's bytes are made in `image.rs`.
 
 use crate::abi::{MAX_REGIONS, NAME_LEN};
 
@@ -67,19 +67,6 @@ pub struct Handover {
     pub on_mismatch: OnMismatch,
 }
 
-/// The purgatory, ready to be loaded at any address that is a multiple of `align`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Image {
-    /// Its segment's data.
-    pub bytes: Vec<u8>,
-    /// Its segment's bytes of memory, a multiple of `align`.
-    pub mem_size: u64,
-    /// Alignment in bytes.
-    pub align: u64,
-    /// Offset of the entry in `bytes`.
-    pub entry: u64,
-}
-
 /// Why a handover cannot be.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -123,26 +110,8 @@ pub enum HandoverError {
 }
 
 impl Handover {
-    /// The blob with this handover in it.
-    ///
-    /// The blob uses the SHA extensions if this machine has them: it is to run on the machine that loads it.
-    ///
-    /// # Errors
-    /// A handover that contradicts itself or that the table has no room for, see [`HandoverError`].
-    pub fn image(&self) -> Result<Image, HandoverError> {
-        self.image_for(crate::image::has_sha_extensions())
-    }
-
-    /// The same for another machine: one whose processor has, or has not, the SHA extensions (and SSE 4.1).
-    ///
-    /// # Errors
-    /// As [`Handover::image`].
-    pub fn image_for(&self, sha_extensions: bool) -> Result<Image, HandoverError> {
-        self.check()?;
-        crate::image::image(self, sha_extensions)
-    }
-
-    fn check(&self) -> Result<(), HandoverError> {
+    /// Whether it contradicts itself, or asks for more than the table has room for.
+    pub(crate) fn check(&self) -> Result<(), HandoverError> {
         if self.regions.len() > MAX_REGIONS {
             return Err(HandoverError::TooManyRegions(self.regions.len()));
         }

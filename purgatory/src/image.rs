@@ -1,18 +1,52 @@
 //! Puts a handover into the blob: the table of `abi.rs`, written field by field at the blob's end.
 //!
-//! Knows the table's order of fields. Must not judge what it writes: `handover.rs` did.
+//! Knows the table's order of fields; what it writes was judged by `handover.rs`.
 
 use sha2::{Digest, Sha256};
 
 use crate::abi::{MAX_REGIONS, NAME_LEN, REBOOT};
 use crate::blob;
-use crate::handover::{Backup, Handover, HandoverError, Image, OnMismatch, Region};
+use crate::handover::{Backup, Handover, HandoverError, OnMismatch, Region};
 
 /// A page: kexec places segments on pages.
 const ALIGN: u64 = 4096;
 
+/// The purgatory, ready to be loaded at any address that is a multiple of `align`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Image {
+    /// Its segment's data.
+    pub bytes: Vec<u8>,
+    /// Its segment's bytes of memory, a multiple of `align`.
+    pub mem_size: u64,
+    /// Alignment in bytes.
+    pub align: u64,
+    /// Offset of the entry in `bytes`.
+    pub entry: u64,
+}
+
+impl Handover {
+    /// The blob with this handover in it.
+    ///
+    /// The blob uses the SHA extensions if this machine has them: it is to run on the machine that loads it.
+    ///
+    /// # Errors
+    /// A handover that contradicts itself or that the table has no room for, see [`HandoverError`].
+    pub fn image(&self) -> Result<Image, HandoverError> {
+        self.image_for(has_sha_extensions())
+    }
+
+    /// The same for another machine: one whose processor has, or has not, the SHA extensions (and SSE 4.1).
+    ///
+    /// # Errors
+    /// As [`Handover::image`].
+    pub fn image_for(&self, sha_extensions: bool) -> Result<Image, HandoverError> {
+        self.check()?;
+        image(self, sha_extensions)
+    }
+}
+
 /// The blob with a table that says what `handover` says. The handover is sound.
-pub(crate) fn image(handover: &Handover, sha_extensions: bool) -> Result<Image, HandoverError> {
+fn image(handover: &Handover, sha_extensions: bool) -> Result<Image, HandoverError> {
     // Without a blob there is no table either.
     let code = blob::BYTES.get(..blob::PARAMS as usize).filter(|code| !code.is_empty());
     let mut bytes = code.ok_or(HandoverError::NoBlob)?.to_vec();
@@ -52,7 +86,7 @@ fn write_region(region: &Region, out: &mut Vec<u8>) {
 }
 
 /// Whether this machine's processor has the instructions of the blob's fast digest.
-pub(crate) fn has_sha_extensions() -> bool {
+fn has_sha_extensions() -> bool {
     #[cfg(target_arch = "x86_64")]
     let has = std::arch::is_x86_feature_detected!("sha")
         && std::arch::is_x86_feature_detected!("ssse3")

@@ -31,7 +31,8 @@ mod image;
 
 pub use abi::{MAX_REGIONS, NAME_LEN};
 pub use digest::sha256_of_segment;
-pub use handover::{Backup, Handover, HandoverError, Image, OnMismatch, Region, Serial};
+pub use handover::{Backup, Handover, HandoverError, OnMismatch, Region, Serial};
+pub use image::Image;
 
 /// The blob as it was built, without a table: for tests that run it in a process.
 #[doc(hidden)]
