@@ -7,12 +7,13 @@ use std::{ffi::CString, io, os::fd::AsFd as _, path::Path, thread, time::Duratio
 
 use crate::{
     corehdr::Class,
-    errno::{self, Attempt, Call},
+    errno::{self, Attempt, Call, Doing},
     error::{Error, Kind, Result, plain_io},
     host::{Host, Loaded},
     image::Machine,
     job::{Job, Method, Prepared},
-    plan::{Backup, MemoryMap, Mismatch, Options, Plan},
+    options::{Backup, MemoryMap, Mismatch, Options},
+    plan::Plan,
     state::{Record, State},
     sys::{self, Piece},
 };
@@ -62,18 +63,17 @@ pub fn ways(job: &Job) -> Result<&'static [Call]> {
     }
 }
 
-/// Loads a kernel on this machine.
+/// Loads a kernel on this machine, `host`, whose files are under `root`.
 ///
 /// # Errors
 /// What is wrong with the request, the files or the machine, before anything is changed; or what the kernel refused, and
 /// whether the machine is still armed.
-pub fn load(root: &Path, prepared: &Prepared) -> Result<Outcome> {
+pub fn load(root: &Path, host: &Host, prepared: &Prepared) -> Result<Outcome> {
     let ways = ways(&prepared.job)?;
     prepared.check_machine()?;
     let before = known(root)?;
-    let host = Host::read(root)?;
-    let plan = prepared.plan(&host)?;
-    let ways: &[Call] = match prepared.image.machine() {
+    let plan = prepared.plan(host)?;
+    let ways: &[Call] = match prepared.kernel.image.machine() {
         Machine::Arm64 if ways.contains(&Call::File) => &[Call::File],
         Machine::Arm64 => return Err(Error::usage("arm64 kernels are loaded with --method file only")),
         Machine::X86_64 => ways,
@@ -98,9 +98,8 @@ pub fn load(root: &Path, prepared: &Prepared) -> Result<Outcome> {
     }
 }
 
-fn attempt(call: Call, plan: &Plan<'_>) -> Attempt<'static> {
-    let doing = if plan.panic { "load the capture kernel" } else { "load the kernel" };
-    Attempt { call, panic: plan.panic, doing, region: plan.region }
+fn attempt(call: Call, plan: &Plan<'_>) -> Attempt {
+    Attempt { call, panic: plan.panic, doing: Doing::Load, region: plan.region }
 }
 
 /// Tries one way after the other, as kexec-tools does: another way only where the first was not understood.
@@ -144,7 +143,7 @@ fn by_segments(prepared: &Prepared, plan: &Plan<'_>) -> io::Result<()> {
         plan.segments.iter().map(|segment| Piece { data: &segment.data, range: segment.range }).collect();
     let mut flags = if plan.panic { sys::ON_CRASH } else { 0 };
     flags |= if plan.hotplug { sys::UPDATE_ELFCOREHDR } else { 0 };
-    talkatively(prepared.job.debug, |debug| {
+    with_debug_fallback(prepared.job.debug, |debug| {
         sys::load_segments(plan.entry, &pieces, flags | if debug { sys::DEBUG } else { 0 })
     })
 }
@@ -156,19 +155,19 @@ fn by_file(prepared: &Prepared) -> Result<io::Result<()>> {
         CString::new(job.command_line.as_str()).map_err(|_| Error::usage("the command line holds a NUL character"))?;
     let (kernel, initrd) = (prepared.kernel_file()?, prepared.initrd_file()?);
     let initrd = initrd.as_ref().map(std::os::fd::AsFd::as_fd);
-    Ok(talkatively(job.debug, |debug| sys::load_file(kernel.as_fd(), initrd, &line, job.options.panic, debug)))
+    Ok(with_debug_fallback(job.debug, |debug| sys::load_file(kernel.as_fd(), initrd, &line, job.options.panic, debug)))
 }
 
 /// Asks for messages in the kernel's log only where the kernel knows that flag.
-fn talkatively(debug: bool, call: impl Fn(bool) -> io::Result<()>) -> io::Result<()> {
-    match patiently(|| call(debug)) {
-        Err(error) if debug && error.raw_os_error() == Some(libc::EINVAL) => patiently(|| call(false)),
+fn with_debug_fallback(debug: bool, call: impl Fn(bool) -> io::Result<()>) -> io::Result<()> {
+    match retry_while_busy(|| call(debug)) {
+        Err(error) if debug && error.raw_os_error() == Some(libc::EINVAL) => retry_while_busy(|| call(false)),
         outcome => outcome,
     }
 }
 
 /// Waits a little while the kernel is busy with another load.
-fn patiently(call: impl Fn() -> io::Result<()>) -> io::Result<()> {
+fn retry_while_busy(call: impl Fn() -> io::Result<()>) -> io::Result<()> {
     for _ in 1..BUSY_TRIES {
         match call() {
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => thread::sleep(BUSY_PAUSE),
@@ -222,11 +221,12 @@ fn rearm(root: &Path, error: Error) -> Error {
 }
 
 fn again(root: &Path, record: &Record) -> Result<()> {
-    let prepared = Prepared::read(record.job.clone())?;
+    let host = Host::read(root)?;
+    let prepared = Prepared::read(record.job.clone(), &host)?;
     if prepared.marks != record.files {
         return Err(Error::input("its files have changed since it was loaded"));
     }
-    let plan = prepared.plan(&Host::read(root)?)?;
+    let plan = prepared.plan(&host)?;
     let ways: &[Call] = if record.method == Method::File { &[Call::File] } else { &[Call::Segments] };
     try_ways(root, &prepared, &plan, ways, &mut Vec::new()).map(drop)
 }
@@ -250,11 +250,11 @@ pub fn unload(root: &Path, panic: bool, method: Method) -> Result<bool> {
     let attempt = |call| Attempt {
         call,
         panic,
-        doing: if panic { "unload the capture kernel" } else { "unload the kernel" },
+        doing: Doing::Unload,
         region: Host::read(root).ok().and_then(|host| host.iomem.crash_kernel().last().copied()),
     };
-    let file = || patiently(|| sys::unload_file(panic));
-    let segments = || patiently(|| sys::unload_segments(panic));
+    let file = || retry_while_busy(|| sys::unload_file(panic));
+    let segments = || retry_while_busy(|| sys::unload_segments(panic));
     let (call, outcome) = match method {
         Method::File => (Call::File, file()),
         Method::Segments => (Call::Segments, segments()),

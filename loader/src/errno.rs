@@ -3,7 +3,7 @@
 //! Knows which causes each system call's errors have (kernel/kexec.c, kexec_core.c, kexec_file.c), and which files tell them
 //! apart. Must not call anything. Makes the error that a person reads.
 
-use std::{io, path::Path};
+use std::{fmt, io, path::Path};
 
 use crate::{
     error::{Error, Kind, Result, plain_io},
@@ -31,17 +31,37 @@ impl Call {
     }
 }
 
+/// What the call was to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Doing {
+    /// Load a kernel.
+    Load,
+    /// Unload it.
+    Unload,
+}
+
 /// What the failure was about.
 #[derive(Clone, Copy, Debug)]
-pub struct Attempt<'a> {
+pub struct Attempt {
     /// Which call.
     pub call: Call,
     /// For a crash, or for the next reboot.
     pub panic: bool,
-    /// `load ...`, `unload ...`.
-    pub doing: &'a str,
+    /// What it was to do.
+    pub doing: Doing,
     /// The reserved range, if one is known.
     pub region: Option<Range>,
+}
+
+impl fmt::Display for Attempt {
+    /// As it follows "cannot".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let doing = match self.doing {
+            Doing::Load => "load",
+            Doing::Unload => "unload",
+        };
+        write!(f, "{doing} the {}", if self.panic { "capture kernel" } else { "kernel" })
+    }
 }
 
 /// Errors of a load by file after which another way may do: the call is not there, or did not understand the image.
@@ -54,97 +74,100 @@ pub fn worth_another_way(error: &io::Error) -> bool {
 ///
 /// # Errors
 /// The cause, and what to do.
-pub fn foresee(root: &Path, attempt: &Attempt<'_>) -> Result<()> {
+pub fn foresee(root: &Path, attempt: &Attempt) -> Result<()> {
     let Some((cause, next)) = known_denial(root, attempt) else { return Ok(()) };
-    Err(Error::new(Kind::Kernel, format!("cannot {}", attempt.doing)).because(cause).next_step(next))
+    Err(Error::new(Kind::Kernel, format!("cannot {attempt}")).because(cause).next_step(next))
 }
 
 /// Explains `error`; `root` has the files that tell causes apart.
 #[must_use]
-pub fn explain(root: &Path, attempt: &Attempt<'_>, error: &io::Error) -> Error {
+pub fn explain(root: &Path, attempt: &Attempt, error: &io::Error) -> Error {
     let number = error.raw_os_error().unwrap_or(0);
     let (cause, next) = sentences(root, attempt, number);
     let plain = plain_io(error);
     let mut out =
-        Error::new(Kind::Kernel, format!("the kernel refused to {} ({}: {plain})", attempt.doing, attempt.call.name()))
+        Error::new(Kind::Kernel, format!("the kernel refused to {attempt} ({}: {plain})", attempt.call.name()))
             .because(cause)
             .next_step(next);
     out.errno = Some(number);
     out
 }
 
-fn sentences(root: &Path, attempt: &Attempt<'_>, number: i32) -> (String, String) {
-    let both = |cause: &str, next: &str| (cause.to_owned(), next.to_owned());
-    match number {
-        libc::EPERM => not_permitted(root, attempt),
-        libc::EACCES => both(
+/// The cause of an error number, and what to do about it.
+fn sentences(root: &Path, attempt: &Attempt, number: i32) -> (String, String) {
+    let (cause, next) = match (number, attempt.region) {
+        (libc::EPERM, _) => return not_permitted(root, attempt),
+        (libc::EADDRNOTAVAIL, Some(region)) if attempt.panic => {
+            return (
+                format!("the kernel does not fit into the {} reserved at {region}", human(region.len())),
+                "make crashkernel= larger and reboot; 'vdump load --panic --dry-run' shows what is needed".to_owned(),
+            );
+        }
+        (libc::EADDRNOTAVAIL, None) if attempt.panic => (
+            "no memory is reserved for a capture kernel",
+            "add crashkernel= to the kernel's command line and reboot; 'vdump load --panic --dry-run' says how much",
+        ),
+        (libc::EADDRNOTAVAIL, _) => ("a segment's place is not RAM on this machine", "use --method file"),
+        (libc::ENOMEM, _) if attempt.panic => (
+            "the running kernel's own tables do not fit beside what is loaded, or memory is short",
+            "make crashkernel= a few MiB larger and reboot",
+        ),
+        (libc::ENOMEM, _) => {
+            ("there is not enough free memory to hold the next kernel", "free some memory and try again")
+        }
+        _ => of_call(attempt.call, number),
+    };
+    (cause.to_owned(), next.to_owned())
+}
+
+/// The same for numbers whose cause is in the call alone.
+fn of_call(call: Call, number: i32) -> (&'static str, &'static str) {
+    match (number, call) {
+        (libc::EACCES, _) => (
             "a security policy (IMA appraisal, or a security module) takes kernels only as files, so that it can check them",
             "use --method file, for unloading too",
         ),
-        libc::EBUSY => both("another load, unload or hotplug update is going on", "try again in a second"),
-        libc::EADDRNOTAVAIL => match (attempt.panic, attempt.region) {
-            (true, None) => both(
-                "no memory is reserved for a capture kernel",
-                "add crashkernel=256M to the kernel's command line and reboot",
-            ),
-            (true, Some(region)) => (
-                format!("the kernel does not fit into the {} reserved at {region}", human(region.len())),
-                "make crashkernel= larger and reboot; 'vdump load --panic --dry-run' shows what is needed".to_owned(),
-            ),
-            (false, _) => both("a segment's place is not RAM on this machine", "use --method file"),
-        },
-        libc::ENOMEM => both(
-            if attempt.panic {
-                "the running kernel's own tables do not fit beside what is loaded, or memory is short"
-            } else {
-                "there is not enough free memory to hold the next kernel"
-            },
-            if attempt.panic {
-                "make crashkernel= a few MiB larger and reboot"
-            } else {
-                "free some memory and try again"
-            },
+        (libc::EBUSY, _) => ("another load, unload or hotplug update is going on", "try again in a second"),
+        (libc::EINVAL, Call::Segments) => (
+            "this kernel does not know an option of the load (--hotplug needs 6.5), or what is loaded is more than half of \
+             all memory",
+            "leave --hotplug out, or use a smaller initrd",
         ),
-        libc::EINVAL => match attempt.call {
-            Call::Segments => both(
-                "this kernel does not know an option of the load (--hotplug needs 6.5), or what is loaded is more than half of \
-                 all memory",
-                "leave --hotplug out, or use a smaller initrd",
-            ),
-            Call::File => {
-                both("the kernel's own loader does not take this image or command line", "use --method segments")
-            }
-        },
-        libc::ENOEXEC => both("the kernel's own loader does not know this kind of image", "use --method segments"),
-        libc::ENOSYS => both(
+        (libc::EINVAL, Call::File) => {
+            ("the kernel's own loader does not take this image or command line", "use --method segments")
+        }
+        (libc::ENOEXEC, _) => ("the kernel's own loader does not know this kind of image", "use --method segments"),
+        (libc::ENOSYS, Call::Segments) => (
             "the running kernel was built without this system call",
-            match attempt.call {
-                Call::Segments => {
-                    "use --method file; if that fails too the kernel has no kexec (CONFIG_KEXEC, CONFIG_KEXEC_FILE)"
-                }
-                Call::File => {
-                    "use --method segments; if that fails too the kernel has no kexec (CONFIG_KEXEC, CONFIG_KEXEC_FILE)"
-                }
-            },
+            "use --method file; if that fails too the kernel has no kexec (CONFIG_KEXEC, CONFIG_KEXEC_FILE)",
         ),
-        libc::ENOKEY
-        | libc::EKEYREJECTED
-        | libc::EKEYEXPIRED
-        | libc::EKEYREVOKED
-        | libc::ELIBBAD
-        | libc::ENOPKG
-        | libc::EBADMSG
-        | libc::ENODATA => both(
+        (libc::ENOSYS, Call::File) => (
+            "the running kernel was built without this system call",
+            "use --method segments; if that fails too the kernel has no kexec (CONFIG_KEXEC, CONFIG_KEXEC_FILE)",
+        ),
+        (number, _) if SIGNATURE.contains(&number) => (
             "the image is not signed with a key that the kernel trusts (Secure Boot, CONFIG_KEXEC_SIG)",
             "give the distribution's signed kernel as it is (not decompressed), or sign it",
         ),
-        libc::ENOENT => both("nothing is loaded", "load a kernel first"),
-        _ => both("the kernel does not document this error here", "its log (dmesg) may say more"),
+        (libc::ENOENT, _) => ("nothing is loaded", "load a kernel first"),
+        _ => ("the kernel does not document this error here", "its log (dmesg) may say more"),
     }
 }
 
+/// What a signature that is missing, damaged or unknown ends in (crypto/asymmetric_keys, certs/system_keyring.c).
+const SIGNATURE: [i32; 8] = [
+    libc::ENOKEY,
+    libc::EKEYREJECTED,
+    libc::EKEYEXPIRED,
+    libc::EKEYREVOKED,
+    libc::ELIBBAD,
+    libc::ENOPKG,
+    libc::EBADMSG,
+    libc::ENODATA,
+];
+
 /// EPERM has five causes; files tell most of them apart.
-fn not_permitted(root: &Path, attempt: &Attempt<'_>) -> (String, String) {
+fn not_permitted(root: &Path, attempt: &Attempt) -> (String, String) {
     let module = || ("a security module forbids it", "look for a denial in the kernel's log and the audit log");
     let (cause, next) = known_denial(root, attempt).unwrap_or_else(|| {
         let (cause, next) = match attempt.call {
@@ -161,9 +184,9 @@ fn not_permitted(root: &Path, attempt: &Attempt<'_>) -> (String, String) {
 const SIGNED: &str = "give a kernel that is signed with a key that the running kernel trusts";
 
 /// What denies every load of this kind, whatever is loaded.
-fn known_denial(root: &Path, attempt: &Attempt<'_>) -> Option<(String, String)> {
+fn known_denial(root: &Path, attempt: &Attempt) -> Option<(String, String)> {
     let sysctl = |name: &str| files::decimal(&root.join("proc/sys/kernel").join(name));
-    let loads = attempt.doing.starts_with("load");
+    let loads = attempt.doing == Doing::Load;
     let limit = if attempt.panic { "kexec_load_limit_panic" } else { "kexec_load_limit_reboot" };
     let (cause, next) = if !has_boot_capability(root) {
         ("only root may do that (CAP_SYS_BOOT)".to_owned(), "run this as root")
@@ -208,7 +231,7 @@ mod tests {
 
     fn said(root: &Path, call: Call, number: i32) -> String {
         let region = Some(Range::new(0x2f00_0000, 0x3f00_0000));
-        let attempt = Attempt { call, panic: true, doing: "load the capture kernel", region };
+        let attempt = Attempt { call, panic: true, doing: Doing::Load, region };
         explain(root, &attempt, &io::Error::from_raw_os_error(number)).to_string()
     }
 

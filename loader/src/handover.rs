@@ -2,24 +2,25 @@
 //!
 //! Knows the purgatory crate, and is the only module that does. Gives the plan its purgatory segment.
 
-pub use vdump_purgatory::Image;
-use vdump_purgatory::{Backup, Handover, OnMismatch, Region, Serial};
+use vdump_purgatory::{Backup, Handover, OnMismatch, Serial};
+pub use vdump_purgatory::{Image, Region};
 
 use crate::{
+    digest::Digest,
     error::{Error, Result},
-    plan::{Mismatch, Segment, SerialPort},
+    options::{Mismatch, SerialPort},
     range::Range,
 };
 
 /// What the purgatory is told.
 #[derive(Debug)]
-pub struct Handoff<'a> {
+pub struct Handoff {
     /// The kernel's 64-bit entry.
     pub kernel_entry: u64,
     /// The boot parameters.
     pub boot_params: u64,
     /// Segments to verify.
-    pub verified: Vec<&'a Segment<'a>>,
+    pub verified: Vec<Region>,
     /// Memory to copy, and where to.
     pub backup: Option<(Range, u64)>,
     /// Where to speak.
@@ -30,22 +31,16 @@ pub struct Handoff<'a> {
     pub on_mismatch: Mismatch,
 }
 
-impl Handoff<'_> {
+impl Handoff {
     /// The purgatory, ready to be loaded.
     ///
     /// # Errors
     /// When the purgatory cannot take it.
-    pub fn image(&self) -> Result<Image> {
-        let region = |segment: &&Segment<'_>| Region {
-            name: segment.name.to_owned(),
-            start: segment.range.start,
-            len: segment.data.len() as u64,
-            sha256: segment.sha256.unwrap_or_default(),
-        };
+    pub fn image(self) -> Result<Image> {
         let handover = Handover {
             kernel_entry: self.kernel_entry,
             boot_params: self.boot_params,
-            regions: self.verified.iter().map(region).collect(),
+            regions: self.verified,
             backup: self.backup.map(|(source, destination)| Backup {
                 source: source.start,
                 destination,
@@ -62,14 +57,8 @@ impl Handoff<'_> {
     }
 }
 
-/// SHA-256 of bytes.
+/// SHA-256 of `data` and the zeros that follow it, `memory` bytes in all: what the purgatory finds there.
 #[must_use]
-pub fn digest(bytes: &[u8]) -> [u8; 32] {
-    vdump_purgatory::sha256_of_segment(bytes, bytes.len() as u64)
-}
-
-/// A digest in hexadecimal.
-#[must_use]
-pub fn hex(digest: &[u8; 32]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+pub fn digest(data: &[u8], memory: u64) -> Digest {
+    vdump_purgatory::sha256_of_segment(data, memory)
 }

@@ -10,12 +10,15 @@
 pub mod arm;
 pub mod cmdline;
 pub mod corehdr;
+pub mod digest;
 pub mod errno;
 pub mod error;
+pub mod files;
 mod handover;
 pub mod host;
 pub mod image;
 pub mod job;
+pub mod options;
 pub mod place;
 pub mod plan;
 pub mod range;

@@ -111,6 +111,16 @@ pub fn missing(needs: &[Need], region: Range, slack: u64) -> Option<u64> {
     Some(low << 20)
 }
 
+/// Where kernels that place a reservation themselves may put it; multiples of 16 MiB (`CRASH_ALIGN` in
+/// arch/x86/include/asm/crash_reserve.h).
+const ANYWHERE: u64 = 256 << 20;
+
+/// The fewest whole MiB that a reservation must have; `None` if none is large enough.
+#[must_use]
+pub fn reservation(needs: &[Need], slack: u64) -> Option<u64> {
+    missing(needs, Range::with_len(ANYWHERE, 0), slack)
+}
+
 /// Places needs into ordinary RAM, for a kernel that starts at the next reboot: below 4 GiB where there is room.
 ///
 /// # Errors

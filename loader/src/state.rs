@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     corehdr::CoreHeaders,
+    files::FileMark,
     host::files,
-    job::{FileMark, Job, Method},
+    job::{Job, Method},
     range::Range,
 };
 

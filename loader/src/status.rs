@@ -20,6 +20,8 @@ use crate::{
 /// The machine's state.
 #[derive(Debug, Serialize)]
 pub struct Status {
+    /// Whether a crash now would be dumped as it should: a capture kernel is loaded, and still fits the machine.
+    pub ready: bool,
     /// Memory that `crashkernel=` reserved.
     pub reserved: Vec<Range>,
     /// Bytes of it.
@@ -57,10 +59,12 @@ impl Status {
         let state = State::read(root);
         let Loaded { crash, normal } = host.loaded;
         let reserved = host.iomem.crash_kernel();
+        let capture = Slot::of(&host, crash, state.panic.as_ref());
         Ok(Self {
+            ready: capture.loaded == Some(true) && capture.stale.is_empty(),
             reserved_bytes: total(&reserved),
             reserved_cma: host.crash_cma.clone(),
-            capture: Slot::of(&host, crash, state.panic.as_ref()),
+            capture,
             next: Slot::of(&host, normal, state.normal.as_ref()),
             kernel_updates_headers: host.crash_hotplug,
             reserved,
@@ -84,7 +88,7 @@ impl Slot {
 fn stale(host: &Host, record: &Record) -> Vec<String> {
     let mut reasons = Vec::new();
     let changed = record.files.iter().filter(|mark| !mark.still_holds());
-    reasons.extend(changed.map(|mark| format!("{} is not the file any more that was loaded", mark.path.display())));
+    reasons.extend(changed.map(|mark| format!("{} has changed since it was loaded", mark.path.display())));
     let options = &record.job.options;
     if let Some(then) = record.core_headers.as_ref().filter(|_| options.panic) {
         let kept = host.crash_hotplug && (options.hotplug || record.method == Method::File);

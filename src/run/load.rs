@@ -36,19 +36,20 @@ fn refused(error: loader::Error) -> Error {
 }
 
 pub(super) fn load(options: &Load) -> Result<()> {
-    let prepared = Prepared::read(job(options)?).map_err(refused)?;
+    let job = job(options)?;
+    let host = Host::read(&options.root).map_err(refused)?;
+    let prepared = Prepared::read(job, &host).map_err(refused)?;
     if options.dry_run {
-        return dry_run(options, &prepared);
+        return dry_run(options, &host, &prepared);
     }
-    let outcome = arm::load(Path::new(HERE), &prepared).map_err(refused)?;
+    let outcome = arm::load(Path::new(HERE), &host, &prepared).map_err(refused)?;
     say_notes(&outcome.notes);
     Ok(())
 }
 
-fn dry_run(options: &Load, prepared: &Prepared) -> Result<()> {
+fn dry_run(options: &Load, host: &Host, prepared: &Prepared) -> Result<()> {
     let ways = arm::ways(&prepared.job).map_err(refused)?;
-    let host = Host::read(&options.root).map_err(refused)?;
-    let mut plan = prepared.plan(&host).map_err(refused)?;
+    let mut plan = prepared.plan(host).map_err(refused)?;
     if ways.first() == Some(&Call::File) {
         let places =
             "by file the running kernel places all this itself, in about the same way; this is --method segments";
@@ -153,7 +154,8 @@ fn orderly() -> Result<()> {
 
 pub(super) fn status(options: &Status) -> Result<()> {
     let status = loader::status::Status::read(&options.root).map_err(refused)?;
-    super::print(|out| if options.json { show::json(out, &status) } else { show::status(out, &status) })
+    super::print(|out| if options.json { show::json(out, &status) } else { show::status(out, &status) })?;
+    if status.ready { Ok(()) } else { Err(Error::new(Kind::Said, "no capture kernel is ready")) }
 }
 
 /// What kexec exits with when it could not do what it was asked for: -1, and 1 when it was not understood.

@@ -2,6 +2,8 @@
 //!
 //! Knows the names in the file; its lines are read by the crate that both halves share. Must not decide where anything goes.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use vdump_filters::iomem::{self, CRASH_KERNEL, GART, Ram};
 
@@ -46,6 +48,19 @@ pub enum Kind {
     Nvs,
     /// Not to be touched.
     Reserved,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ram => "ram",
+            Self::Pram => "pram",
+            Self::Pmem => "pmem",
+            Self::Acpi => "acpi",
+            Self::Nvs => "nvs",
+            Self::Reserved => "reserved",
+        })
+    }
 }
 
 impl Kind {

@@ -29,6 +29,18 @@ pub struct Vmlinux {
 }
 
 impl Vmlinux {
+    /// Bytes of the file that are loaded, from its beginning; `None` where `head`, the file's first bytes, does not say. What
+    /// follows is debug information.
+    #[must_use]
+    pub fn needed(head: &[u8]) -> Option<u64> {
+        let (header, _) = pod::from_bytes::<FileHeader64<LE>>(head).ok()?;
+        let table = head.get(usize::try_from(header.e_phoff.get(LE)).ok()?..)?;
+        let (headers, _) =
+            pod::slice_from_bytes::<ProgramHeader64<LE>>(table, usize::from(header.e_phnum.get(LE))).ok()?;
+        let loads = headers.iter().filter(|header| header.p_type.get(LE) == PT_LOAD);
+        loads.map(|load| load.p_offset.get(LE).saturating_add(load.p_filesz.get(LE))).max()
+    }
+
     /// Lays out the segments of `file` as they will lie in memory.
     ///
     /// # Errors

@@ -43,9 +43,24 @@ impl fmt::Display for Machine {
     }
 }
 
+const ELF: &[u8] = b"\x7fELF";
 const GIVE: &str = "give a kernel: /boot/vmlinuz-VERSION, or an uncompressed vmlinux";
 
 impl Image {
+    /// Bytes of a kernel's file that are needed, from its beginning, as `head`, its first bytes, tell; `None`: all of them.
+    ///
+    /// # Errors
+    /// When it is no kernel.
+    pub fn needed(name: &str, head: &[u8]) -> Result<Option<u64>> {
+        if bzimage::is(head) || arm64::is(head) {
+            return Ok(None);
+        }
+        if head.starts_with(ELF) {
+            return Ok(Vmlinux::needed(head));
+        }
+        Err(Error::input(format!("cannot load {name}")).because(what_else(head)).next_step(GIVE))
+    }
+
     /// Finds out what `file` is, decompressed already; `name` is for messages.
     ///
     /// # Errors
@@ -55,7 +70,7 @@ impl Image {
         if bzimage::is(&file) {
             return BzImage::parse(&file).map(Self::BzImage).map_err(refuse);
         }
-        if file.starts_with(b"\x7fELF") {
+        if file.starts_with(ELF) {
             return Vmlinux::parse(&file).map(Self::Vmlinux).map_err(|cause| refuse(cause).next_step(GIVE));
         }
         if arm64::is(&file) {
@@ -100,6 +115,8 @@ fn what_else(file: &[u8]) -> String {
         "it is a cpio archive, an initramfs"
     } else if starts(b"MZ") && file.windows(6).take(4 << 20).any(|window| window == b".linux") {
         "it is a unified kernel image; only the kernel in its .linux section can be loaded"
+    } else if starts(b"MZ") && file.get(4..8) == Some(b"zimg".as_slice()) {
+        "it is a kernel that EFI decompresses (vmlinuz.efi); only the Image in it can be loaded"
     } else if starts(b"MZ") {
         "it is an EFI program without Linux's boot header"
     } else if starts(b"#!") {

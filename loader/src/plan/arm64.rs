@@ -5,13 +5,16 @@
 
 use std::borrow::Cow;
 
-use super::{Plan, Request, Segment, region};
+use super::{
+    parts::{Plan, Request, Segment},
+    reserved::region,
+};
 use crate::{
     corehdr::{Class, CoreHeaders},
     error::{Error, Result},
     host::Host,
-    image::{Image, Machine},
-    place::{Need, place, place_in_ram, place_in_reserved},
+    image::{Image, Machine, arm64::Arm64},
+    place::{Need, place_in_ram, place_in_reserved},
     range::{PAGE, Range, align_up, human, total},
 };
 
@@ -26,66 +29,97 @@ const CHOSEN: u64 = 4096;
 const SLACK: u64 = 1 << 20;
 
 pub(super) fn plan<'a>(host: &Host, request: &Request<'a>) -> Result<Plan<'a>> {
-    let Image::Arm64(image) = request.image else {
-        return Err(Error::input("the image is not for arm64"));
-    };
     let mut notes = vec!["for looking at: arm64 kernels are loaded with --method file only".to_owned()];
-    let tree = host.device_tree.as_ref().ok_or_else(|| {
-        Error::input("cannot plan without the machine's device tree")
-            .because("/sys/firmware/fdt is missing")
-            .next_step("give a root folder that has it")
-    })?;
-    let options = request.options;
-    let region = if options.panic { Some(region(host)?) } else { None };
-    let headers = match options.panic {
-        true => Some(CoreHeaders::describe(host, Machine::Arm64, None, &mut notes)?),
-        false => None,
-    };
-    // The kernel lies at a 2 MiB boundary and a text offset: the room before it goes with it.
-    let kernel_size = align_up(image.memory + image.text_offset, PAGE).unwrap_or(u64::MAX);
-    let mut needs = vec![Need { align: KERNEL_ALIGN, ..Need::new("kernel", kernel_size, 0) }];
-    let initrd = request.initrd.filter(|initrd| !initrd.is_empty());
-    needs.extend(initrd.map(|initrd| Need::new("initrd", initrd.len() as u64, 0)));
-    if tree.len() as u64 + CHOSEN > TREE {
-        return Err(Error::input(format!("the device tree has {}, more than 2 MiB", human(tree.len() as u64))));
-    }
-    needs.push(Need { align: TREE, ..Need::new("dtb", tree.len() as u64 + CHOSEN, 0) });
-    if let Some(headers) = &headers {
-        needs.push(Need { align: HEADERS_ALIGN, ..Need::new("elfcorehdr", headers.size(Class::Elf64), 0) });
-    }
-    let places = match region {
-        Some(region) => place(&needs, &[region], SLACK).or_else(|_| place_in_reserved(&needs, region, SLACK))?,
-        None => place_in_ram(&needs, &host.iomem.plain_ram())?,
-    };
-    let mut segments: Vec<Segment<'a>> = Vec::new();
-    for (need, range) in needs.iter().zip(&places) {
-        let (range, data): (Range, Cow<'a, [u8]>) = match need.name {
-            "kernel" => (Range::new(range.start + image.text_offset, range.end), Cow::Borrowed(&image.bytes)),
-            "initrd" => (*range, Cow::Borrowed(initrd.unwrap_or(&[]))),
-            "dtb" => (*range, Cow::Owned(tree.clone())),
-            _ => (*range, headers.as_ref().map(|h| h.bytes(Class::Elf64, Machine::Arm64)).unwrap_or_default().into()),
-        };
-        segments.push(Segment { name: need.name, range, data, sha256: None });
-    }
-    let entry = places[0].start + image.text_offset;
-    segments.sort_unstable_by_key(|segment| segment.range.start);
+    let initrd = request.initrd.map_or(0, |initrd| initrd.len() as u64);
+    let placed = Placed::new(host, request, initrd, &mut notes)?;
+    let (segments, entry) = placed.segments(request);
     Ok(Plan {
         image: request.image.describe(),
-        panic: options.panic,
+        panic: request.options.panic,
         machine: Machine::Arm64.to_string(),
-        region,
-        left: region.map_or(0, |region| region.len().saturating_sub(total(&places))),
+        region: placed.region,
+        left: placed.region.map_or(0, |region| region.len().saturating_sub(total(&placed.ranges))),
         segments,
         entry,
         kernel_entry: entry,
         boot_params: 0,
         command_line: request.command_line.trim().to_owned(),
         e820: Vec::new(),
-        core_headers: headers,
+        core_headers: placed.headers,
         backup: None,
         serial: None,
         slack: SLACK,
         hotplug: false,
         notes,
     })
+}
+
+/// Whether everything has a place with an initrd of so many bytes.
+pub(super) fn measure(host: &Host, request: &Request<'_>, initrd: u64) -> Result<()> {
+    Placed::new(host, request, initrd, &mut Vec::new()).map(drop)
+}
+
+/// Everything with its place, and nothing filled.
+struct Placed<'h, 'a> {
+    image: &'a Arm64,
+    tree: &'h [u8],
+    headers: Option<CoreHeaders>,
+    region: Option<Range>,
+    needs: Vec<Need>,
+    ranges: Vec<Range>,
+}
+
+impl<'h, 'a> Placed<'h, 'a> {
+    fn new(host: &'h Host, request: &Request<'a>, initrd: u64, notes: &mut Vec<String>) -> Result<Self> {
+        let Image::Arm64(image) = request.image else {
+            return Err(Error::input("the image is not for arm64"));
+        };
+        let tree = host.device_tree.as_deref().ok_or_else(|| {
+            Error::input("cannot plan without the machine's device tree")
+                .because("/sys/firmware/fdt is missing")
+                .next_step("give a root folder that has it")
+        })?;
+        let panic = request.options.panic;
+        let headers = if panic { Some(CoreHeaders::describe(host, Machine::Arm64, None, notes)?) } else { None };
+        // The kernel lies at a 2 MiB boundary and a text offset: the room before it goes with it.
+        let kernel_size = align_up(image.memory + image.text_offset, PAGE).unwrap_or(u64::MAX);
+        let mut needs = vec![Need { align: KERNEL_ALIGN, ..Need::new("kernel", kernel_size, 0) }];
+        needs.extend((initrd > 0).then(|| Need::new("initrd", initrd, 0)));
+        if tree.len() as u64 + CHOSEN > TREE {
+            return Err(Error::input(format!("the device tree has {}, more than 2 MiB", human(tree.len() as u64))));
+        }
+        needs.push(Need { align: TREE, ..Need::new("dtb", tree.len() as u64 + CHOSEN, 0) });
+        let size = headers.as_ref().map(|headers| headers.size(Class::Elf64));
+        needs.extend(size.map(|size| Need { align: HEADERS_ALIGN, ..Need::new("elfcorehdr", size, 0) }));
+        let (region, ranges) = if panic {
+            let region = region(host, &needs, SLACK, initrd)?;
+            (Some(region), place_in_reserved(&needs, region, SLACK)?)
+        } else {
+            (None, place_in_ram(&needs, &host.iomem.plain_ram())?)
+        };
+        Ok(Self { image, tree, headers, region, needs, ranges })
+    }
+
+    /// The segments with their bytes, lowest first, and where the kernel is entered.
+    fn segments(&self, request: &Request<'a>) -> (Vec<Segment<'a>>, u64) {
+        let mut segments: Vec<Segment<'a>> = Vec::new();
+        let mut entry = 0;
+        for (need, range) in self.needs.iter().zip(&self.ranges) {
+            let (range, data): (Range, Cow<'a, [u8]>) = match need.name {
+                "kernel" => {
+                    entry = range.start + self.image.text_offset;
+                    (Range::new(entry, range.end), Cow::Borrowed(&self.image.bytes))
+                }
+                "initrd" => (*range, Cow::Borrowed(request.initrd.unwrap_or(&[]))),
+                "dtb" => (*range, Cow::Owned(self.tree.to_vec())),
+                _ => {
+                    let headers = self.headers.as_ref();
+                    (*range, headers.map(|h| h.bytes(Class::Elf64, Machine::Arm64)).unwrap_or_default().into())
+                }
+            };
+            segments.push(Segment { name: need.name, range, data, sha256: None });
+        }
+        segments.sort_unstable_by_key(|segment| segment.range.start);
+        (segments, entry)
+    }
 }

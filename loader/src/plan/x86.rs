@@ -4,14 +4,18 @@
 
 use std::borrow::Cow;
 
-use super::{Backup, MemoryMap, Options, Plan, Request, Segment, SerialPort, region, serial_port};
+use super::{
+    parts::{Plan, Request, Segment},
+    reserved::{LITTLE, region},
+};
 use crate::{
     cmdline,
     corehdr::{self, Class, CoreHeaders},
     error::{Error, Result},
-    handover::{self, Handoff},
+    handover::{self, Handoff, Region},
     host::{Host, firmware::Efi, iomem::Kind},
     image::{Image, Machine, bzimage, elf},
+    options::{Backup, MemoryMap, Options, SerialPort, serial_port},
     place::{Need, place_in_ram, place_in_reserved},
     range::{PAGE, Range, align_up, human, subtract, total},
     x86::{
@@ -56,19 +60,26 @@ const MOST_ADDED_RAM: usize = 4;
 pub(super) fn plan<'a>(host: &Host, request: &Request<'a>) -> Result<Plan<'a>> {
     let job = X86 { host, request, options: request.options };
     let mut notes = Vec::new();
-    job.check(&mut notes)?;
-    let region = if job.options.panic { Some(region(host)?) } else { None };
-    let parts = job.parts(&mut notes)?;
-    let needs = job.needs(&parts)?;
-    let slack = slack(host);
-    let ranges = match region {
-        Some(region) => place_in_reserved(&needs, region, slack)?,
-        None => place_in_ram(&needs, &job.ordinary_ram())?,
-    };
+    let initrd = request.initrd.map_or(0, |initrd| initrd.len() as u64);
+    let Placed { region, parts, needs, ranges, slack } = job.place(initrd, &mut notes)?;
     let left = region.map_or(0, |region| region.len().saturating_sub(total(&ranges)));
     note_little_memory(region, left, &mut notes);
     let filled = job.fill(parts, &Places { needs: &needs, ranges: &ranges })?;
     Ok(Plan { region, slack, left, notes, ..filled })
+}
+
+/// Whether everything has a place with an initrd of so many bytes.
+pub(super) fn measure(host: &Host, request: &Request<'_>, initrd: u64) -> Result<()> {
+    X86 { host, request, options: request.options }.place(initrd, &mut Vec::new()).map(drop)
+}
+
+/// Everything with its place, and nothing filled.
+struct Placed<'h, 'a> {
+    region: Option<Range>,
+    parts: Parts<'h, 'a>,
+    needs: Vec<Need>,
+    ranges: Vec<Range>,
+    slack: u64,
 }
 
 /// All that goes into segments, before anything has a place.
@@ -100,6 +111,20 @@ impl Places<'_> {
 }
 
 impl<'h, 'a> X86<'h, 'a> {
+    fn place(&self, initrd: u64, notes: &mut Vec<String>) -> Result<Placed<'h, 'a>> {
+        self.check(notes)?;
+        let parts = self.parts(notes)?;
+        let needs = self.needs(&parts, initrd)?;
+        let slack = slack(self.host);
+        let (region, ranges) = if self.options.panic {
+            let region = region(self.host, &needs, slack, initrd)?;
+            (Some(region), place_in_reserved(&needs, region, slack)?)
+        } else {
+            (None, place_in_ram(&needs, &self.ordinary_ram())?)
+        };
+        Ok(Placed { region, parts, needs, ranges, slack })
+    }
+
     fn parts(&self, notes: &mut Vec<String>) -> Result<Parts<'h, 'a>> {
         let kernel = self.kernel(notes)?;
         let backup = self.backup(notes)?;
@@ -115,12 +140,12 @@ impl<'h, 'a> X86<'h, 'a> {
     }
 
     /// The kernel first: it has the most wishes.
-    fn needs(&self, parts: &Parts<'_, '_>) -> Result<Vec<Need>> {
+    fn needs(&self, parts: &Parts<'_, '_>, initrd: u64) -> Result<Vec<Need>> {
         let max = if parts.kernel.above_4g { u64::MAX } else { 1 << 32 };
         let map = e820::whole(self.host).len().max(e820::for_capture(self.host, &[]).len()) + MOST_ADDED_RAM;
         let params = params::room(parts.kernel.command_line_room(), map, parts.efi);
         let mut needs = vec![parts.kernel.need.clone()];
-        needs.extend(parts.initrd.map(|initrd| Need { max, ..Need::new("initrd", initrd.len() as u64, LOWEST) }));
+        needs.extend((initrd > 0).then(|| Need { max, ..Need::new("initrd", initrd, LOWEST) }));
         needs.push(Need { max, ..Need::new("params", params, LOWEST) });
         needs.push(Need { align: parts.purgatory.align, ..Need::new("purgatory", parts.purgatory.mem_size, LOWEST) });
         if let Some(headers) = &parts.headers {
@@ -139,7 +164,7 @@ impl<'h, 'a> X86<'h, 'a> {
         let mut segments = self.segments(&parts, places, &e820, &command_line);
         let kernel_entry = places.start("kernel") + parts.kernel.entry;
         let serial = self.options.serial.or_else(|| console(&command_line));
-        let verified = segments.iter().filter(|segment| segment.sha256.is_some()).collect();
+        let verified = segments.iter().filter_map(region_to_verify).collect();
         let purgatory = self.handoff(kernel_entry, places.start("params"), verified, backup, serial).image()?;
         let entry = places.start("purgatory") + purgatory.entry;
         // The same code with its table filled: not a byte longer.
@@ -383,19 +408,18 @@ impl<'h, 'a> X86<'h, 'a> {
 
     /// The purgatory for a kernel of one page: its size is that of any other.
     fn blank_purgatory(&self) -> Result<handover::Image> {
-        let range = Range::with_len(LOWEST, PAGE);
-        let kernel = Segment { name: "kernel", range, data: vec![0; PAGE as usize].into(), sha256: None };
-        self.handoff(LOWEST, LOWEST, vec![&kernel], None, None).image()
+        let kernel = Region { name: "kernel".to_owned(), start: LOWEST, len: PAGE, sha256: [0; 32] };
+        self.handoff(LOWEST, LOWEST, vec![kernel], None, None).image()
     }
 
-    fn handoff<'s>(
+    fn handoff(
         &self,
         kernel_entry: u64,
         boot_params: u64,
-        verified: Vec<&'s Segment<'s>>,
+        verified: Vec<Region>,
         backup: Option<(Range, u64)>,
         serial: Option<SerialPort>,
-    ) -> Handoff<'s> {
+    ) -> Handoff {
         Handoff {
             kernel_entry,
             boot_params,
@@ -406,6 +430,13 @@ impl<'h, 'a> X86<'h, 'a> {
             on_mismatch: self.options.on_mismatch,
         }
     }
+}
+
+/// All of a segment's memory, with the zeros behind its data: a stray write anywhere in it is a sign that the rest cannot be
+/// trusted either. kexec-tools and the kernel's own loader (`kexec_calculate_store_digests`) verify as much.
+fn region_to_verify(segment: &Segment<'_>) -> Option<Region> {
+    let Range { start, .. } = segment.range;
+    Some(Region { name: segment.name.to_owned(), start, len: segment.range.len(), sha256: segment.sha256? })
 }
 
 /// Room for the running kernel's control pages: it maps all RAM one-to-one in tables that it takes from the reserved memory
@@ -420,8 +451,9 @@ fn slack(host: &Host) -> u64 {
 }
 
 fn segment<'a>(name: &'static str, places: &Places<'_>, data: Cow<'a, [u8]>, verified: bool) -> Segment<'a> {
-    let sha256 = verified.then(|| handover::digest(&data));
-    Segment { name, range: places.at(name).unwrap_or(Range::new(0, 0)), data, sha256 }
+    let range = places.at(name).unwrap_or(Range::new(0, 0));
+    let sha256 = verified.then(|| handover::digest(&data, range.len()));
+    Segment { name, range, data, sha256 }
 }
 
 /// The serial port of the capture kernel's console: `console=ttyS0,115200`.
@@ -430,9 +462,6 @@ fn console(command_line: &str) -> Option<SerialPort> {
     let consoles = words.iter().filter_map(|word| word.strip_prefix("console="));
     consoles.rev().find_map(serial_port)
 }
-
-/// Less than this is too little for a kernel, its initramfs unpacked, and a dump tool.
-const LITTLE: u64 = 64 << 20;
 
 fn note_little_memory(region: Option<Range>, left: u64, notes: &mut Vec<String>) {
     if region.is_some() && left < LITTLE {

@@ -287,6 +287,26 @@ fn headers_that_the_kernel_may_rewrite_have_room_and_no_digest() {
     assert!(error.contains("--hotplug") && error.contains("crash_elfcorehdr_size"), "{error}");
 }
 
+/// The purgatory's table is read here by its layout (purgatory/src/abi.rs): 16 regions of 64 bytes and a digest at the end.
+#[test]
+fn the_purgatory_verifies_a_segment_with_the_zeros_behind_its_data() {
+    use sha2::{Digest as _, Sha256};
+    let root = tree("debian-6.12-kaslr");
+    let asked = asked(&BzImage { init_size: 3 << 20, ..BzImage::default() }.bytes());
+    let plan = asked.plan(root.path()).unwrap();
+    let purgatory = &plan.segment("purgatory").unwrap().data;
+    let table = &purgatory[purgatory.len() - 32 - 16 * 64..];
+    let verified: Vec<_> = plan.segments.iter().filter(|segment| segment.sha256.is_some()).collect();
+    assert_eq!(verified.len(), 4, "kernel, initrd, params, elfcorehdr");
+    for segment in verified {
+        let region = table.chunks(64).find(|region| word(region, 0) == segment.range.start).unwrap();
+        assert_eq!(word(region, 8), segment.range.len(), "{}", segment.name);
+        let mut memory = segment.data.to_vec();
+        memory.resize(segment.range.len() as usize, 0);
+        assert_eq!(region[16..48], *Sha256::digest(&memory), "{}", segment.name);
+    }
+}
+
 #[test]
 fn a_kernel_for_the_next_reboot_gets_all_memory() {
     let root = tree("high-and-low");

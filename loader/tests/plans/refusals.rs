@@ -2,7 +2,10 @@
 
 use vdump_loader::{
     Kind,
-    image::{Image, unpack},
+    image::{
+        Image,
+        unpack::{Compression, Unpacked},
+    },
 };
 
 use crate::{
@@ -42,9 +45,26 @@ fn no_reservation_says_how_to_get_one() {
     let root = tree("no-crashkernel");
     let error = asked.plan(root.path()).unwrap_err().to_string();
     assert!(error.contains("without crashkernel=") && error.contains("crashkernel=256M"), "{error}");
+    assert!(error.contains("kernel 60.0 MiB, initrd 20.0 MiB"), "{error}");
     crate::tree::write(root.path(), "proc/cmdline", b"quiet crashkernel=64G\n");
     let error = asked.plan(root.path()).unwrap_err().to_string();
     assert!(error.contains("could not reserve") && error.contains("64G"), "{error}");
+}
+
+/// Where nothing is reserved the size is said that would do; and it does.
+#[test]
+fn a_large_initrd_needs_a_larger_reservation() {
+    let mut asked = asked(&BzImage::default().bytes());
+    asked.initrd.resize(100 << 20, 1);
+    let root = tree("no-crashkernel");
+    let error = asked.plan(root.path()).unwrap_err().to_string();
+    // 60 MiB of kernel, 100 of initrd, less than 2 of everything else; 64 to work in, and 300 of the initrd unpacked.
+    assert!(error.contains("add crashkernel=528M "), "{error}");
+    let mut text = std::fs::read_to_string(root.path().join("proc/iomem")).unwrap();
+    text += "\n100000000-13fffffff : System RAM\n  110000000-130ffffff : Crash kernel\n";
+    crate::tree::write(root.path(), "proc/iomem", text.as_bytes());
+    let plan = asked.plan(root.path()).unwrap();
+    assert!(plan.left >= 364 << 20, "{}", plan.left);
 }
 
 #[test]
@@ -109,24 +129,94 @@ fn damaged_images_never_panic() {
     }
 }
 
+/// Everything that is in a file, and what of the file was read.
+fn unpacked(file: &[u8]) -> std::io::Result<(Vec<u8>, Option<Compression>)> {
+    use std::io::Read as _;
+    let mut left = file;
+    let mut reader = Unpacked::new(&mut left)?;
+    let (mut plain, compression) = (Vec::new(), reader.compression());
+    reader.read_to_end(&mut plain)?;
+    reader.finish()?;
+    assert!(left.is_empty(), "the file is read to its end, for its digest");
+    Ok((plain, compression))
+}
+
+/// `plain` by each of the three.
+pub fn packed(plain: &[u8]) -> [(Compression, Vec<u8>); 3] {
+    use std::io::Write as _;
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(plain).unwrap();
+    let mut zstd = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+    zstd.include_checksum(true).unwrap();
+    zstd.write_all(plain).unwrap();
+    let mut xz = lzma_rust2::XzWriter::new(Vec::new(), lzma_rust2::XzOptions::with_preset(1)).unwrap();
+    xz.write_all(plain).unwrap();
+    [
+        (Compression::Gzip, gzip.finish().unwrap()),
+        (Compression::Zstd, zstd.finish().unwrap()),
+        (Compression::Xz, xz.finish().unwrap()),
+    ]
+}
+
 #[test]
 fn compressed_kernels_are_unpacked() {
-    use std::io::Write as _;
     let kernel = vmlinux(16 << 20, 100_000, 4096);
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gzip.write_all(&kernel).unwrap();
-    let gzip = gzip.finish().unwrap();
-    let zstd = zstd::encode_all(kernel.as_slice(), 1).unwrap();
-    let options = lzma_rust2::XzOptions::with_preset(1);
-    let mut xz = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
-    xz.write_all(&kernel).unwrap();
-    let xz = xz.finish().unwrap();
-    for (what, bytes) in [("gzip", gzip), ("zstd", zstd), ("xz", xz)] {
-        let (plain, by) = unpack::unpack("k", bytes.clone()).unwrap();
-        assert_eq!((plain == kernel, by), (true, Some(what)));
-        let cut = bytes[..bytes.len() / 2].to_vec();
-        let error = unpack::unpack("k", cut).unwrap_err().to_string();
-        assert!(error.contains(what) && error.contains("damaged"), "{error}");
+    for (by, bytes) in packed(&kernel) {
+        assert!(unpacked(&bytes).unwrap() == (kernel.clone(), Some(by)), "{by}");
+        for len in [bytes.len() / 2, bytes.len() - 1, 7] {
+            assert!(unpacked(&bytes[..len]).is_err(), "{by} of {len} bytes");
+        }
+        let mut damaged = bytes.clone();
+        let at = damaged.len() / 2;
+        damaged[at] ^= 0x10;
+        assert!(unpacked(&damaged).is_err(), "{by} damaged");
     }
-    assert_eq!(unpack::unpack("k", kernel.clone()).unwrap(), (kernel, None));
+    assert!(unpacked(&kernel).unwrap() == (kernel, None));
+}
+
+/// Padding, a signature, an appended device tree; and whole members, which belong to the file.
+#[test]
+fn what_follows_a_whole_member_is_left_alone() {
+    let kernel = vmlinux(16 << 20, 100_000, 4096);
+    let tails: [&[u8]; 6] = [
+        b"x",
+        &[0; 4096],
+        &[0; 4097],
+        b"\xd0\x0d\xfe\xed\0\0\x10\0",
+        b"~Module signature appended~\n",
+        &[0xff; 70_000],
+    ];
+    for (by, bytes) in packed(&kernel) {
+        for tail in tails {
+            assert!(unpacked(&[&bytes, tail].concat()).unwrap() == (kernel.clone(), Some(by)), "{by} and {tail:.20?}");
+        }
+        let twice = [&bytes[..], &bytes, b"\n"].concat();
+        assert!(unpacked(&twice).unwrap().0 == [&kernel[..], &kernel].concat(), "{by} twice");
+        // What begins like a member must be one.
+        let cut = [&bytes[..], &bytes[..bytes.len() - 2]].concat();
+        assert!(unpacked(&cut).is_err(), "{by} and a cut one");
+    }
+    let (_, zstd) = &packed(&kernel)[1];
+    let skipped = [zstd.as_slice(), b"\x5e\x2a\x4d\x18\x03\0\0\0abc", zstd].concat();
+    assert!(unpacked(&skipped).unwrap().0.len() == 2 * kernel.len(), "a frame that decoders skip");
+    let padded = [packed(&kernel)[2].1.as_slice(), &[0; 8], &packed(&kernel)[2].1].concat();
+    assert!(unpacked(&padded).unwrap().0.len() == 2 * kernel.len(), "the padding of an xz stream");
+}
+
+#[test]
+fn a_dictionary_that_no_kernel_needs_is_refused() {
+    let mut options = lzma_rust2::XzOptions::with_preset(0);
+    options.lzma_options.dict_size = 4096;
+    let mut xz = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
+    std::io::Write::write_all(&mut xz, b"kernel").unwrap();
+    let mut xz = xz.finish().unwrap();
+    // The one byte of properties, behind the filter's number and the size of them; 40 says 4 GiB.
+    let at = xz.windows(3).position(|bytes| bytes == [0x21, 1, 0]).unwrap();
+    xz[at + 2] = 40;
+    // The block's header lies behind the stream's 12 bytes and ends in a checksum of itself.
+    let end = 12 + (usize::from(xz[12]) + 1) * 4;
+    let mut sum = flate2::Crc::new();
+    sum.update(&xz[12..end - 4]);
+    xz[end - 4..end].copy_from_slice(&sum.sum().to_le_bytes());
+    assert_eq!(unpacked(&xz).unwrap_err().kind(), std::io::ErrorKind::OutOfMemory);
 }

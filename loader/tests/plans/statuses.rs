@@ -28,8 +28,9 @@ fn loaded(root: &Path, files: &Path, backup: Backup) {
         options: Options { panic: true, backup, ..Options::default() },
         debug: false,
     };
-    let prepared = Prepared::read(job.clone()).unwrap();
-    let plan = prepared.plan(&Host::read(root).unwrap()).unwrap();
+    let host = Host::read(root).unwrap();
+    let prepared = Prepared::read(job.clone(), &host).unwrap();
+    let plan = prepared.plan(&host).unwrap();
     let record = Record {
         job,
         method: Method::Segments,
@@ -44,7 +45,9 @@ fn loaded(root: &Path, files: &Path, backup: Backup) {
 
 #[track_caller]
 fn stale(root: &Path, words: &[&str]) {
-    let stale = Status::read(root).unwrap().capture.stale;
+    let status = Status::read(root).unwrap();
+    assert_eq!(status.ready, words.is_empty());
+    let stale = status.capture.stale;
     assert_eq!(stale.len(), words.len(), "{stale:?}");
     assert!(stale.iter().zip(words).all(|(reason, word)| reason.contains(word)), "{stale:?}");
 }
