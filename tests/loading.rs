@@ -104,6 +104,78 @@ fn what_a_new_user_does_wrong_is_told_in_one_line() {
     one_error(&files.plan(good.path(), &[]), 1, &["initrd", "folder"]);
 }
 
+/// Plans in a process that may have no more than 200 MiB of addresses.
+fn plan_in_little_memory(root: &Path, kernel: &Path, initrd: &Path) -> Run {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -v 204800; exec \"$@\"", "sh"]).arg(vdump().get_program());
+    shell.args(["load", "--panic", "--dry-run", "--append", "quiet", "--root"]).arg(root).arg("--initrd").arg(initrd);
+    run(shell.arg(kernel))
+}
+
+#[test]
+fn files_are_not_read_beyond_what_fits() {
+    let (files, root) = (Files::new(), tree::tree("too-small"));
+    let (kernel, initrd) = (files.path("vmlinuz"), files.path("initrd"));
+    fs::write(&kernel, images::BzImage { init_size: 8 << 20, ..images::BzImage::default() }.bytes()).unwrap();
+    plan_in_little_memory(root.path(), &kernel, &initrd).ok();
+    // A small file with 2 GiB in it: whole members, one after the other.
+    let packed = |bytes: &[u8]| zstd::encode_all(bytes, 1).unwrap();
+    let zeros = packed(&[0; 1 << 20]);
+    let mut bomb = packed(&fs::read(&kernel).unwrap());
+    (0..2048).for_each(|_| bomb.extend(&zeros));
+    let large = files.path("bomb");
+    fs::write(&large, &bomb).unwrap();
+    one_error(
+        &plan_in_little_memory(root.path(), &large, &initrd),
+        1,
+        &["more than 64.0 MiB", "48.0 MiB are reserved"],
+    );
+    // One that is no kernel is refused by its beginning.
+    fs::write(&large, zeros.repeat(2048)).unwrap();
+    one_error(&plan_in_little_memory(root.path(), &large, &initrd), 1, &["it is not a bzImage"]);
+    // Debug information is read past, plain or packed.
+    let vmlinux = images::vmlinux(16 << 20, 3 << 20, 8 << 20);
+    fs::write(&large, [packed(&vmlinux), zeros.repeat(400)].concat()).unwrap();
+    plan_in_little_memory(root.path(), &large, &initrd).ok();
+    fs::write(&large, vmlinux).unwrap();
+    File::options().write(true).open(&large).unwrap().set_len(500 << 20).unwrap();
+    plan_in_little_memory(root.path(), &large, &initrd).ok();
+    // An initrd is judged by its size, and what would do is said.
+    File::create(files.path("huge")).unwrap().set_len(3 << 30).unwrap();
+    let text = plan_in_little_memory(root.path(), &kernel, &files.path("huge"));
+    one_error(&text, 1, &["does not fit", "initrd 3072.0 MiB", "larger"]);
+    let nothing = tree::tree("no-crashkernel");
+    let text = plan_in_little_memory(nothing.path(), &kernel, &files.path("huge"));
+    one_error(&text, 1, &["no memory is reserved", "add crashkernel=12368M"]);
+}
+
+#[test]
+fn what_follows_a_compressed_kernel_is_left_alone() {
+    let (files, root) = (Files::new(), tree::tree("debian-6.12-kaslr"));
+    let kernel = fs::read(files.path("vmlinuz")).unwrap();
+    let kernel_of = |json: &str| {
+        let plan: Value = serde_json::from_str(json).unwrap();
+        plan["segments"].as_array().unwrap().iter().find(|segment| segment["name"] == "kernel").unwrap().clone()
+    };
+    let plain = files.plan(root.path(), &["--json"]).ok().stdout;
+    let tool = |program: &str| {
+        let mut packer = Command::new(program);
+        let output = packer.arg("-c").arg(files.path("plain")).output().unwrap();
+        assert!(output.status.success(), "{program}");
+        output.stdout
+    };
+    fs::write(files.path("plain"), &kernel).unwrap();
+    for packed in ["gzip", "zstd", "xz"].map(tool) {
+        for tail in [&b"x\n"[..], &[0; 4096]] {
+            fs::write(files.path("vmlinuz"), [&packed, tail].concat()).unwrap();
+            let planned = files.plan(root.path(), &["--json"]).ok().stdout;
+            assert_eq!(kernel_of(&planned), kernel_of(&plain));
+        }
+        fs::write(files.path("vmlinuz"), &packed[..packed.len() - 3]).unwrap();
+        one_error(&files.plan(root.path(), &[]), 1, &["cannot decompress", "the file is damaged"]);
+    }
+}
+
 #[test]
 fn another_root_is_for_plans_only() {
     let files = Files::new();
@@ -119,14 +191,34 @@ fn status_of_recorded_machines() {
         let root = tree::tree(name);
         run(vdump().args(["status", "--root"]).arg(root.path()).args(options))
     };
-    let text = show("debian-6.12-kaslr", &[]).ok().stdout;
+    // Nothing is loaded on any of them: that is told by the exit code too, and by no error.
+    let not_ready = |name: &str, options: &[&str]| {
+        let status = show(name, options);
+        assert_eq!((status.code(), status.stderr.as_str()), (Some(1), ""), "{name}");
+        status.stdout
+    };
+    let text = not_ready("debian-6.12-kaslr", &[]);
     assert!(text.contains("256.0 MiB") && text.contains("capture kernel  not loaded"), "{text}");
-    let text = show("no-crashkernel", &[]).ok().stdout;
-    assert!(text.contains("none") && text.contains("crashkernel="), "{text}");
-    let json: Value = serde_json::from_str(&show("cma", &["--json"]).ok().stdout).unwrap();
+    let text = not_ready("no-crashkernel", &[]);
+    assert!(text.contains("none") && text.contains("crashkernel=") && text.contains("ready to dump   no"), "{text}");
+    let json: Value = serde_json::from_str(&not_ready("cma", &["--json"])).unwrap();
     assert_eq!((&json["reserved_bytes"], &json["capture"]["loaded"]), (&Value::from(128 << 20), &Value::Bool(false)));
-    assert_eq!(json["reserved_cma"][0]["start"], 0x5000_0000);
+    assert_eq!((&json["reserved_cma"][0]["start"], &json["ready"]), (&Value::from(0x5000_0000), &Value::Bool(false)));
     one_error(&show("not-root", &[]), 1, &["as root"]);
+}
+
+#[test]
+fn status_is_zero_when_a_capture_kernel_is_loaded() {
+    let root = tree::tree("debian-6.12-kaslr");
+    tree::write(root.path(), "sys/kernel/kexec_crash_loaded", b"1\n");
+    let status = || run(vdump().args(["status", "--root"]).arg(root.path()));
+    let text = status().ok().stdout;
+    assert!(text.contains("by another program") && text.contains("ready to dump   yes"), "{text}");
+    // A kernel without kexec does not say: no capture kernel is known to be ready.
+    for file in ["kexec_crash_loaded", "kexec_loaded"] {
+        fs::remove_file(root.path().join("sys/kernel").join(file)).unwrap();
+    }
+    assert_eq!(status().code(), Some(1));
 }
 
 #[test]

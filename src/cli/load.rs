@@ -23,7 +23,7 @@ pub struct Load {
     pub initrd: Option<PathBuf>,
 
     /// Its command line; after the running kernel's with --reuse-cmdline. A capture kernel gets acpi_no_memhotplug too,
-    /// lest it take the dead kernel's DIMMs for new ones
+    /// so that it does not treat the dead kernel's memory as hot-added
     #[arg(long, value_name = "STRING", default_value = "", allow_hyphen_values = true, hide_default_value = true)]
     pub append: String,
 
@@ -108,6 +108,10 @@ pub struct Exec {
 
 /// Options of `vdump status`.
 #[derive(Clone, Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 a capture kernel is loaded and fits the machine, 1 none is, or it should be loaded again, or \
+                        that cannot be found out, 2 wrong usage. 'vdump status || vdump load --panic ...' keeps a machine armed."
+)]
 pub struct Status {
     /// Print JSON
     #[arg(long)]

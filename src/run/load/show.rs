@@ -45,8 +45,8 @@ pub(super) fn plan(out: &mut dyn Write, plan: &Plan<'_>) -> io::Result<()> {
     }
     writeln!(out, "memory map      {} entries", plan.e820.len())?;
     for entry in &plan.e820 {
-        let kind = format!("{:?}", entry.kind).to_lowercase();
-        writeln!(out, "  {:27}  {:>12}  {kind}", entry.range.to_string(), human(entry.range.len()))?;
+        let (range, size) = (entry.range.to_string(), human(entry.range.len()));
+        writeln!(out, "  {range:27}  {size:>12}  {}", entry.kind)?;
     }
     writeln!(out, "command line    {}", crate::error::printable(&plan.command_line))?;
     for note in &plan.notes {
@@ -57,7 +57,10 @@ pub(super) fn plan(out: &mut dyn Write, plan: &Plan<'_>) -> io::Result<()> {
 
 pub(super) fn status(out: &mut dyn Write, status: &Status) -> io::Result<()> {
     match status.reserved.as_slice() {
-        [] => writeln!(out, "crash memory    none: boot with crashkernel=256M to reserve some")?,
+        [] => {
+            writeln!(out, "crash memory    none: boot with crashkernel=SIZE to reserve some")?;
+            writeln!(out, "  what size     vdump load --panic --dry-run KERNEL --initrd FILE")?;
+        }
         ranges => {
             writeln!(out, "crash memory    {}", human(status.reserved_bytes))?;
             for range in ranges {
@@ -75,7 +78,9 @@ pub(super) fn status(out: &mut dyn Write, status: &Status) -> io::Result<()> {
     if status.capture.loaded == Some(true) && status.kernel_updates_headers {
         writeln!(out, "  the running kernel can follow CPUs and memory that come and go")?;
     }
-    slot(out, "next kernel", &status.next)
+    slot(out, "next kernel", &status.next)?;
+    let ready = if status.ready { "yes" } else { "no: a crash now would not be dumped as it should" };
+    writeln!(out, "ready to dump   {ready}")
 }
 
 fn slot(out: &mut dyn Write, name: &str, slot: &Slot) -> io::Result<()> {
@@ -94,7 +99,7 @@ fn slot(out: &mut dyn Write, name: &str, slot: &Slot) -> io::Result<()> {
     }
     writeln!(out, "  command line  {}", crate::error::printable(&job.command_line))?;
     if let Some(method) = slot.method {
-        writeln!(out, "  method        {}", format!("{method:?}").to_lowercase())?;
+        writeln!(out, "  method        {method}")?;
     }
     if slot.stale.is_empty() {
         return writeln!(out, "  fits          yes");
