@@ -2,7 +2,10 @@
 //!
 //! Knows how an error reads and which exit code it gives. Must not know any room. Every fallible function ends here.
 
-use std::{fmt, io, path::Path};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
 
 /// What a failure means for the caller.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,6 +28,23 @@ pub enum Kind {
     Said,
 }
 
+impl Kind {
+    /// Its name in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Usage => "usage",
+            Self::Input => "input",
+            Self::Output => "output",
+            Self::NoSpace => "no-space",
+            Self::Interrupted => "interrupted",
+            Self::Memory => "memory",
+            Self::Unsaid => "unknown-kernel",
+            Self::Said => "said",
+        }
+    }
+}
+
 /// One failure, printed as `what: cause; next step`.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub struct Error {
@@ -32,6 +52,8 @@ pub struct Error {
     what: String,
     cause: Option<String>,
     next: Option<String>,
+    /// Files that have what could be written.
+    partial: Vec<PathBuf>,
 }
 
 /// The result of everything that can fail.
@@ -40,7 +62,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of `kind`; `what` says what we were doing and to what.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into(), cause: None, next: None }
+        Self { kind, what: what.into(), cause: None, next: None, partial: Vec::new() }
     }
 
     /// An input error.
@@ -98,7 +120,26 @@ impl Error {
     #[must_use]
     pub fn reworded(self, word: impl Fn(&str) -> String) -> Self {
         let again = |text: Option<String>| text.map(|text| word(&text));
-        Self { kind: self.kind, what: word(&self.what), cause: again(self.cause), next: again(self.next) }
+        Self { what: word(&self.what), cause: again(self.cause), next: again(self.next), ..self }
+    }
+
+    /// Adds the files that have what could be written, for programs; people are told by the next step.
+    #[must_use]
+    pub fn leaving(mut self, partial: &[PathBuf]) -> Self {
+        self.partial = partial.to_vec();
+        self
+    }
+
+    /// The files that have what could be written.
+    #[must_use]
+    pub fn partial(&self) -> &[PathBuf] {
+        &self.partial
+    }
+
+    /// What was done, the cause and the next step.
+    #[must_use]
+    pub fn parts(&self) -> (&str, Option<&str>, Option<&str>) {
+        (&self.what, self.cause.as_deref(), self.next.as_deref())
     }
 
     /// What the failure means.

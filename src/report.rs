@@ -2,15 +2,17 @@
 //!
 //! Knows how numbers read. Must not know how they were found. Every room may report progress; only `run` makes reports.
 
+mod document;
 mod progress;
 mod redaction;
 mod self_check;
 mod summary;
 
+pub use document::{Document, Failure, Head, SCHEMA, hex, hex_or_null};
 pub use progress::{Mode, Progress};
 pub use redaction::{RedactedAt, RedactionLine, RuleLine, UnfollowedLine};
 pub use self_check::{CheckLine, SeemLine, SelfCheck};
 pub use summary::{
     ClassLine, DoubtLine, MappedLine, PageTotals, PartLine, PickedLine, ProblemLine, ReadErrorLine, Report, Seconds,
-    TaskLine, human_bytes,
+    TaskLine, human_bytes, human_seconds,
 };

@@ -13,6 +13,7 @@ mod filter;
 mod info;
 mod kernel;
 mod known;
+mod last_words;
 mod layout;
 mod load;
 mod merge;
@@ -24,6 +25,7 @@ mod stop;
 use std::{
     fmt::Display,
     io::{self, Write},
+    path::PathBuf,
 };
 
 pub use called::called;
@@ -33,6 +35,7 @@ pub use stop::Stop;
 use crate::{
     cli::{Cli, Command},
     error::{Error, Kind, Result},
+    report::{Document, Failure, Head},
 };
 
 /// Runs the command.
@@ -40,7 +43,18 @@ use crate::{
 /// # Errors
 /// What failed, with the exit code in its kind.
 pub fn run(cli: &Cli) -> Result<()> {
-    match &cli.command {
+    let done = dispatch(&cli.command);
+    if let (Err(error), Some(head)) = (&done, json_head(&cli.command))
+        && error.kind() != Kind::Said
+    {
+        // With standard output gone the exit code and standard error still tell.
+        let _ = print_json(&head, &Failure::of(error));
+    }
+    done
+}
+
+fn dispatch(command: &Command) -> Result<()> {
+    match command {
         Command::Filter(filter) => filter::run(filter),
         Command::Convert(convert) => filter::run(&convert.as_filter()),
         Command::Merge(merge) => merge::run(merge),
@@ -58,6 +72,25 @@ pub fn run(cli: &Cli) -> Result<()> {
     }
 }
 
+/// The head of the command's JSON, where JSON was asked for and can be printed: not where standard output is the dump's.
+fn json_head(command: &Command) -> Option<Head> {
+    let head = |json: bool, name, inputs: &[PathBuf]| json.then(|| Head::new(name, inputs));
+    match command {
+        Command::Filter(filter) => filter::json_head(filter),
+        Command::Convert(convert) => filter::json_head(&convert.as_filter()),
+        Command::Merge(merge) => filter::json_head(&merge.as_filter()),
+        Command::Info(info) => head(info.json, "info", &info.inputs),
+        Command::Classes(classes) => head(classes.json, "classes", &classes.inputs),
+        Command::Explain(explain) => head(explain.json, "explain", &explain.inputs),
+        Command::Check(check) => head(check.json, "check", &check.inputs),
+        Command::Bench(bench) => head(bench.json, "bench", &bench.inputs),
+        Command::Layout(layout) => layout.json.then(|| layout::head(layout)),
+        Command::Load(load) => head(load.json, "load", std::slice::from_ref(&load.kernel)),
+        Command::Status(status) => head(status.json, "status", &[]),
+        Command::Dmesg(_) | Command::Unload(_) | Command::Exec(_) => None,
+    }
+}
+
 /// Says something that is no error.
 fn note(text: &str) {
     let _ = writeln!(io::stderr(), "vdump: note: {}", crate::error::printable(text));
@@ -72,13 +105,13 @@ pub fn complain(error: &Error) {
 }
 
 /// Prints a report: as JSON, or as text for people.
-fn print_report(report: &(impl Serialize + Display), json: bool) -> Result<()> {
-    if json { print_json(report) } else { print(|out| write!(out, "{report}")) }
+fn print_report(head: &Head, report: &(impl Serialize + Display), json: bool) -> Result<()> {
+    if json { print_json(head, report) } else { print(|out| write!(out, "{report}")) }
 }
 
-fn print_json(report: &impl Serialize) -> Result<()> {
+fn print_json(head: &Head, body: &impl Serialize) -> Result<()> {
     print(|out| {
-        serde_json::to_writer_pretty(&mut *out, report)?;
+        serde_json::to_writer_pretty(&mut *out, &Document { head, body })?;
         writeln!(out)
     })
 }

@@ -33,6 +33,7 @@ mod faults;
 mod flattened;
 mod found_note;
 mod headers;
+mod json;
 mod judge;
 mod kdump_again;
 mod kdump_input;

@@ -150,12 +150,17 @@ impl Core<'_> {
         findings
             .must(Rule::ElfMachine, MACHINES.contains(&machine), || self.place(format!("machine {machine}")).at(18));
         let flags = Class::word(&bytes, halves - 4);
-        findings.must(Rule::ElfComplete, flags & 1 == 0, || self.place(format!("e_flags {flags:#x}")).at(48));
+        findings.must(Rule::ElfComplete, flags & 1 == 0, || {
+            self.place(format!("the dump is marked incomplete (e_flags {flags:#x})")).at(48)
+        });
         let (phoff, shoff) = if class.wide { (32, 40) } else { (28, 32) };
         let (phoff, shoff) = (class.address(&bytes, phoff), class.address(&bytes, shoff));
         findings.must(Rule::ElfPhoff, phoff <= LAST_PHOFF, || self.place(format!("byte {phoff}")).at(phoff));
+        findings.must(Rule::ElfPhdrsFollow, phoff == class.ehdr, || {
+            self.place(format!("byte {phoff}, not {}", class.ehdr)).at(phoff)
+        });
         let mut count = u64::from(Class::half(&bytes, halves + 4));
-        facts.elf = Some(ElfFacts { wide: class.wide, extended: count == XNUM, loads: 0 });
+        facts.elf = Some(ElfFacts { wide: class.wide, machine, extended: count == XNUM, loads: 0 });
         if count == XNUM {
             let sections = (Class::half(&bytes, halves + 6), Class::half(&bytes, halves + 8));
             let Some(counted) = self.extended(&class, shoff, sections, findings) else { return Ok(None) };
@@ -263,6 +268,8 @@ impl Core<'_> {
             });
         }
         let Some(first) = loads.first() else { return };
+        let memory = loads.iter().any(|load| load.memsz > 0);
+        findings.must(Rule::ElfLoads, memory, || self.place("none has any memory").at(first.at));
         findings.must(Rule::ElfFirstOffset, first.offset > 0, || self.place("p_offset is 0").at(first.at));
         let nowhere = loads.len() > 1 && loads.iter().all(|load| load.paddr == 0);
         findings.must(Rule::ElfLoadAddress, !nowhere, || self.place("p_paddr is 0 in all of them").at(first.at));

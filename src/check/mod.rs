@@ -4,6 +4,7 @@
 //! `run`.
 
 mod elf;
+mod evidence;
 mod flattened;
 mod kdump;
 mod layers;

@@ -1,8 +1,8 @@
-//! Which programs open a dump, and since when.
-//!
-//! Knows what each reader accepts at all, and takes the rest from broken rules. Must not look at the dump again.
+//! Which programs open a dump, and since when: what they did with others of its kind (`evidence`), what lies around it, and
+//! the rules that it breaks.
 
 use super::{
+    evidence,
     kdump::Head,
     layers::Kind,
     rule::{Findings, Harm, READERS, Reader},
@@ -21,6 +21,8 @@ pub enum Opens {
     Partly,
     /// After a command that makes another file of it.
     After,
+    /// Nobody tried.
+    Unknown,
     /// Not at all.
     No,
 }
@@ -36,12 +38,16 @@ pub struct Prediction {
     pub since: Option<&'static str>,
     /// The commands that must come first, and what is in the way: rules by name, or words.
     pub reasons: Vec<String>,
+    /// What was run on a dump of this kind, and what happened; absent where nothing was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<&'static str>,
 }
 
 /// What an ELF core is like.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ElfFacts {
     pub(super) wide: bool,
+    pub(super) machine: u16,
     /// Its program headers are counted elsewhere.
     pub(super) extended: bool,
     pub(super) loads: usize,
@@ -65,6 +71,7 @@ struct Answer {
     opens: Opens,
     since: Option<&'static str>,
     reasons: Vec<String>,
+    evidence: Option<&'static str>,
 }
 
 impl Answer {
@@ -82,7 +89,7 @@ impl Answer {
 /// What each reader will do.
 pub(super) fn predict(facts: &Facts, findings: &Findings) -> Vec<Prediction> {
     let one = |reader: Reader| {
-        let mut answer = Answer { opens: Opens::Yes, since: None, reasons: Vec::new() };
+        let mut answer = Answer { opens: Opens::Yes, since: None, reasons: Vec::new(), evidence: None };
         facts.layers(reader, &mut answer);
         match facts.kind {
             Kind::Kdump => facts.kdump(reader, &mut answer),
@@ -90,13 +97,36 @@ pub(super) fn predict(facts: &Facts, findings: &Findings) -> Vec<Prediction> {
             Kind::Unknown => {}
         }
         facts.broken(reader, findings, &mut answer);
-        let Answer { opens, since, reasons } = answer;
-        Prediction { reader, opens, since: since.filter(|_| opens < Opens::No), reasons }
+        if answer.opens < Opens::No {
+            facts.seen(reader, &mut answer);
+        }
+        let Answer { opens, since, reasons, evidence } = answer;
+        Prediction { reader, opens, since: since.filter(|_| opens < Opens::Unknown), reasons, evidence }
     };
     READERS.map(one).into()
 }
 
 impl Facts {
+    /// Adds what the reader did with other dumps of the kind.
+    fn seen(&self, reader: Reader, answer: &mut Answer) {
+        let machine = match (&self.head, &self.elf) {
+            (Some(head), _) => evidence::machine(&head.machine),
+            (None, Some(elf)) => evidence::elf_machine(elf.machine),
+            (None, None) => return,
+        };
+        let kernel = self.release.as_deref().and_then(evidence::version);
+        let Some(row) = evidence::of(reader, self.kind, machine, kernel) else {
+            let kernel = kernel.map_or_else(String::new, |(major, minor)| format!(", kernel {major}.{minor}"));
+            return answer.worse(Opens::Unknown, format!("it was never run on such a dump ({machine}{kernel})"));
+        };
+        answer.evidence = Some(row.evidence);
+        answer.since = answer.since.max(row.since);
+        answer.opens = answer.opens.max(row.opens);
+        if !row.reason.is_empty() {
+            answer.reasons.push(row.reason.to_owned());
+        }
+    }
+
     /// Adds what broken rules do to a reader.
     fn broken(&self, reader: Reader, findings: &Findings, answer: &mut Answer) {
         for rule in ALL.iter().filter(|rule| findings.is_broken(**rule)) {
@@ -146,7 +176,11 @@ impl Facts {
             match reader {
                 Reader::Crash => answer.since("8.0.0"),
                 Reader::Libkdumpfile => answer.since("0.5.0"),
-                Reader::Makedumpfile => answer.since("1.7.0"),
+                // Debian 12's 1.7.2 has no zstd and reads none of the pages.
+                Reader::Makedumpfile => {
+                    answer.since("1.7.0");
+                    answer.reasons.push("if built with zstd".to_owned());
+                }
                 Reader::Drgn | Reader::Gdb => {}
             }
         }
@@ -201,7 +235,7 @@ fn codecs(seen: u32) -> String {
     const NAMES: [(u32, &str); 4] =
         [(flags::ZLIB, "zlib"), (flags::LZO, "lzo"), (flags::SNAPPY, "snappy"), (flags::ZSTD, "zstd")];
     let names: Vec<&str> = NAMES.iter().filter(|(flag, _)| seen & flag != 0).map(|(_, name)| *name).collect();
-    if names.is_empty() { "not compressed".to_owned() } else { names.join(" and ") }
+    if names.is_empty() { "uncompressed".to_owned() } else { names.join(" and ") }
 }
 
 /// Whether anybody opens it, at least after a command.

@@ -17,7 +17,8 @@ use crate::error::printable;
 /// The schema of `--json`: fields are only ever added.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// The inputs as they were named; places count them from 0.
+    /// The inputs as they were named; places count them from 0. In the head of the JSON.
+    #[serde(skip)]
     pub inputs: Vec<String>,
     /// The format in words.
     pub format: String,
@@ -38,7 +39,7 @@ pub struct RuleLine {
     pub name: &'static str,
     /// `error` or `warning`.
     pub severity: Severity,
-    /// `ok`, `broken` or `not-applicable`.
+    /// `ok`, `broken`, `not-checked` or `not-applicable`.
     pub status: Status,
     /// What must hold.
     pub rule: &'static str,
@@ -46,6 +47,9 @@ pub struct RuleLine {
     pub source: &'static str,
     /// How often it is broken.
     pub count: u64,
+    /// What of the dump was not checked, and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_checked: Option<String>,
     /// The first places where it is broken.
     pub places: Vec<Place>,
 }
@@ -58,6 +62,8 @@ pub enum Status {
     Ok,
     /// It does not.
     Broken,
+    /// It does as far as that was checked, which is not everywhere.
+    NotChecked,
     /// The dump has nothing that it is about, or was too damaged to get there.
     NotApplicable,
 }
@@ -71,6 +77,7 @@ impl Report {
             let (info, finding) = (rule.info(), findings.of(*rule));
             let status = match finding {
                 finding if finding.count > 0 => Status::Broken,
+                finding if finding.not_checked.is_some() => Status::NotChecked,
                 finding if finding.applies => Status::Ok,
                 _ => Status::NotApplicable,
             };
@@ -82,6 +89,7 @@ impl Report {
                 rule: info.says,
                 source: info.source,
                 count: finding.count,
+                not_checked: finding.not_checked.clone(),
                 places: places.collect(),
             }
         };
@@ -106,7 +114,9 @@ impl Report {
         let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
         let kept = self.rules.iter().filter(|line| line.status == Status::Ok).count();
         let rules = |count: usize| if count == 1 { "1 rule".to_owned() } else { format!("{count} rules") };
-        let checked = format!("{} hold, {} pages were read", rules(kept), self.pages);
+        let open = self.rules.iter().filter(|line| line.not_checked.is_some()).count();
+        let open = if open > 0 { format!(", {} not checked to the end", rules(open)) } else { String::new() };
+        let checked = format!("{} hold{open}, {} pages were read", rules(kept), self.pages);
         match (errors, warnings) {
             (0, _) if !self.whole => format!("no reader opens it; {checked}"),
             (0, 0) => format!("whole; {checked}"),
@@ -144,7 +154,12 @@ impl fmt::Display for Report {
             let places: Vec<String> = line.places.iter().take(SHOWN).map(|place| self.place(place)).collect();
             let more = line.count - places.len() as u64;
             let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-            writeln!(f, "{severity:<8}  {}: not so: {} ({}{more})", line.name, line.rule, places.join("; "))?;
+            writeln!(f, "{severity:<8}  {}: {}{more} (the rule: {})", line.name, places.join("; "), line.rule)?;
+        }
+        for line in &self.rules {
+            if let Some(cause) = &line.not_checked {
+                writeln!(f, "note      {}: not checked everywhere: {cause} (the rule: {})", line.name, line.rule)?;
+            }
         }
         writeln!(f, "readers")?;
         for reader in &self.readers {
@@ -152,6 +167,7 @@ impl fmt::Display for Report {
                 Opens::Yes => "yes",
                 Opens::Partly => "partly",
                 Opens::After => "after",
+                Opens::Unknown => "unknown",
                 Opens::No => "no",
             };
             let since = reader.since.map(|version| format!("since {version}"));

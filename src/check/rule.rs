@@ -140,6 +140,8 @@ pub struct Finding {
     pub count: u64,
     /// The first of the places, sorted.
     pub places: Vec<Place>,
+    /// What was not checked, and why; `None`: everything was.
+    pub not_checked: Option<String>,
 }
 
 /// What was found so far, by rule.
@@ -159,7 +161,7 @@ impl Findings {
     #[must_use]
     pub fn of(&self, rule: Rule) -> &Finding {
         // There is one for each.
-        static NONE: Finding = Finding { applies: false, count: 0, places: Vec::new() };
+        static NONE: Finding = Finding { applies: false, count: 0, places: Vec::new(), not_checked: None };
         self.all.get(rule as usize).unwrap_or(&NONE)
     }
 
@@ -198,6 +200,14 @@ impl Findings {
         holds
     }
 
+    /// A part of the dump was not checked; the first cause is kept.
+    pub(super) fn not_checked(&mut self, rule: Rule, cause: String) {
+        if let Some(finding) = self.all.get_mut(rule as usize) {
+            finding.applies = true;
+            finding.not_checked.get_or_insert(cause);
+        }
+    }
+
     /// Adds what another thread found. The result does not depend on the order.
     pub(super) fn merge(&mut self, other: Self) {
         for (mine, theirs) in self.all.iter_mut().zip(other.all) {
@@ -206,6 +216,7 @@ impl Findings {
             mine.places.extend(theirs.places);
             mine.places.sort_unstable();
             mine.places.truncate(KEPT);
+            mine.not_checked = mine.not_checked.take().or(theirs.not_checked);
         }
     }
 }

@@ -122,8 +122,9 @@ rules! {
         "the header does not look like a 32-bit one through a time stamp whose microseconds are a power of 2",
         "libkdumpfile diskdump.c tries the 32-bit layout first", THROUGH_LIBKDUMPFILE;
     KdumpUtsname "kdump-utsname" Kdump Warning
-        "system name, node name, release, version and machine are texts", "libkdumpfile: uts sanity",
-        NO_HARM;
+        "system name, node name, release, version and machine are texts",
+        "libkdumpfile takes no architecture from others, as QEMU's, and drgn then refuses",
+        &[(Drgn, Refuses), (Libkdumpfile, Stumbles)];
     KdumpMachine "kdump-machine" Kdump Warning
         "the machine is one that has kdump", "crash diskdump.c: machine_type", &[(Crash, Stumbles), (Drgn, Refuses)];
     KdumpCpus "kdump-cpus" Kdump Warning
@@ -156,7 +157,7 @@ rules! {
     KdumpComplete "kdump-complete" Kdump Error
         "the status does not say incomplete", "makedumpfile DUMP_DH_COMPRESSED_INCOMPLETE", NO_HARM;
     KdumpVmemmap "kdump-vmemmap" Kdump Warning
-        "the status does not say that struct pages were left out", "makedumpfile -e, DUMP_DH_EXCLUDED_VMEMMAP; crash warns",
+        "the status does not say that struct pages were excluded", "makedumpfile -e, DUMP_DH_EXCLUDED_VMEMMAP; crash warns",
         &[(Crash, Stumbles)];
     KdumpSubHeader "kdump-sub-header" Kdump Error
         "the sub header is whole", "makedumpfile diskdump_mod.h", &[(Crash, Refuses), (Drgn, Refuses), (Libkdumpfile, Stumbles), (Makedumpfile, Refuses)];
@@ -217,11 +218,15 @@ rules! {
     ElfPhdrs "elf-phdrs" Elf Error
         "there are program headers, and all lie in the file", "crash netdump.c", NOBODY;
     ElfLoads "elf-loads" Elf Error
-        "there is a PT_LOAD", "a dump without memory is none",
+        "there is a PT_LOAD, and one has memory", "a dump without memory is none",
         &[(Crash, Refuses), (Drgn, Stumbles), (Gdb, Stumbles), (Libkdumpfile, Refuses), (Makedumpfile, Refuses)];
     ElfPhoff "elf-phoff" Elf Warning
         "the program headers start at byte 192 or before", "crash netdump.c looks at 304 bytes",
         &[(Crash, Refuses)];
+    ElfPhdrsFollow "elf-phdrs-follow" Elf Warning
+        "the program headers follow the ELF header",
+        "makedumpfile elf_info.c looks for them there, whatever e_phoff says: 1.7.2, 1.7.8 and 1.7.9 fail on QEMU's cores",
+        &[(Makedumpfile, Refuses)];
     ElfXnum "elf-xnum" Elf Error
         "more than 65534 program headers are counted in the first section header, of which there is one or more",
         "System V ABI, extended numbering",

@@ -283,7 +283,7 @@ pub(crate) fn memory_limit(said: Option<u64>) -> u64 {
 
 /// Tells inputs from the outputs: those of `-o`, else the last name. A dry run may go without: then the last name is an
 /// input too if it is, like the others, a part of a split dump.
-fn told_apart(filter: &Filter) -> Result<(&[PathBuf], &[PathBuf])> {
+pub(crate) fn told_apart(filter: &Filter) -> Result<(&[PathBuf], &[PathBuf])> {
     let Filter { files, writing: Writing { output, .. }, .. } = filter;
     if !output.is_empty() {
         return Ok((files, output));

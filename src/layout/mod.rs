@@ -78,6 +78,11 @@ impl<'a> Resolver<'a> {
         self.facts.push(Fact { name, value: format!("{value:?}"), origin });
     }
 
+    /// Notes an address, or what is added to one: a kernel's `unsigned long`, whatever sign VMCOREINFO prints it with.
+    fn note_address(&mut self, name: &'static str, value: u64, origin: Origin) {
+        self.note(name, format_args!("{value:#x}"), origin);
+    }
+
     /// Notes what cannot be told apart because the kernel does not export something.
     fn limit(&mut self, text: impl Into<String>) {
         self.limits.push(text.into());
@@ -87,7 +92,12 @@ impl<'a> Resolver<'a> {
     fn first(&mut self, name: &'static str, keys: &[&str]) -> Option<i64> {
         let (key, value) = keys.iter().find_map(|key| Some((*key, self.info.value(key)?)))?;
         let witness = self.info.witness(key).unwrap_or(Witness::Note);
-        self.note(name, value, Origin::Key(key.to_owned(), witness));
+        let origin = Origin::Key(key.to_owned(), witness);
+        if key.starts_with("SYMBOL(") || key == "NUMBER(phys_base)" {
+            self.note_address(name, value.cast_unsigned(), origin);
+        } else {
+            self.note(name, value, origin);
+        }
         Some(value)
     }
 

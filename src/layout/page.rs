@@ -49,7 +49,8 @@ const PAGE_TYPE_KEYS: [&str; 3] = [
 
 impl PageLayout {
     pub(super) fn resolve(resolver: &mut Resolver<'_>) -> Result<Self> {
-        let size = resolver.small("page size", &["SIZE(page)"])?.ok_or_else(|| super::missing(&["SIZE(page)"]))?;
+        let size =
+            resolver.small("struct page size", &["SIZE(page)"])?.ok_or_else(|| super::missing(&["SIZE(page)"]))?;
         let mut required = |name, keys: &[&str]| resolver.small(name, keys)?.ok_or_else(|| super::missing(keys));
         let flags = required("page.flags", &["OFFSET(page.flags)"])?;
         let mapping = required("page.mapping", &["OFFSET(page.mapping)"])?;

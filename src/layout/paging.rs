@@ -87,11 +87,11 @@ fn phys_base(resolver: &mut Resolver<'_>, source: &Source) -> Option<u64> {
         return Some(base.cast_unsigned());
     }
     if let Some(base) = source.recorded().and_then(|recorded| recorded.phys_base) {
-        resolver.note("phys_base", base.cast_signed(), Origin::KdumpHeader);
+        resolver.note_address("phys_base", base, Origin::KdumpHeader);
         return Some(base);
     }
     let text = source.loads().iter().find(|load| load.vaddr >= START_KERNEL_MAP)?;
     let base = text.paddr.wrapping_sub(text.vaddr.wrapping_sub(START_KERNEL_MAP));
-    resolver.note("phys_base", base.cast_signed(), Origin::Segment);
+    resolver.note_address("phys_base", base, Origin::Segment);
     Some(base)
 }

@@ -96,7 +96,7 @@ impl CheckLine {
         }
         if seem.iter().any(|line| line.class == PageClass::HwPoison.name()) {
             return format!(
-                "{found} pages are marked as bad memory, but the kernel counted none: they are left out, as reading bad \
+                "{found} pages are marked as bad memory, but the kernel counted none: they are excluded, as reading bad \
                  memory may end the capture"
             );
         }

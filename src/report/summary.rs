@@ -10,6 +10,9 @@ use vdump_filters::PageClass;
 use super::{RedactionLine, SelfCheck};
 use crate::error::printable;
 
+/// How an output that has no name is shown.
+const STANDARD_OUTPUT: &str = "-";
+
 /// Pages of one class.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct ClassLine {
@@ -141,9 +144,8 @@ pub struct TaskLine {
 /// Everything about one run.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
 pub struct Report {
-    /// This program's version.
-    pub version: &'static str,
-    /// The input's path; all of them for a split dump.
+    /// The input's path, for messages; all of them for a split dump. JSON has them in its head.
+    #[serde(skip)]
     pub input: String,
     /// The output's path; absent in a dry run.
     pub output: Option<String>,
@@ -236,7 +238,7 @@ impl fmt::Display for Report {
             }
         }
         if let Some(zero) = self.classes.iter().find(is_zero) {
-            self.row(f, "  of it zero", zero.pages, if zero.dropped { "not stored" } else { "" })?;
+            self.row(f, "  zero pages", zero.pages, if zero.dropped { "not stored" } else { "" })?;
         }
         if let Some(mapped) = &self.virtual_memory {
             self.row(f, "  mapped", mapped.pages, &format!("in {} segments of virtual memory", mapped.segments))?;
@@ -244,15 +246,22 @@ impl fmt::Display for Report {
         let size = human_bytes(self.bytes_written);
         let ratio = self.bytes_kept as f64 / self.bytes_written.max(1) as f64;
         let doing = if self.dry_run { "would write about" } else { "written" };
-        write!(f, "{doing} {size} ({} with {}, {ratio:.1} to 1)", self.format, self.compress)?;
+        write!(f, "{doing} {size} ({}, {ratio:.1} to 1)", self.container())?;
         let rate = self.pages.ram.saturating_mul(self.page_size) as f64 / self.seconds.total.max(0.001);
         write!(f, " in {:.1} s, {}/s of RAM", self.seconds.total, human_bytes(rate as u64))?;
         if let Some(peak) = self.peak_resident {
             write!(f, ", peak memory {}", human_bytes(peak))?;
         }
         writeln!(f)?;
+        if let Some(output) = self.output.as_ref().filter(|_| self.parts.is_empty()) {
+            let name = if output == STANDARD_OUTPUT { "standard output" } else { output.as_str() };
+            writeln!(f, "to {}", printable(name))?;
+        }
         for PartLine { name, bytes, .. } in &self.parts {
             writeln!(f, "  {} has {}", printable(name), human_bytes(*bytes))?;
+        }
+        if let Some(how) = self.how_to_open() {
+            writeln!(f, "to open it: {how}")?;
         }
         self.redaction.iter().try_for_each(|redaction| redaction.fmt(f))?;
         self.notes(f)
@@ -263,6 +272,30 @@ impl fmt::Display for Report {
 const LISTED: usize = 10;
 
 impl Report {
+    /// Container and compression in words.
+    fn container(&self) -> String {
+        match self.compress.as_str() {
+            "none" | "uncompressed" => format!("uncompressed {}", self.format),
+            codec => format!("{}, {codec}", self.format),
+        }
+    }
+
+    /// The command that opens the dump; `None` where there is none yet. (On standard output it has no name.)
+    fn how_to_open(&self) -> Option<String> {
+        let output = self.output.as_deref().filter(|output| *output != STANDARD_OUTPUT)?;
+        if !self.parts.is_empty() {
+            let parts: Vec<_> = self.parts.iter().map(|part| printable(&part.name)).collect();
+            return Some(format!("crash vmlinux {}", parts.join(" ")));
+        }
+        let output = printable(output);
+        let codec = self.compress.split(':').next().unwrap_or_default();
+        if self.format == "elf" && ["zstd", "lz4"].contains(&codec) {
+            let to = if codec == "zstd" { "-o vmcore" } else { "vmcore" };
+            return Some(format!("{codec} -d {output} {to}, then crash vmlinux vmcore"));
+        }
+        Some(format!("crash vmlinux {output}, or drgn -c {output}"))
+    }
+
     /// What is missing in the dump and should not be; empty if nothing is.
     #[must_use]
     pub fn losses(&self) -> String {
@@ -273,7 +306,7 @@ impl Report {
         for page in self.read_errors.iter().take(LISTED) {
             let ReadErrorLine { pfn, cause } = page;
             text += &format!(
-                "vdump: cannot read page {pfn:#x} of {}: {}; it was left out\n",
+                "vdump: cannot read page {pfn:#x} of {}: {}; it is missing in the dump\n",
                 printable(&self.input),
                 printable(cause)
             );
@@ -324,7 +357,7 @@ impl Report {
             writeln!(f, "vdump: kept {pages} pages that --drop-range names: the kernel image or the notes")?;
         }
         if let Some(PickedLine { unreadable: pages @ 1.., .. }) = self.picked {
-            writeln!(f, "vdump: left out {pages} pages that were to be kept: poisoned or offline")?;
+            writeln!(f, "vdump: excluded {pages} pages that were to be kept: poisoned or offline")?;
         }
         Ok(())
     }
@@ -356,9 +389,31 @@ pub fn human_bytes(bytes: u64) -> String {
     format!("{value:.1} {unit}")
 }
 
+/// A span of time for people.
+#[must_use]
+pub fn human_seconds(seconds: f64) -> String {
+    let whole = seconds.max(0.0).round() as u64;
+    let (minutes, hours, days) = (whole / 60, whole / 3600, whole / 86400);
+    match whole {
+        0..10 => format!("{seconds:.1} s"),
+        10..60 => format!("{whole} s"),
+        60..3600 => format!("{minutes} min {} s", whole % 60),
+        3600..86400 => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{days} d {} h", hours % 24),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans_read_well() {
+        let spans = [(0.04, "0.0 s"), (9.4, "9.4 s"), (59.0, "59 s"), (61.0, "1 min 1 s"), (3700.0, "1 h 1 min")];
+        for (seconds, text) in spans.into_iter().chain([(90000.0, "1 d 1 h")]) {
+            assert_eq!(human_seconds(seconds), text);
+        }
+    }
 
     #[test]
     fn bytes_read_well() {

@@ -7,18 +7,20 @@ use std::{
 
 use serde::Serialize;
 
-use super::{facts, opened};
+use super::{facts, last_words::LastWords, opened};
 use crate::{
     cli::Info,
     error::{Result, printable},
     layout::{Fact, KernelLayout, VmcoreInfo},
-    report::human_bytes,
+    report::{Head, hex, hex_or_null, human_bytes, human_seconds},
     source::{RamMap, Source},
 };
 
 #[derive(Serialize)]
 struct RamLine {
+    #[serde(serialize_with = "hex")]
     start: u64,
+    #[serde(serialize_with = "hex")]
     end: u64,
     bytes: u64,
 }
@@ -32,9 +34,11 @@ struct FactLine {
 
 #[derive(Serialize)]
 struct Facts {
-    input: String,
     format: String,
     architecture: &'static str,
+    /// The machine's name in the network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<String>,
     vmcoreinfo: bool,
     /// Physical address, where no note has it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,10 +46,14 @@ struct Facts {
     kernel: Option<String>,
     build_id: Option<String>,
     crash_time: Option<u64>,
+    #[serde(flatten)]
+    last_words: LastWords,
     cpus: usize,
     page_size: Option<u64>,
     paging_levels: Option<u32>,
+    #[serde(serialize_with = "hex_or_null")]
     kaslr_offset: Option<u64>,
+    #[serde(serialize_with = "hex_or_null")]
     phys_base: Option<u64>,
     encrypted: Option<bool>,
     /// Kdump-compressed dumps say so, and ELF cores where it is true.
@@ -53,10 +61,15 @@ struct Facts {
     /// These are for kdump-compressed dumps only.
     dump_level: Option<u32>,
     parts: Option<usize>,
+    /// `PT_LOAD` headers of an ELF core, of physical and of virtual memory.
     segments: usize,
+    /// RAM that the machine had, as far as the input tells.
     ram_bytes: u64,
-    /// Memory that the machine had and the dump has not.
-    excluded_bytes: u64,
+    /// Of it what the dump has; zeros that take no room in the file included.
+    present_bytes: u64,
+    /// Of it what the dump does not have.
+    absent_bytes: u64,
+    /// Where RAM is.
     ram: Vec<RamLine>,
     layout: Vec<FactLine>,
     warnings: Vec<String>,
@@ -65,7 +78,7 @@ struct Facts {
 pub(super) fn run(options: &Info) -> Result<()> {
     let source = opened::with_kernel(&options.reading.opening(&options.inputs))?;
     let facts = Facts::of(&source);
-    super::print_report(&facts, options.json)
+    super::print_report(&Head::new("info", &options.inputs), &facts, options.json)
 }
 
 impl Facts {
@@ -89,14 +102,15 @@ impl Facts {
         warnings.extend(source.remarks().iter().cloned());
         let (recorded, ram) = (source.recorded(), ram_lines(source.existing()));
         Self {
-            input: source.path().display().to_string(),
             format: source.describe(),
             architecture: facts::machine_name(source.machine()),
+            host: host(source, info.as_ref()),
             vmcoreinfo: info.is_some(),
             vmcoreinfo_found_at: source.vmcoreinfo_found_at().map(|address| format!("{address:#x}")),
             kernel: text("OSRELEASE"),
             build_id: text("BUILD-ID"),
             crash_time: facts::crash_time(source, info.as_ref()),
+            last_words: LastWords::of(source, info.as_ref()),
             cpus: source.saved_cpus(),
             page_size: page_shift.map(|shift| 1 << shift),
             paging_levels: paging.map(|paging| paging.levels),
@@ -106,9 +120,10 @@ impl Facts {
             dump_level: recorded.map(|recorded| recorded.dump_level),
             incomplete: recorded.map(|recorded| recorded.incomplete).or(source.is_incomplete().then_some(true)),
             parts: recorded.map(|recorded| recorded.parts),
-            segments: if source.loads().is_empty() { ram.len() } else { source.loads().len() },
-            ram_bytes: source.ram().bytes(),
-            excluded_bytes: page_shift.map_or(0, |shift| source.absent(shift) << shift),
+            segments: source.loads().len(),
+            ram_bytes: source.existing().bytes(),
+            present_bytes: source.ram().bytes(),
+            absent_bytes: source.existing().bytes().saturating_sub(source.ram().bytes()),
             ram,
             layout,
             warnings,
@@ -126,6 +141,13 @@ fn kaslr_offset(info: &VmcoreInfo) -> Option<u64> {
     info.value("KERNELOFFSET").map(i64::cast_unsigned)
 }
 
+/// The machine's name in the network, where its kernel or the dump's header has one.
+fn host(source: &Source, info: Option<&VmcoreInfo>) -> Option<String> {
+    let node = facts::utsname(source, info, None)[1];
+    let name = String::from_utf8_lossy(node.split(|byte| *byte == 0).next()?).into_owned();
+    (!name.is_empty() && name != "(none)").then(|| printable(&name))
+}
+
 /// Ranges of RAM that the machine had, pieces that touch each other joined.
 fn ram_lines(ram: &RamMap) -> Vec<RamLine> {
     let mut lines: Vec<RamLine> = Vec::new();
@@ -141,6 +163,32 @@ fn ram_lines(ram: &RamMap) -> Vec<RamLine> {
     lines
 }
 
+impl Facts {
+    /// What of the machine's RAM is in the dump.
+    fn share(&self) -> String {
+        if self.absent_bytes == 0 {
+            return String::new();
+        }
+        let (present, absent) = (human_bytes(self.present_bytes), human_bytes(self.absent_bytes));
+        format!(", of which the dump has {present} and lacks {absent}")
+    }
+
+    /// What ended the kernel.
+    fn end(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let LastWords { uptime_seconds, panic_message, panic_task } = &self.last_words;
+        if let Some(seconds) = uptime_seconds {
+            writeln!(f, "uptime          {}, at the last line of its log", human_seconds(*seconds))?;
+        }
+        if let Some(message) = panic_message {
+            writeln!(f, "panic           {message}")?;
+        }
+        if let Some(task) = panic_task {
+            writeln!(f, "task            {} ({}), on CPU {}", task.pid, task.comm, task.cpu)?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Facts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let unknown = || "unknown".to_owned();
@@ -151,10 +199,14 @@ impl fmt::Display for Facts {
         writeln!(f, "format          {}", printable(&self.format))?;
         writeln!(f, "architecture    {}", self.architecture)?;
         writeln!(f, "kernel          {}", self.kernel.as_deref().unwrap_or("unknown"))?;
+        if let Some(host) = &self.host {
+            writeln!(f, "host            {host}")?;
+        }
         if let Some(build_id) = &self.build_id {
             writeln!(f, "build id        {build_id}")?;
         }
         writeln!(f, "crash time      {time}")?;
+        self.end(f)?;
         writeln!(f, "CPUs saved      {}", self.cpus)?;
         writeln!(f, "page size       {}", number(self.page_size))?;
         writeln!(f, "paging levels   {}", number(self.paging_levels.map(u64::from)))?;
@@ -166,9 +218,11 @@ impl fmt::Display for Facts {
         }
         if let Some(level) = self.dump_level {
             writeln!(f, "dump level      {level}")?;
-            writeln!(f, "left out        {}", human_bytes(self.excluded_bytes))?;
         }
-        writeln!(f, "RAM             {} in {} segments", human_bytes(self.ram_bytes), self.segments)?;
+        if self.segments > 0 {
+            writeln!(f, "PT_LOADs        {}", self.segments)?;
+        }
+        writeln!(f, "RAM             {}{}", human_bytes(self.ram_bytes), self.share())?;
         for line in &self.ram {
             writeln!(f, "  {:#014x}-{:#014x}  {:>10}", line.start, line.end, human_bytes(line.bytes))?;
         }

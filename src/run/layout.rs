@@ -12,6 +12,7 @@ use crate::{
     cli::{Layout, resolve},
     error::{Error, Kind, Result, printable},
     layout::{VmcoreInfo, known as files},
+    report::{Document, Head},
     sink::{Inputs, Target},
     source::Opening,
     sys::host,
@@ -40,15 +41,20 @@ struct Change<'a> {
     after: Option<String>,
 }
 
+#[derive(Serialize)]
+struct Changes<'a> {
+    changes: Vec<Change<'a>>,
+}
+
 pub(super) fn run(options: &Layout) -> Result<()> {
     if let Some([before, after]) = options.diff.as_deref() {
-        return show_diff(&any(before)?, &any(after)?, options.json);
+        return show_diff(&any(before)?, &any(after)?, options.json.then(|| head(options)).as_ref());
     }
     let info = of_options(options)?;
     for disagreement in info.disagreements() {
         super::complain(&Error::input(disagreement.to_string()));
     }
-    let text = if options.json { json(&report(&info))? } else { lines(&info) };
+    let text = if options.json { json(&head(options), &report(&info))? } else { lines(&info) };
     match &options.output {
         Some(path) => {
             let read = [&options.from, &options.vmlinux, &options.btf].into_iter().flatten().map(PathBuf::as_path);
@@ -133,15 +139,23 @@ fn report(info: &VmcoreInfo) -> Report<'_> {
     }
 }
 
-fn json(value: &impl Serialize) -> Result<String> {
-    let text = serde_json::to_string_pretty(value);
+/// The head of the JSON: the files that were asked.
+pub(super) fn head(options: &Layout) -> Head {
+    let named = [&options.from, &options.vmlinux, &options.btf].into_iter().flatten();
+    let inputs: Vec<_> = named.chain(options.diff.iter().flatten()).collect();
+    Head::new("layout", &inputs)
+}
+
+fn json(head: &Head, body: &impl Serialize) -> Result<String> {
+    let text = serde_json::to_string_pretty(&Document { head, body });
     text.map(|text| text + "\n").map_err(|error| Error::new(Kind::Output, "cannot write JSON").because(error))
 }
 
-fn show_diff(before: &VmcoreInfo, after: &VmcoreInfo, as_json: bool) -> Result<()> {
+/// With `head`, as JSON.
+fn show_diff(before: &VmcoreInfo, after: &VmcoreInfo, head: Option<&Head>) -> Result<()> {
     let changes = diff(before, after);
-    let text = if as_json {
-        json(&changes)?
+    let text = if let Some(head) = head {
+        json(head, &Changes { changes })?
     } else {
         let mut text = String::new();
         for Change { key, before, after } in changes {

@@ -19,6 +19,7 @@ use crate::{
     cli::kexec::{self, Request, Then},
     cli::load::{Backup, CoreHeaders, Exec, Load, MemoryMap, Method, Mismatch, Status, Unload},
     error::{Error, Kind, Result},
+    report::Head,
 };
 
 /// The machine that we run on.
@@ -58,7 +59,10 @@ fn dry_run(options: &Load, host: &Host, prepared: &Prepared) -> Result<()> {
     if options.root == Path::new(HERE) {
         prepared.check_machine().map_err(refused)?;
     }
-    super::print(|out| if options.json { show::json(out, &plan) } else { show::plan(out, &plan) })
+    if options.json {
+        return super::print_json(&Head::new("load", &[&options.kernel]), &plan);
+    }
+    super::print(|out| show::plan(out, &plan))
 }
 
 /// Notes go where errors go: standard output is for what was asked for.
@@ -154,7 +158,11 @@ fn orderly() -> Result<()> {
 
 pub(super) fn status(options: &Status) -> Result<()> {
     let status = loader::status::Status::read(&options.root).map_err(refused)?;
-    super::print(|out| if options.json { show::json(out, &status) } else { show::status(out, &status) })?;
+    if options.json {
+        super::print_json(&Head::new("status", &[&options.root; 0]), &status)?;
+    } else {
+        super::print(|out| show::status(out, &status))?;
+    }
     if status.ready { Ok(()) } else { Err(Error::new(Kind::Said, "no capture kernel is ready")) }
 }
 

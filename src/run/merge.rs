@@ -16,7 +16,7 @@ use crate::{
     cli::{Merge, ProgressStyle},
     error::{Error, Kind, Result, plain_io, printable},
     format::flattened::{HEADER, RECORD, Record, is_header},
-    report::human_bytes,
+    report::{Head, human_bytes},
     sink::{Inputs, Target},
 };
 
@@ -64,7 +64,7 @@ struct Rearranged {
 const BLOCK: usize = 1 << 20;
 /// How long a stalled stream may keep us from seeing that somebody wants to stop, milliseconds.
 const PATIENCE: i64 = 200;
-const DAMAGED: &str = "the stream was cut short or damaged on its way: send it again";
+const DAMAGED: &str = "the stream was truncated or damaged on its way: send it again";
 
 /// Writes each record where it belongs, as it comes: what a later one has again is overwritten, as `makedumpfile -R` does it.
 fn rearrange(merge: &Merge) -> Result<()> {
@@ -80,7 +80,9 @@ fn rearrange(merge: &Merge) -> Result<()> {
     let done = copy(&mut stream, &mut target, &mut found).and_then(|()| target.finish());
     if let Err(error) = done {
         let keep = if error.kind() == Kind::Interrupted { stop.keeps_partial() } else { found.records > 0 };
-        let left = match target.abandon(keep) {
+        let partial = target.abandon(keep);
+        let error = error.leaving(partial.as_slice());
+        let left = match partial {
             Some(partial) => format!("{} has what came until then", partial.display()),
             None => "no dump was written".to_owned(),
         };
@@ -98,7 +100,7 @@ fn say(merge: &Merge, found: &Rearranged) -> Result<()> {
         super::note(warning);
     }
     if merge.json {
-        return super::print_json(&found);
+        return super::print_json(&Head::new("merge", &["-"]), found);
     }
     if merge.progress != ProgressStyle::None {
         let Rearranged { output, records, bytes_written, .. } = found;

@@ -47,6 +47,21 @@ pub fn many(count: u64) -> Core {
     core
 }
 
+/// Many segments that show the same memory, from other bytes of the file that are equal: more to compare than the file is
+/// worth.
+pub fn same_memory(count: u64) -> Vec<u8> {
+    const SHARED: u64 = 16 * PAGE;
+    let mut core = many(count);
+    let data = core.data[0].0;
+    core.data = vec![(data, vec![7; (SHARED + count * PAGE) as usize])];
+    core.len = (data + SHARED + count * PAGE) as usize;
+    for (n, load) in (0..).zip(&mut core.segments[1..]) {
+        (load.offset, load.paddr, load.filesz, load.memsz) = (data + n * PAGE, 1 << 20, SHARED, SHARED);
+        load.vaddr = 0xffff_8880_0000_0000 + n * SHARED;
+    }
+    core.build()
+}
+
 fn misplaced_notes() -> Vec<u8> {
     with(|core| {
         core.segments[0].offset = 0xc000;
@@ -71,7 +86,14 @@ pub fn corpus() -> Vec<Broken> {
             cut(64 + 56 + 10),
         ),
         one("no PT_LOAD", &["elf-loads"], with(|core| core.segments.truncate(1))),
-        one("far program headers", &["elf-phoff"], with(|core| core.phoff = 0x3000)),
+        one("far program headers", &["elf-phdrs-follow", "elf-phoff"], with(|core| core.phoff = 0x3000)),
+        // As QEMU has them, behind its section headers.
+        one("program headers at 192", &["elf-phdrs-follow"], with(|core| core.phoff = 192)),
+        one(
+            "no memory in any PT_LOAD",
+            &["elf-loads"],
+            with(|core| core.segments[1..].iter_mut().for_each(|load| (load.filesz, load.memsz) = (0, 0))),
+        ),
         one(
             "no section header",
             &["elf-xnum"],

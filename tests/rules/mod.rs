@@ -23,7 +23,8 @@ use corpus::{Broken, corpus};
 pub fn checked(paths: &[PathBuf]) -> (Run, Option<Value>) {
     let run = run(vdump().args(["check", "--json", "--progress", "none", "-j", "2"]).args(paths));
     assert!(matches!(run.code(), Some(0 | 1)) && !run.stderr.contains("panicked"), "{paths:?}: {run:?}");
-    let report: Option<Value> = serde_json::from_str(&run.stdout).ok();
+    let said: Option<Value> = serde_json::from_str(&run.stdout).ok();
+    let report = said.filter(|said| said["error"].is_null());
     if let Some(report) = &report {
         assert_eq!(report["whole"], run.code() == Some(0), "{paths:?}");
     }
@@ -71,6 +72,34 @@ fn no_rule_is_dead() {
     let all: BTreeSet<&str> = report["rules"].as_array().unwrap().iter().map(|r| r["name"].as_str().unwrap()).collect();
     let broken: BTreeSet<&str> = corpus().iter().flat_map(|broken| broken.rules.clone()).collect();
     assert_eq!(all, broken);
+}
+
+#[test]
+fn the_running_kernel_is_no_dump() {
+    let refused = run(vdump().args(["check", "/proc/self/../kcore"]));
+    if Path::new("/proc/kcore").exists() {
+        assert_eq!(refused.code(), Some(2), "{refused:?}");
+        assert!(refused.stderr.contains("the kernel that runs here") && refused.stderr.contains("vdump info"));
+    } else {
+        assert_eq!(refused.code(), Some(1), "{refused:?}");
+    }
+}
+
+/// What is not compared is not known to be wrong.
+#[test]
+fn not_compared_is_not_damaged() {
+    let dir = temp_dir();
+    let paths = put(dir.path(), &[elf::same_memory(400)]);
+    let report = checked(&paths).1.unwrap();
+    let rule = report["rules"].as_array().unwrap().iter().find(|rule| rule["name"] == "elf-load-overlap").unwrap();
+    assert_eq!((&rule["status"], &rule["count"]), (&"not-checked".into(), &0.into()), "{rule}");
+    assert!(rule["not_checked"].as_str().unwrap().starts_with("from address 0x"), "{rule}");
+    assert_eq!((&report["whole"], names(&report, "broken").len()), (&true.into(), 0), "{report}");
+    let said = run(vdump().args(["check", "--progress", "none"]).args(&paths)).ok().stdout;
+    assert!(said.contains("elf-load-overlap: not checked everywhere") && said.contains("whole;"), "{said}");
+    // Few of them are compared, and a difference is found.
+    let few = put(dir.path(), &[elf::same_memory(4)]);
+    assert!(names(&checked(&few).1.unwrap(), "ok").contains("elf-load-overlap"));
 }
 
 #[test]

@@ -33,13 +33,18 @@ pub(super) fn overlaps(check: &Check<'_>, opened: &Opened, loads: &[Phdr], findi
     let mut widest: Option<&Phdr> = None;
     for load in sorted {
         if let Some(other) = widest.filter(|other| end_of(other) > load.paddr) {
-            let faulty = compare(check, opened, other, load, &mut budget)?;
-            findings.must(Rule::ElfLoadOverlap, faulty.is_none(), || {
-                let at = faulty.unwrap_or(0);
-                Place::of(opened.input, format!("address {at:#x} has other bytes in another PT_LOAD"))
-                    .at(load.at)
-                    .pfn(at / PAGE)
-            });
+            match compare(check, opened, other, load, &mut budget)? {
+                Compared::Same => {}
+                Compared::DiffersAt(at) => {
+                    let found = format!("address {at:#x} has other bytes in another PT_LOAD");
+                    findings.broken(Rule::ElfLoadOverlap, Place::of(opened.input, found).at(load.at).pfn(at / PAGE));
+                }
+                Compared::NotFrom(at) => {
+                    let cause =
+                        format!("from address {at:#x} on more would have to be compared than four times the file");
+                    findings.not_checked(Rule::ElfLoadOverlap, cause);
+                }
+            }
         }
         if widest.is_none_or(|other| end_of(load) > end_of(other)) {
             widest = Some(load);
@@ -53,31 +58,40 @@ fn end_of(load: &Phdr) -> u64 {
     load.paddr.saturating_add(load.memsz)
 }
 
-/// The first address whose bytes differ, or where the budget ends.
-fn compare(check: &Check<'_>, opened: &Opened, one: &Phdr, other: &Phdr, budget: &mut u64) -> Result<Option<u64>> {
+/// What came of comparing the memory that two segments share.
+enum Compared {
+    /// Both have the same bytes.
+    Same,
+    /// The first address whose bytes differ.
+    DiffersAt(u64),
+    /// The budget ended at this address; up to there they are the same.
+    NotFrom(u64),
+}
+
+fn compare(check: &Check<'_>, opened: &Opened, one: &Phdr, other: &Phdr, budget: &mut u64) -> Result<Compared> {
     // Past the data of both there are only zeros.
     let data = |load: &Phdr| load.paddr.saturating_add(load.filesz);
     let end = end_of(one).min(end_of(other)).min(data(one).max(data(other)));
     let same_bytes = one.offset.wrapping_sub(one.paddr) == other.offset.wrapping_sub(other.paddr);
     if same_bytes && data(one).min(end) == data(other).min(end) {
-        return Ok(None);
+        return Ok(Compared::Same);
     }
     let (mut ours, mut theirs) = (opened.store.reader(), opened.store.reader());
     let mut at = other.paddr;
     while at < end {
         check.go_on()?;
         let len = (end - at).min(PIECE);
-        let Some(left) = budget.checked_sub(len) else { return Ok(Some(at)) };
+        let Some(left) = budget.checked_sub(len) else { return Ok(Compared::NotFrom(at)) };
         *budget = left;
         // What cannot be read is reported where all data is read.
         if let (Some(one), Some(other)) = (memory(ours.as_mut(), one, at, len), memory(theirs.as_mut(), other, at, len))
             && let Some(index) = one.iter().zip(&other).position(|(one, other)| one != other)
         {
-            return Ok(Some(at + index as u64));
+            return Ok(Compared::DiffersAt(at + index as u64));
         }
         at += len;
     }
-    Ok(None)
+    Ok(Compared::Same)
 }
 
 /// Memory of a segment: data, then zeros.

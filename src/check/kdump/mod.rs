@@ -82,7 +82,7 @@ impl Part<'_> {
     fn flags(&self, findings: &mut Findings) {
         let status = self.head.status;
         findings.must(Rule::KdumpComplete, status & STATUS_INCOMPLETE == 0, || {
-            self.place(format!("status {status:#x}: the dump ended early"))
+            self.place(format!("the dump is marked incomplete (status {status:#x})"))
         });
         findings.must(Rule::KdumpVmemmap, status & STATUS_EXCLUDED_VMEMMAP == 0, || {
             self.place(format!("status {status:#x}"))

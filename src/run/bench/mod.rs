@@ -20,7 +20,7 @@ use crate::{
     codec::Compression,
     error::{Error, Kind, Result},
     plan::{Budget, FRAME, Needs},
-    report::Progress,
+    report::{Head, Progress},
     source::Source,
     sys::host,
 };
@@ -36,7 +36,7 @@ pub(super) fn run(options: &Bench) -> Result<()> {
     let source = opened::with_kernel(&options.reading.opening(&options.inputs))?;
     let stop = Stop::on_signals()?;
     let report = Measuring::prepare(options, &source, &stop)?.report()?;
-    print_report(&report, options.json)
+    print_report(&Head::new("bench", &options.inputs), &report, options.json)
 }
 
 /// Everything that the stages share.
@@ -119,7 +119,6 @@ impl<'a> Measuring<'a> {
         let shares = Shares::new(self, &kept, &counts, &sample);
         let predictions = predict::all(&stages, &shares, self.ram());
         Ok(Report {
-            version: env!("CARGO_PKG_VERSION"),
             input: self.source.path().display().to_string(),
             dump_level: self.options.dump_level.bits(),
             threads: self.pools[0].current_num_threads(),

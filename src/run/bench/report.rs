@@ -120,7 +120,7 @@ impl Measured {
 /// All of it.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub(super) struct Report {
-    pub(super) version: &'static str,
+    #[serde(skip)]
     pub(super) input: String,
     pub(super) dump_level: u8,
     pub(super) threads: usize,

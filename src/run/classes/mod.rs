@@ -21,7 +21,7 @@ use crate::{
     layout::VmcoreInfo,
     memory::{Symbols, VirtReader, Zone, zones},
     pipeline::find_zeros,
-    report::Progress,
+    report::{Head, Progress},
     source::{Mask, Source},
 };
 
@@ -69,7 +69,7 @@ pub(super) fn run(options: &Classes) -> Result<()> {
         return Err(Error::new(Kind::Interrupted, format!("stopped by {signal} before all pages were counted")));
     }
     let report = Report::new(&source, &info, page_shift, &counted, kernel.map.problems(), warnings);
-    super::print_report(&report, options.json)
+    super::print_report(&Head::new("classes", &options.inputs), &report, options.json)
 }
 
 /// What is known of the kernel; where its zones are to be named more than filtering needs.

@@ -32,7 +32,7 @@ struct ClassLine {
     name: &'static str,
     pages: u64,
     bytes: u64,
-    /// Of all RAM, 0 to 1.
+    /// Of all RAM, in a zone of its pages; 0 to 1.
     share: f64,
     /// `null`: not counted.
     zero_pages: Option<u64>,
@@ -65,8 +65,6 @@ struct ZoneLine {
 /// Everything about one look at memory.
 #[derive(Serialize)]
 pub(super) struct Report {
-    version: &'static str,
-    input: String,
     format: String,
     kernel: Option<String>,
     /// The kernel runs.
@@ -75,9 +73,10 @@ pub(super) struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     own_pages: Option<u64>,
     page_size: u64,
+    /// Pages of RAM that the machine had, as far as the input tells.
     ram_pages: u64,
     ram_bytes: u64,
-    /// Memory that the machine had and the dump has not: of no class.
+    /// Of them those that the input lacks: of no class.
     absent_pages: u64,
     classes: Vec<ClassLine>,
     doubts: Vec<DoubtLine>,
@@ -103,6 +102,8 @@ impl Report {
     ) -> Self {
         let size = 1 << page_shift;
         let Counted { counts, zero, zones, .. } = counted;
+        let absent = source.absent(page_shift);
+        let ram = counts.total() + absent;
         let (zones, zones_unknown) = match zones {
             None => (None, None),
             Some(Ok(zones)) => (Some(zones.iter().map(|zone| zone_line(zone, size)).collect()), None),
@@ -112,17 +113,15 @@ impl Report {
         let problem =
             |Problem { range, cause }: Problem| ProblemLine { start_pfn: range.start, end_pfn: range.end, cause };
         Self {
-            version: env!("CARGO_PKG_VERSION"),
-            input: source.path().display().to_string(),
             format: source.describe(),
             kernel: info.text("OSRELEASE").map(printable),
             live: source.is_live(),
             own_pages: if source.is_live() { host::own_memory().map(|bytes| bytes / size) } else { None },
             page_size: size,
-            ram_pages: counts.total(),
-            ram_bytes: counts.total().saturating_mul(size),
-            absent_pages: source.absent(page_shift),
-            classes: class_lines(counts, zero.as_ref(), size),
+            ram_pages: ram,
+            ram_bytes: ram.saturating_mul(size),
+            absent_pages: absent,
+            classes: class_lines(counts, zero.as_ref(), size, ram),
             doubts: Doubt::ALL.iter().map(doubt).filter(|line| line.pages > 0).collect(),
             unreadable_pages: counted.unreadable,
             levels: level_lines(counted, size),
@@ -134,8 +133,9 @@ impl Report {
     }
 }
 
-fn class_lines(counts: &Counts, zero: Option<&Counts>, size: u64) -> Vec<ClassLine> {
-    let share = |pages: u64| pages as f64 / counts.total().max(1) as f64;
+/// `all` is what shares are of, pages.
+fn class_lines(counts: &Counts, zero: Option<&Counts>, size: u64, all: u64) -> Vec<ClassLine> {
+    let share = |pages: u64| pages as f64 / all.max(1) as f64;
     let line = |class: PageClass| {
         let pages = counts.of(class);
         let zero_pages = zero.map(|zero| zero.of(class));
@@ -162,7 +162,7 @@ fn zone_line(ZoneCount { zone, counts }: &ZoneCount, size: u64) -> ZoneLine {
         end_pfn: zone.as_ref().map(|zone| zone.range.end),
         pages: counts.total(),
         bytes: counts.total().saturating_mul(size),
-        classes: class_lines(counts, None, size),
+        classes: class_lines(counts, None, size, counts.total()),
     }
 }
 
@@ -171,14 +171,15 @@ impl fmt::Display for Report {
         writeln!(f, "{}, kernel {}", self.format, self.kernel.as_deref().unwrap_or("unknown"))?;
         writeln!(f)?;
         table(f, "class", &self.classes)?;
+        if self.absent_pages > 0 {
+            let size = human_bytes(self.absent_pages.saturating_mul(self.page_size));
+            let share = self.absent_pages as f64 * 100.0 / self.ram_pages.max(1) as f64;
+            writeln!(f, "{:<14} {:>12} {size:>11} {share:>5.1} %  not in the input", "absent", self.absent_pages)?;
+        }
         let size = human_bytes(self.ram_bytes);
         writeln!(f, "{:<14} {:>12} {size:>11}", "RAM", self.ram_pages)?;
         if let Some(own) = self.own_pages {
             writeln!(f, "about {own} of the user pages are vdump's own")?;
-        }
-        if self.absent_pages > 0 {
-            let size = human_bytes(self.absent_pages.saturating_mul(self.page_size));
-            writeln!(f, "{:<14} {:>12} {size:>11}          of no class: not in the dump", "absent", self.absent_pages)?;
         }
         for zone in self.zones.iter().flatten() {
             writeln!(f)?;

@@ -8,12 +8,14 @@ use vdump_filters::{Encodings, RawPage, SlabEncoding, TypeTest};
 use crate::{
     layout::{PageLayout, VmcoreInfo},
     memory::MemMap,
+    report::hex,
 };
 
 /// One field.
 #[derive(Serialize)]
 pub(super) struct Field {
     pub(super) name: &'static str,
+    #[serde(serialize_with = "hex")]
     pub(super) value: u64,
     /// Bytes.
     pub(super) width: u8,

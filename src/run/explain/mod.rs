@@ -21,6 +21,7 @@ use crate::{
     error::{Error, Kind, Result, printable},
     layout::{KernelLayout, VmcoreInfo},
     memory::{Symbols, VirtReader, Zone, zones},
+    report::Head,
     source::Source,
 };
 
@@ -34,7 +35,7 @@ const MOST_PAGES: usize = 4096;
 /// Everything about the pages of one dump.
 #[derive(Serialize)]
 struct Report {
-    version: &'static str,
+    #[serde(skip)]
     input: String,
     format: String,
     kernel: Option<String>,
@@ -66,7 +67,6 @@ pub(super) fn run(options: &Explain) -> Result<()> {
     warnings.extend(teller.warnings());
     let pages = teller.stories(options)?;
     let report = Report {
-        version: env!("CARGO_PKG_VERSION"),
         input: source.path().display().to_string(),
         format: source.describe(),
         kernel: info.as_ref().and_then(|info| info.text("OSRELEASE")).map(printable),
@@ -76,7 +76,7 @@ pub(super) fn run(options: &Explain) -> Result<()> {
         warnings,
         pages,
     };
-    super::print_report(&report, options.json)
+    super::print_report(&Head::new("explain", &options.inputs), &report, options.json)
 }
 
 /// What all stories of one dump need.
@@ -127,9 +127,9 @@ impl<'a> Teller<'a> {
             let paddr = paddr.ok_or_else(|| out_of_reach("page frame", *pfn))?;
             stories.push(self.story(Some(paddr), format!("page frame {pfn:#x}"), None));
         }
-        for paddr in &options.paddr {
-            let paddr = Some(*paddr).filter(|paddr| in_reach(*paddr));
-            let paddr = paddr.ok_or_else(|| out_of_reach("physical address", options.paddr[0]))?;
+        for &asked in &options.paddr {
+            let paddr = Some(asked).filter(|paddr| in_reach(*paddr));
+            let paddr = paddr.ok_or_else(|| out_of_reach("physical address", asked))?;
             stories.push(self.story(Some(paddr), format!("physical address {paddr:#x}"), None));
         }
         for vaddr in &options.vaddr {

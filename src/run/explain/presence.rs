@@ -6,14 +6,20 @@ use serde::Serialize;
 use vdump_filters::{DumpLevel, Pfn};
 
 use super::story::{Decision, StructPage};
-use crate::source::{RamMap, Source};
+use crate::{
+    report::{hex, hex_or_null},
+    source::{RamMap, Source},
+};
 
 /// A stretch of memory as the input describes it.
 #[derive(Serialize)]
 pub(super) struct Segment {
+    #[serde(serialize_with = "hex")]
     pub(super) paddr: u64,
+    #[serde(serialize_with = "hex")]
     pub(super) end: u64,
     /// Virtual address of the page in it; `null`: the input does not say.
+    #[serde(serialize_with = "hex_or_null")]
     pub(super) page_vaddr: Option<u64>,
 }
 
@@ -25,7 +31,9 @@ pub(super) struct Memory {
     /// The same in words.
     pub(super) explanation: String,
     /// The range of RAM that it lies in, as far as the dump tells.
+    #[serde(serialize_with = "hex_or_null")]
     pub(super) ram_start: Option<u64>,
+    #[serde(serialize_with = "hex_or_null")]
     pub(super) ram_end: Option<u64>,
     /// RAM begins or ends within the page.
     pub(super) partial: bool,
@@ -50,7 +58,7 @@ impl Memory {
             Some(piece) if piece.offset.is_some() => ("stored", "yes".to_owned()),
             Some(_) => (
                 "zeros",
-                "yes, as zeros that take no room in the file: it was zero, or, if the dump was filtered, left out"
+                "yes, as zeros that take no room in the file: it was zero, or, if the dump was filtered, excluded"
                     .to_owned(),
             ),
             None if range.is_some() => absent(source, decision),
@@ -95,21 +103,21 @@ fn overlap(map: &RamMap, paddr: u64, end: u64) -> u64 {
 /// Why the dump does not have a page that the machine had.
 fn absent(source: &Source, decision: Option<&Decision>) -> (&'static str, String) {
     if let Some(cut) = source.cut_short() {
-        return ("lost", format!("no: the file was cut short, at byte {} of {}", cut.size, cut.wanted));
+        return ("lost", format!("no: the file is truncated, at byte {} of {}", cut.size, cut.wanted));
     }
     let level = source.recorded().map(|recorded| recorded.dump_level);
     let by_level = level.and_then(|level| u8::try_from(level).ok()).and_then(|bits| DumpLevel::new(bits & 31).ok());
     let class = decision.and_then(|decision| decision.of);
     match (by_level, class) {
         (Some(level), Some(class)) if level.drops(class) => {
-            ("excluded", format!("no: it was made at level {level}, which leaves out {class} pages"))
+            ("excluded", format!("no: it was made at level {level}, which excludes {class} pages"))
         }
         _ if source.is_incomplete() => ("lost", "no: the dump is incomplete, and ended before this page".to_owned()),
         (Some(level), Some(class)) => (
             "left-out",
             format!(
                 "no, although it was made at level {level}, which keeps {class} pages: it could not be read \
-                 then, or was left out by other means"
+                 then, or was excluded by other means"
             ),
         ),
         (Some(level), None) => ("excluded", format!("no: it was made at level {level}")),
@@ -128,7 +136,7 @@ fn nothing(source: &Source, page: Option<&StructPage>) -> String {
         ),
         // A filtered ELF does not say what it left out.
         Some(_) if known && source.recorded().is_none() && !source.is_live() => format!(
-            "{none}; the kernel has a struct page for it: a hole, or, if this dump was filtered, a page that was left out"
+            "{none}; the kernel has a struct page for it: a hole, or, if this dump was filtered, a page that was excluded"
         ),
         _ => none.to_owned(),
     }

@@ -14,6 +14,7 @@ use crate::{
     classify::Spoken,
     layout::VmcoreInfo,
     memory::{ReadVirt as _, SectionFacts, VirtReader},
+    report::{hex, hex_or_null},
     run::kernel::Kernel,
 };
 
@@ -24,6 +25,7 @@ pub(super) struct Story {
     pub(super) asked: String,
     pub(super) pfn: Option<u64>,
     /// Of the page's first byte.
+    #[serde(serialize_with = "hex_or_null")]
     pub(super) paddr: Option<u64>,
     pub(super) translation: Option<Translation>,
     pub(super) memory: Option<Memory>,
@@ -43,10 +45,13 @@ pub(super) struct Section {
     pub(super) start_pfn: u64,
     pub(super) end_pfn: u64,
     /// Virtual address of its `mem_section`.
+    #[serde(serialize_with = "hex_or_null")]
     pub(super) mem_section: Option<u64>,
+    #[serde(serialize_with = "hex_or_null")]
     pub(super) section_mem_map: Option<u64>,
     pub(super) flags: Vec<String>,
     /// Virtual address of the `struct page` of its first frame.
+    #[serde(serialize_with = "hex_or_null")]
     pub(super) mem_map: Option<u64>,
     /// Why there is none.
     pub(super) cause: Option<String>,
@@ -78,13 +83,16 @@ impl Section {
 /// A page's `struct page`.
 #[derive(Serialize, Default)]
 pub(super) struct StructPage {
+    #[serde(serialize_with = "hex_or_null")]
     pub(super) vaddr: Option<u64>,
+    #[serde(serialize_with = "hex_or_null")]
     pub(super) paddr: Option<u64>,
     /// Why there is none, or why it cannot be read.
     pub(super) cause: Option<String>,
     pub(super) fields: Vec<Field>,
     pub(super) flags: Vec<Flag>,
     /// The rest of the flags word: node, zone and what else the kernel keeps there.
+    #[serde(serialize_with = "hex")]
     pub(super) other_flag_bits: u64,
     /// What the classifier reads off it.
     pub(super) facts: Vec<String>,

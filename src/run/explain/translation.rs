@@ -7,22 +7,27 @@ use serde::Serialize;
 use crate::{
     error::{Error, Kind, Result},
     memory::VirtReader,
+    report::{hex, hex_or_null},
 };
 
 /// One entry of a page table.
 #[derive(Serialize)]
 pub(super) struct Entry {
     pub(super) name: &'static str,
+    #[serde(serialize_with = "hex")]
     pub(super) table: u64,
     pub(super) index: u64,
+    #[serde(serialize_with = "hex")]
     pub(super) entry: u64,
 }
 
 /// The way from the top table to the page.
 #[derive(Serialize)]
 pub(super) struct Translation {
+    #[serde(serialize_with = "hex")]
     pub(super) vaddr: u64,
     pub(super) entries: Vec<Entry>,
+    #[serde(serialize_with = "hex_or_null")]
     pub(super) paddr: Option<u64>,
     /// Bytes that the last entry maps.
     pub(super) page_bytes: Option<u64>,

@@ -89,14 +89,14 @@ pub(super) fn levels(class: PageClass) -> String {
         (16, "16 (free pages)"),
     ];
     if DumpLevel::NONE.drops(class) {
-        return "left out at every level, 0 too".to_owned();
+        return "excluded at every level, 0 too".to_owned();
     }
     let drops = |bits: u8| DumpLevel::new(bits).is_ok_and(|level| level.drops(class));
     let names: Vec<_> = BITS.iter().filter(|(bits, _)| drops(*bits)).map(|(_, name)| *name).collect();
     if names.is_empty() {
         "kept at every level".to_owned()
     } else {
-        format!("left out at every level with {}", names.join(" or "))
+        format!("excluded at every level with {}", names.join(" or "))
     }
 }
 
@@ -106,12 +106,12 @@ mod tests {
 
     #[test]
     fn levels_are_those_of_the_filter() {
-        assert_eq!(levels(PageClass::Free), "left out at every level with 16 (free pages)");
+        assert_eq!(levels(PageClass::Free), "excluded at every level with 16 (free pages)");
         assert_eq!(
             levels(PageClass::Cache),
-            "left out at every level with 2 (page cache) or 4 (page cache with private data)"
+            "excluded at every level with 2 (page cache) or 4 (page cache with private data)"
         );
-        assert_eq!(levels(PageClass::HwPoison), "left out at every level, 0 too");
+        assert_eq!(levels(PageClass::HwPoison), "excluded at every level, 0 too");
         for class in [PageClass::Slab, PageClass::Kernel, PageClass::Protected, PageClass::Unmapped] {
             assert_eq!(levels(class), "kept at every level");
         }

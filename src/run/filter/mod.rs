@@ -23,13 +23,16 @@ use super::{Stop, kernel::Kernel, opened};
 use crate::{
     bitmap::{PageBitmap, Planes},
     classify::{Check, Counts},
-    cli::{Filter, Format, resolve::Job},
+    cli::{
+        Filter, Format,
+        resolve::{self, Job},
+    },
     error::{Error, Kind, Result},
     layout::{PagingLayout, VmcoreInfo},
     memory::Problem,
     plan::{Budget, Mapped},
     redact::Redaction,
-    report::{PartLine, Progress, RedactionLine, Report, Seconds},
+    report::{Head, PartLine, Progress, RedactionLine, Report, Seconds},
     sink::{LostPage, Output, Written},
     source::Source,
 };
@@ -47,11 +50,27 @@ pub(super) fn run(filter: &Filter) -> Result<()> {
     let report = until_it_fits(job, &source, &stop)?;
     if filter.writing.json {
         // The dump is there all the same, and that is what the exit code says.
-        if let Err(error) = super::print_json(&report) {
+        if let Err(error) = super::print_json(&head(filter), &report) {
             super::complain(&error);
         }
     }
     Ok(())
+}
+
+/// The head of the report, as JSON.
+fn head(filter: &Filter) -> Head {
+    let command = match filter {
+        Filter { copy: true, .. } => "merge",
+        Filter { keep_all: true, .. } => "convert",
+        _ => "filter",
+    };
+    Head::new(command, resolve::told_apart(filter).map_or(filter.files.as_slice(), |(inputs, _)| inputs))
+}
+
+/// The same where JSON was asked for and can be printed: not where standard output is the dump's.
+pub(super) fn json_head(filter: &Filter) -> Option<Head> {
+    let is_stdout = filter.files.last().is_some_and(|output| output.as_os_str() == "-");
+    filter.writing.json.then(|| head(filter)).filter(|_| !is_stdout)
 }
 
 /// Runs at the first level, and where the dump does not fit at the next ones.

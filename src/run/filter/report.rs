@@ -49,7 +49,6 @@ impl Run<'_> {
         let dropped = counts.picked.dropped_of(by_class) + lost;
         let pages = PageTotals { ram: ram + absent, kept: ram - dropped, dropped, absent };
         Report {
-            version: env!("CARGO_PKG_VERSION"),
             input: names.join(", "),
             output: self.job.output.as_ref().map(ToString::to_string),
             kernel: self.info.as_ref().and_then(|info| info.text("OSRELEASE")).map(printable),
@@ -61,7 +60,7 @@ impl Run<'_> {
                 Some(recorded) => recorded.compression(),
                 None => self.job.compression.to_string(),
             },
-            dump_level: drop.recorded(self.job.level).bits(),
+            dump_level: self.recorded_level().bits(),
             drops: Selection::choices().filter(|class| drop.drops(*class)).map(PageClass::name).collect(),
             dry_run: self.job.output.is_none(),
             complete: lost == 0 && cut_short.is_none(),

@@ -151,6 +151,7 @@ impl Run<'_> {
     /// Says where what stays is.
     pub(super) fn explained(&self, error: Error, partial: &[PathBuf], how_far: &str) -> Error {
         let names: Vec<_> = partial.iter().map(|path| path.display().to_string()).collect();
+        let error = error.leaving(partial);
         match names.as_slice() {
             [name] => error.or_next_step(format!("{name} has what was written {how_far}")),
             [_, ..] => error.or_next_step(format!("{} have what was written {how_far}", names.join(", "))),
@@ -201,19 +202,24 @@ impl Run<'_> {
         in_order(&self.pool, batches, buffers, || self.packer(), || self.progress.stopped(), commit)
     }
 
+    /// The level that says what is missing in the output: at least all that is dropped, and what was excluded before.
+    pub(super) fn recorded_level(&self) -> DumpLevel {
+        let level = self.drop.recorded(self.job.level);
+        self.source.recorded().and_then(|recorded| excluded_before(recorded, level)).unwrap_or(level)
+    }
+
     pub(super) fn kdump_facts(&self) -> KdumpFacts {
         let (info, recorded) = (self.info.as_ref(), self.source.recorded());
         let phys_base = self.kernel.as_ref().map(|kernel| kernel.layout.paging.phys_base);
         let saved = self.source.saved_cpus() as u32;
         let copied = recorded.filter(|_| self.job.copy);
-        let level = self.drop.recorded(self.job.level);
         KdumpFacts {
             // What is copied keeps its header.
             utsname: copied.map_or_else(|| facts::utsname(self.source, info, self.mask()), |recorded| recorded.utsname),
             crash_time: copied
                 .map_or_else(|| facts::crash_time(self.source, info).unwrap_or(0), |recorded| recorded.crash_time),
             phys_base: phys_base.or_else(|| recorded?.phys_base).unwrap_or(0),
-            level: recorded.and_then(|recorded| left_out_before(recorded, level)).unwrap_or(level),
+            level: self.recorded_level(),
             codec_flags: copied.map_or_else(|| self.job.compression.codec().flags(), |recorded| recorded.codec_flags),
             cpus: if saved > 0 && copied.is_none() { saved } else { recorded.map_or(0, |recorded| recorded.cpus) },
             notes: self.source.notes().to_vec(),
@@ -224,8 +230,8 @@ impl Run<'_> {
     }
 }
 
-/// The level that says what is missing in the output: what was left out before is still missing.
-fn left_out_before(recorded: &Recorded, level: DumpLevel) -> Option<DumpLevel> {
+/// `level` with what the dump's own level excluded.
+fn excluded_before(recorded: &Recorded, level: DumpLevel) -> Option<DumpLevel> {
     let bits = u8::try_from(recorded.dump_level).ok()? & DumpLevel::MAX.bits();
     DumpLevel::new(bits | level.bits()).ok()
 }

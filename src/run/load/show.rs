@@ -4,17 +4,11 @@
 
 use std::io::{self, Write};
 
-use serde::Serialize;
 use vdump_loader::{
     plan::Plan,
     range::human,
     status::{Slot, Status},
 };
-
-pub(super) fn json(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, value)?;
-    writeln!(out)
-}
 
 pub(super) fn plan(out: &mut dyn Write, plan: &Plan<'_>) -> io::Result<()> {
     writeln!(out, "image           {}", plan.image)?;

@@ -198,7 +198,7 @@ impl Recorded {
     /// The codecs in words.
     #[must_use]
     pub fn compression(&self) -> String {
-        if self.codecs.is_empty() { "not compressed".to_owned() } else { self.codecs.join(" and ") }
+        if self.codecs.is_empty() { "uncompressed".to_owned() } else { self.codecs.join(" and ") }
     }
 
     /// The format in words, for reports.
