@@ -5,6 +5,7 @@
 pub mod arm64;
 pub mod bzimage;
 pub mod elf;
+pub(crate) mod le;
 pub mod unpack;
 
 use std::fmt;
@@ -127,19 +128,4 @@ fn what_else(file: &[u8]) -> String {
         "it is not a bzImage, an ELF kernel or an arm64 Image"
     };
     what.to_owned()
-}
-
-/// Little-endian numbers at fixed places; `None` past the end.
-pub(crate) mod le {
-    pub(crate) fn u16(bytes: &[u8], at: usize) -> Option<u16> {
-        bytes.get(at..)?.first_chunk().map(|bytes| u16::from_le_bytes(*bytes))
-    }
-
-    pub(crate) fn u32(bytes: &[u8], at: usize) -> Option<u32> {
-        bytes.get(at..)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
-    }
-
-    pub(crate) fn u64(bytes: &[u8], at: usize) -> Option<u64> {
-        bytes.get(at..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
-    }
 }

@@ -105,6 +105,10 @@ fn other_files_are_named_for_what_they_are() {
     refused(b"#!/bin/sh\n".to_vec(), "script");
     refused(b"070701000000".to_vec(), "initramfs");
     refused(vec![0x7f, b'E', b'L', b'F', 2, 1], "cut short");
+    let unified = [b"MZ".as_slice(), &[0; 0x1fe], b".linux\0\0"].concat();
+    refused(unified.clone(), "unified kernel image");
+    assert!(Image::needed("/boot/k", &unified).unwrap_err().to_string().contains(".linux section"));
+    refused([b"MZ\0\0zimg".as_slice(), &[0; 64]].concat(), "vmlinuz.efi");
     refused(std::fs::read("/proc/self/exe").unwrap(), "a program, not a kernel");
     refused(BzImage { version: 0x20b, ..BzImage::default() }.bytes(), "2.12");
     refused(BzImage { xloadflags: 0, ..BzImage::default() }.bytes(), "32-bit");
