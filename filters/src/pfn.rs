@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use crate::ranges::{Ranges, Stretch};
+
 /// A page frame number: a physical address divided by the page size of the crashed kernel.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Pfn(pub u64);
@@ -69,58 +71,22 @@ impl PfnRange {
     }
 }
 
-/// Page frames as sorted ranges that neither meet nor touch.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-pub struct PfnRanges(Vec<PfnRange>);
-
-impl PfnRanges {
-    /// Joins ranges in any order, which may overlap.
-    #[must_use]
-    pub fn new(mut ranges: Vec<PfnRange>) -> Self {
-        ranges.sort_unstable();
-        let mut joined: Vec<PfnRange> = Vec::with_capacity(ranges.len());
-        for range in ranges.into_iter().filter(|range| !range.is_empty()) {
-            match joined.last_mut() {
-                Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-                _ => joined.push(range),
-            }
-        }
-        Self(joined)
+impl Stretch for PfnRange {
+    fn start(&self) -> u64 {
+        self.start
     }
 
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    fn end(&self) -> u64 {
+        self.end
     }
 
-    /// The ranges in order.
-    #[must_use]
-    pub fn as_slice(&self) -> &[PfnRange] {
-        &self.0
-    }
-
-    /// The parts of them that lie in `range`, in order.
-    pub fn within(&self, range: PfnRange) -> impl Iterator<Item = PfnRange> + '_ {
-        let first = self.0.partition_point(|own| own.end <= range.start);
-        self.0[first..].iter().take_while(move |own| own.start < range.end).map(move |own| own.intersect(range))
-    }
-
-    /// What is left without the frames of `other`.
-    #[must_use]
-    pub fn without(&self, other: &Self) -> Self {
-        let mut left = Vec::new();
-        for own in &self.0 {
-            let mut at = own.start;
-            for hole in other.within(*own) {
-                left.push(PfnRange::new(at, hole.start));
-                at = hole.end;
-            }
-            left.push(PfnRange::new(at, own.end));
-        }
-        Self::new(left)
+    fn part(&self, start: u64, end: u64) -> Self {
+        Self { start, end }
     }
 }
+
+/// Page frames as sorted ranges that neither meet nor touch.
+pub type PfnRanges = Ranges<PfnRange>;
 
 #[cfg(test)]
 mod tests {
@@ -134,9 +100,9 @@ mod tests {
     fn ranges_are_joined_and_cut() {
         let all = ranges(&[(10, 20), (0, 5), (15, 30), (40, 50), (30, 31), (7, 7)]);
         assert_eq!(all, ranges(&[(0, 5), (10, 31), (40, 50)]));
-        let within: Vec<_> = all.within(PfnRange::new(3, 45)).collect();
+        let within: Vec<_> = all.within(3, 45).collect();
         assert_eq!(within, [PfnRange::new(3, 5), PfnRange::new(10, 31), PfnRange::new(40, 45)]);
-        assert_eq!(all.within(PfnRange::new(31, 40)).count(), 0);
+        assert_eq!(all.within(31, 40).count(), 0);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use vdump_filters::ranges::{self, Ranges, Stretch};
 
 /// Bytes of a page: all that the loader places is for architectures and kernels with pages of 4 KiB.
 pub const PAGE: u64 = 4096;
@@ -70,39 +71,30 @@ impl fmt::Display for Range {
     }
 }
 
+impl Stretch for Range {
+    fn start(&self) -> u64 {
+        self.start
+    }
+
+    fn end(&self) -> u64 {
+        self.end
+    }
+
+    fn part(&self, start: u64, end: u64) -> Self {
+        Self { start, end }
+    }
+}
+
 /// Sorted, joined where they touch, without empty ones.
 #[must_use]
-pub fn merged(mut ranges: Vec<Range>) -> Vec<Range> {
-    ranges.retain(|range| !range.is_empty());
-    ranges.sort_unstable();
-    let mut out: Vec<Range> = Vec::with_capacity(ranges.len());
-    for range in ranges {
-        match out.last_mut() {
-            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-            _ => out.push(range),
-        }
-    }
-    out
+pub fn merged(ranges: Vec<Range>) -> Vec<Range> {
+    Ranges::new(ranges).into_vec()
 }
 
 /// What of `from` is in none of `holes`. Keeps the order of `from`.
 #[must_use]
 pub fn subtract(from: &[Range], holes: &[Range]) -> Vec<Range> {
-    let holes = merged(holes.to_vec());
-    let mut out = Vec::new();
-    for range in from {
-        let mut at = range.start;
-        for hole in holes.iter().filter(|hole| hole.overlaps(range)) {
-            if hole.start > at {
-                out.push(Range::new(at, hole.start));
-            }
-            at = at.max(hole.end);
-        }
-        if at < range.end {
-            out.push(Range::new(at, range.end));
-        }
-    }
-    out
+    ranges::without(from, &Ranges::new(holes.to_vec()))
 }
 
 /// The sum of their sizes in bytes.

@@ -98,7 +98,7 @@ impl Picks<'_> {
             }
             out[(part.start - range.start) as usize..(part.end - range.start) as usize].fill(pick);
         };
-        for part in self.drop.into_iter().flat_map(|drop| drop.within(range)) {
+        for part in self.drop.into_iter().flat_map(|drop| drop.within(range.start, range.end)) {
             put(part, Pick::Drop);
             for part in protected.certain(part) {
                 put(part, Pick::Protected);
@@ -112,7 +112,7 @@ impl Picks<'_> {
                 put(PfnRange::new(pfn, pfn + 1), Pick::Task);
             }
         }
-        for part in self.keep.into_iter().flat_map(|keep| keep.within(range)) {
+        for part in self.keep.into_iter().flat_map(|keep| keep.within(range.start, range.end)) {
             put(part, Pick::Keep);
         }
     }

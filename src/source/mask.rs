@@ -3,6 +3,8 @@
 //! Knows addresses. Must not know why they are named. Everything that is written goes through an [`OutputReader`], which has
 //! no way around the [`Mask`].
 
+use vdump_filters::ranges::{Ranges, Stretch};
+
 use super::{PageReader, ReadError};
 
 /// A stretch of physical memory to overwrite.
@@ -16,32 +18,37 @@ pub struct Masked {
     pub fill: u8,
 }
 
+impl Stretch for Masked {
+    fn start(&self) -> u64 {
+        self.start
+    }
+
+    fn end(&self) -> u64 {
+        self.end
+    }
+
+    fn part(&self, start: u64, end: u64) -> Self {
+        Self { start, end, fill: self.fill }
+    }
+
+    fn is_continued_by(&self, next: &Self) -> bool {
+        self.fill == next.fill
+    }
+}
+
 /// Sorted, disjoint stretches.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Mask {
-    ranges: Vec<Masked>,
+    ranges: Ranges<Masked>,
 }
 
 impl Mask {
     /// Sorts `ranges` and takes out what overlaps: which of two fills a byte gets does not matter, but it is always the same.
     #[must_use]
     pub fn new(mut ranges: Vec<Masked>) -> Self {
-        ranges.retain(|range| range.start < range.end);
+        // Of two that start together the shorter one counts first, whatever order they came in.
         ranges.sort_unstable();
-        let mut disjoint: Vec<Masked> = Vec::new();
-        for mut range in ranges {
-            match disjoint.last_mut() {
-                Some(last) if range.start <= last.end && range.fill == last.fill => last.end = last.end.max(range.end),
-                last => {
-                    range.start = last.map_or(range.start, |last| range.start.max(last.end));
-                    if range.start < range.end {
-                        disjoint.push(range);
-                    }
-                }
-            }
-        }
-        disjoint.shrink_to_fit();
-        Self { ranges: disjoint }
+        Self { ranges: Ranges::new(ranges) }
     }
 
     /// Whether nothing is overwritten.
@@ -53,14 +60,12 @@ impl Mask {
     /// Its stretches in order.
     #[must_use]
     pub fn ranges(&self) -> &[Masked] {
-        &self.ranges
+        self.ranges.as_slice()
     }
 
     /// The stretches that touch `len` bytes at `paddr`.
     fn within(&self, paddr: u64, len: usize) -> impl Iterator<Item = &Masked> {
-        let end = paddr.saturating_add(len as u64);
-        let first = self.ranges.partition_point(|range| range.end <= paddr);
-        self.ranges[first..].iter().take_while(move |range| range.start < end)
+        self.ranges.overlapping(paddr, paddr.saturating_add(len as u64))
     }
 
     /// Whether any of `len` bytes at `paddr` is overwritten.

@@ -79,7 +79,7 @@ impl Chosen {
             picked.dropped += count(kept, *range);
             kept.fill(*range, false);
         }
-        let spared = asked.as_slice().iter().flat_map(|range| protected.within(*range));
+        let spared = asked.as_slice().iter().flat_map(|range| protected.within(range.start, range.end));
         picked.protected = spared.map(|range| count(kept, range)).sum();
         picked
     }

@@ -4,7 +4,7 @@
 
 use std::{fs::File, io::Read as _, ops::Range, path::Path};
 
-use vdump_filters::iomem::Resource;
+use vdump_filters::{iomem::Resource, ranges::Ranges};
 
 use crate::error::{Error, Result};
 
@@ -22,7 +22,7 @@ pub(super) fn read(file: &Path) -> Result<(File, Vec<Range<u64>>)> {
 pub(in crate::source) fn not_dumped(file: &Path) -> Result<Vec<(u64, u64)>> {
     let (_, text) = text_of(file)?;
     let (_, others) = ranges(&text).map_err(|cause| unusable(file, &cause))?;
-    Ok(merged(others).into_iter().map(|range| (range.start, range.end)).collect())
+    Ok(Ranges::new(others).into_vec().into_iter().map(|range| (range.start, range.end)).collect())
 }
 
 fn text_of(file: &Path) -> Result<(File, Vec<u8>)> {
@@ -41,14 +41,15 @@ fn unusable(file: &Path, cause: &str) -> Error {
 
 fn parse(text: &[u8]) -> Result<Vec<Range<u64>>, String> {
     let (ram, others) = ranges(text)?;
-    let ram = without(merged(ram), &merged(others));
-    if ram.is_empty() { Err("it has no 'System RAM'".to_owned()) } else { Ok(ram) }
+    // A range may be listed inside another one.
+    let ram = Ranges::new(ram).without(&Ranges::new(others));
+    if ram.is_empty() { Err("it has no 'System RAM'".to_owned()) } else { Ok(ram.into_vec()) }
 }
 
-type Ranges = Vec<Range<u64>>;
+type Listed = Vec<Range<u64>>;
 
 /// The RAM, and what no dump has of it.
-fn ranges(text: &[u8]) -> Result<(Ranges, Ranges), String> {
+fn ranges(text: &[u8]) -> Result<(Listed, Listed), String> {
     let text = str::from_utf8(text).map_err(|_| "it is no text".to_owned())?;
     let (mut ram, mut others) = (Vec::new(), Vec::new());
     for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
@@ -66,37 +67,6 @@ fn ranges(text: &[u8]) -> Result<(Ranges, Ranges), String> {
         }
     }
     Ok((ram, others))
-}
-
-/// Sorted, without overlaps: a range may be listed inside another one.
-fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
-    ranges.sort_unstable_by_key(|range| range.start);
-    let mut merged: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
-    for range in ranges {
-        match merged.last_mut() {
-            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-            _ => merged.push(range),
-        }
-    }
-    merged
-}
-
-fn without(ranges: Vec<Range<u64>>, holes: &[Range<u64>]) -> Vec<Range<u64>> {
-    let mut left = Vec::with_capacity(ranges.len());
-    for range in ranges {
-        let mut start = range.start;
-        let first = holes.partition_point(|hole| hole.end <= range.start);
-        for hole in holes[first..].iter().take_while(|hole| hole.start < range.end) {
-            if hole.start > start {
-                left.push(start..hole.start);
-            }
-            start = hole.end;
-        }
-        if start < range.end {
-            left.push(start..range.end);
-        }
-    }
-    left
 }
 
 #[cfg(test)]
@@ -133,13 +103,5 @@ mod tests {
         assert!(says(b"+1000-1fff : System RAM\n").contains("line 1"));
         assert!(says(b"\xff\xfe").contains("no text"));
         assert!(says(b"1000-1fff : System RAM\n1000-1fff : Crash kernel\n").contains("no 'System RAM'"));
-    }
-
-    #[test]
-    fn holes_may_lie_anywhere() {
-        let ranges = || vec![10..20, 30..40];
-        assert_eq!(without(ranges(), &[0..5, 20..30, 40..50]), ranges());
-        assert_eq!(without(ranges(), &[0..12, 15..16, 18..35]), [12..15, 16..18, 35..40]);
-        assert!(without(ranges(), &[5..20, 30..50]).is_empty());
     }
 }
