@@ -129,7 +129,8 @@ fn a_bad_page_costs_itself_only() {
     }
     let dump = Kdump::open(&out);
     for (pfn, (page, way)) in &spec.pages {
-        let expected = if bad.contains(way) { Err("not in the dump".to_owned()) } else { Ok(page.clone()) };
+        let expected =
+            if bad.contains(way) { Err("lost: descriptor without data".to_owned()) } else { Ok(page.clone()) };
         assert_eq!(dump.page(*pfn), expected, "{pfn:#x} {way:?}");
     }
     assert!(vdump_with(["info".as_ref(), path.as_os_str()]).ok().stdout.contains("incomplete"));

@@ -36,6 +36,17 @@ pub struct PackedPage {
     pub fate: Fate,
 }
 
+impl PackedPage {
+    /// Frame and cause, if it is lost.
+    #[must_use]
+    pub fn lost(&self) -> Option<(u64, &str)> {
+        match &self.fate {
+            Fate::Lost(cause) => Some((self.pfn, cause)),
+            _ => None,
+        }
+    }
+}
+
 /// A batch after the work; reused from batch to batch.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct PackedBatch {

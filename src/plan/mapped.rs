@@ -200,6 +200,7 @@ fn covered(recorded: &[source::Load], page_shift: u32) -> Vec<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::elf::Class;
 
     const VMALLOC: u64 = 0xffff_c900_0000_0000;
     const DIRECT: u64 = 0xffff_8880_0000_0000;
@@ -215,7 +216,7 @@ mod tests {
     fn shown(kept: &[(u64, u64)], zero: &[(u64, u64)], maps: &[(u64, u64, u64)], most: u64) -> (Vec<[u64; 4]>, Mapped) {
         let recorded = [source::Load { paddr: 0, vaddr: DIRECT, offset: 0, filesz: 1000 * PAGE, memsz: 1000 * PAGE }];
         let (kept, zero, ram) = (plane(kept), plane(zero), RamMap::from_loads(&recorded));
-        let mut plan = ElfPlan::make(&kept, &zero, &recorded, 100, 12).unwrap();
+        let mut plan = ElfPlan::make(&kept, &zero, &recorded, 100, 12, Class::Elf64).unwrap();
         let mut loads = MappedLoads::new(&plan, &kept, &ram, &recorded, 12, most);
         for (page, pfn, pages) in maps {
             let leaf = Leaf { vaddr: VMALLOC + page * PAGE, paddr: pfn * PAGE, len: pages * PAGE };
@@ -266,7 +267,7 @@ mod tests {
         let recorded =
             [load(VMALLOC + 2 * PAGE, PAGE), load(VMALLOC + 5 * PAGE + 1, 1), load(VMALLOC + 3 * PAGE, PAGE)];
         let (kept, ram) = (plane(&[(0, 100)]), RamMap::from_loads(&[load(DIRECT, 100 * PAGE)]));
-        let plan = ElfPlan::make(&kept, &plane(&[]), &[load(DIRECT, 100 * PAGE)], 100, 12).unwrap();
+        let plan = ElfPlan::make(&kept, &plane(&[]), &[load(DIRECT, 100 * PAGE)], 100, 12, Class::Elf64).unwrap();
         let mut loads = MappedLoads::new(&plan, &kept, &ram, &recorded, 12, 100);
         assert!(!loads.wants(VMALLOC + 2 * PAGE, VMALLOC + 4 * PAGE - 1));
         assert!(loads.wants(VMALLOC + 2 * PAGE, VMALLOC + 4 * PAGE));
@@ -278,21 +279,5 @@ mod tests {
             .map(|load| (load.vaddr - VMALLOC) / PAGE..(load.vaddr + load.memsz - VMALLOC) / PAGE)
             .collect();
         assert_eq!(shown, [0..2, 4..5, 6..8]);
-    }
-
-    #[test]
-    fn a_cut_plan_keeps_what_was_written() {
-        let recorded = [source::Load { paddr: 0, vaddr: DIRECT, offset: 0, filesz: 100 * PAGE, memsz: 100 * PAGE }];
-        let (kept, ram) = (plane(&[(0, 50), (60, 70)]), RamMap::from_loads(&recorded));
-        let mut plan = ElfPlan::make(&kept, &plane(&[]), &recorded, 100, 12).unwrap();
-        let mut loads = MappedLoads::new(&plan, &kept, &ram, &recorded, 12, 100);
-        [5, 65, 18, 19].into_iter().zip(0..).for_each(|(pfn, page)| {
-            loads.visit(Leaf { vaddr: VMALLOC + page * PAGE, paddr: pfn * PAGE, len: PAGE });
-        });
-        plan.add_mapped(loads.finish(Walked::default()).0, 100).unwrap();
-        plan.cut(19, 12);
-        let left: Vec<_> = plan.loads.iter().filter(|load| load.paddr == NO_PADDR).map(|load| load.vaddr).collect();
-        // The segment of frames 18 and 19 is longer than what is there.
-        assert_eq!(left, [VMALLOC]);
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     error::{Error, Kind, Result},
     format::{
         align_up,
-        elf::{Load, NO_PADDR, headers_len},
+        elf::{Class, Load, headers_len},
     },
     source,
 };
@@ -35,6 +35,8 @@ pub struct Extent {
 /// Where everything goes in a compact ELF core.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ElfPlan {
+    /// Width of the file's addresses and offsets.
+    pub class: Class,
     /// Program headers, in file order.
     pub loads: Vec<Load>,
     /// The same by frames, sorted.
@@ -62,7 +64,8 @@ const LONG_ZERO_RUN: u64 = 16;
 const DATA_ALIGNMENT: u64 = 4096;
 
 impl ElfPlan {
-    /// Places the frames of `kept`, of which those in `zero` are known to be all zeros.
+    /// Places the frames of `kept`, of which those in `zero` are known to be all zeros. A file of `class` that cannot hold
+    /// them becomes one of 64 bits.
     ///
     /// # Errors
     /// The file would be larger than 2^63 bytes.
@@ -72,35 +75,38 @@ impl ElfPlan {
         recorded: &[source::Load],
         notes_len: u64,
         page_shift: u32,
+        class: Class,
     ) -> Result<Self> {
         let gap = best_gap(kept);
         let (joined, gap_pages) = join(kept, gap);
-        let mut extents = extents(&joined, zero);
-        let views = views(recorded, page_shift);
-        let mut loads = Vec::new();
-        for view in &views {
-            let first = extents.partition_point(|extent| extent.range.end << page_shift <= view.start);
-            let shown = extents.iter().enumerate().skip(first);
-            for (index, extent) in shown.take_while(|(_, extent)| extent.range.start << page_shift < view.end) {
-                loads.extend(view.show(extent, index, page_shift));
-                if loads.len() > MAX_LOADS {
-                    return Err(Error::new(Kind::Output, "the ELF dump would have millions of segments")
-                        .next_step("write the kdump format instead: -f kdump"));
-                }
-            }
-        }
-        let notes = headers_len(loads.len());
+        let extents = extents(&joined, zero);
+        let shown = shown(&extents, &views(recorded, page_shift), page_shift)?;
+        let plan = Self::place(class, extents, &shown, notes_len, page_shift)?;
+        let plan = if class.holds(&plan.loads, plan.size) {
+            plan
+        } else {
+            Self::place(Class::Elf64, plan.extents, &shown, notes_len, page_shift)?
+        };
+        Ok(Self { gap_pages, ..plan })
+    }
+
+    /// Gives everything its place in the file. The offset of each of `shown` is relative to its extent.
+    fn place(
+        class: Class,
+        mut extents: Vec<Extent>,
+        shown: &[(usize, Load)],
+        notes_len: u64,
+        page_shift: u32,
+    ) -> Result<Self> {
+        let notes = headers_len(class, shown.len());
         let mut at = data_start(notes, notes_len)?;
         for extent in &mut extents {
             extent.offset = at;
             at = at.checked_add(extent.stored << page_shift).filter(|at| *at < 1 << 63).ok_or_else(too_large)?;
         }
-        // Until here a load's offset is relative to its extent.
-        let loads: Vec<Load> = loads
-            .into_iter()
-            .map(|(index, load): (usize, Load)| Load { offset: extents[index].offset + load.offset, ..load })
-            .collect();
-        Ok(Self { loads, extents, notes, size: at, gap_pages, mapped: None })
+        let placed = |(index, load): &(usize, Load)| Load { offset: extents[*index].offset + load.offset, ..*load };
+        let loads = shown.iter().map(placed).collect();
+        Ok(Self { class, loads, extents, notes, size: at, gap_pages: 0, mapped: None })
     }
 
     /// Adds segments of virtual memory behind the others: crash takes the first that it finds. Their offsets are those of
@@ -112,7 +118,7 @@ impl ElfPlan {
         let before = data_start(self.notes, notes_len)?;
         self.loads.reserve_exact(mapped.len());
         self.loads.extend(mapped);
-        self.notes = headers_len(self.loads.len());
+        self.notes = headers_len(self.class, self.loads.len());
         let further = data_start(self.notes, notes_len)? - before;
         self.size = self.size.checked_add(further).filter(|size| *size < 1 << 63).ok_or_else(too_large)?;
         self.extents.iter_mut().for_each(|extent| extent.offset += further);
@@ -120,28 +126,46 @@ impl ElfPlan {
         Ok(())
     }
 
-    /// Takes everything from frame `end` on out of the headers; returns where the file may end now, bytes.
-    pub fn cut(&mut self, end: u64, page_shift: u32) -> u64 {
-        let end = end << page_shift;
-        self.loads.retain(|load| load.paddr < end || load.paddr == NO_PADDR);
-        let mut size = self.notes;
-        for load in self.loads.iter_mut().filter(|load| load.paddr != NO_PADDR) {
-            load.memsz = load.memsz.min(end - load.paddr);
-            load.filesz = load.filesz.min(load.memsz);
-            size = size.max(load.offset + load.filesz);
-        }
-        self.loads.retain(|load| load.paddr != NO_PADDR || load.offset + load.filesz <= size);
-        size
+    /// The file offset up to which there is only data of frames below `pfn`.
+    #[must_use]
+    pub fn end_below(&self, pfn: u64, page_shift: u32) -> u64 {
+        let index = self.extents.partition_point(|extent| extent.range.end <= pfn);
+        self.extents.get(index).map_or(self.size, |extent| {
+            extent.offset + (pfn.saturating_sub(extent.range.start).min(extent.stored) << page_shift)
+        })
+    }
+
+    /// The extent that has a frame.
+    #[must_use]
+    pub fn extent_of(&self, pfn: u64) -> Option<&Extent> {
+        let index = self.extents.partition_point(|extent| extent.range.end <= pfn);
+        self.extents.get(index).filter(|extent| extent.range.start <= pfn)
     }
 
     /// The file offset of a stored frame.
     #[must_use]
     pub fn offset_of(&self, pfn: u64, page_shift: u32) -> Option<u64> {
-        let index = self.extents.partition_point(|extent| extent.range.end <= pfn);
-        let extent = self.extents.get(index).filter(|extent| extent.range.start <= pfn)?;
+        let extent = self.extent_of(pfn)?;
         let within = pfn - extent.range.start;
         (within < extent.stored).then(|| extent.offset + (within << page_shift))
     }
+}
+
+/// The part of each extent that each view shows, in the views' order.
+fn shown(extents: &[Extent], views: &[View], page_shift: u32) -> Result<Vec<(usize, Load)>> {
+    let mut loads = Vec::new();
+    for view in views {
+        let first = extents.partition_point(|extent| extent.range.end << page_shift <= view.start);
+        let touched = extents.iter().enumerate().skip(first);
+        for (index, extent) in touched.take_while(|(_, extent)| extent.range.start << page_shift < view.end) {
+            loads.extend(view.show(extent, index, page_shift));
+            if loads.len() > MAX_LOADS {
+                return Err(Error::new(Kind::Output, "the ELF dump would have millions of segments")
+                    .next_step("write the kdump format instead: -f kdump"));
+            }
+        }
+    }
+    Ok(loads)
 }
 
 /// Where the data begins, behind headers of `headers` bytes and the notes.
@@ -309,12 +333,12 @@ mod tests {
         const END: u64 = 1 << 34;
         let kept = plane(END, &[(0, 10), (END - 300, END)]);
         let direct = recorded(0, DIRECT, END << 12);
-        let mut plan = ElfPlan::make(&kept, &plane(0, &[]), &[direct], 100, 12).unwrap();
+        let plan = ElfPlan::make(&kept, &plane(0, &[]), &[direct], 100, 12, Class::Elf64).unwrap();
         let last = plan.loads[1];
         assert_eq!((last.paddr, last.vaddr, last.filesz), ((END - 300) << 12, DIRECT + ((END - 300) << 12), 300 << 12));
         assert_eq!(plan.offset_of(END - 1, 12), Some(plan.size - 4096));
         assert_eq!(plan.offset_of(END, 12), None);
-        assert_eq!(plan.cut(END - 299, 12), last.offset + 4096);
+        assert_eq!(plan.end_below(END - 299, 12), last.offset + 4096);
         let batches: Vec<_> = crate::plan::Batches::new(&kept, 256).map(|batch| batch.extents).collect();
         let runs = |ranges: &[(u64, u64)]| ranges.iter().map(|(start, end)| PfnRange::new(*start, *end)).collect();
         let expected: [Vec<_>; 2] = [runs(&[(0, 10), (END - 300, END - 54)]), runs(&[(END - 54, END)])];
@@ -326,7 +350,8 @@ mod tests {
     #[test]
     fn few_runs_are_never_joined() {
         let kept = plane(100, &[(0, 10), (11, 20)]);
-        let plan = ElfPlan::make(&kept, &plane(100, &[]), &[recorded(0, DIRECT, 100 << 12)], 100, 12).unwrap();
+        let plan =
+            ElfPlan::make(&kept, &plane(100, &[]), &[recorded(0, DIRECT, 100 << 12)], 100, 12, Class::Elf64).unwrap();
         assert_eq!(plan.gap_pages, 0);
         assert_eq!(plan.loads.len(), 2);
         assert_eq!(plan.loads[1].vaddr, DIRECT + (11 << 12));
@@ -339,11 +364,15 @@ mod tests {
     fn many_runs_are_joined_across_the_smallest_gaps() {
         let runs: Vec<_> = (0..10_000u64).map(|run| (run * 20, run * 20 + 19)).collect();
         let kept = plane(200_000, &runs);
-        let plan = ElfPlan::make(&kept, &plane(200_000, &[]), &[recorded(0, DIRECT, 200_000 << 12)], 100, 12).unwrap();
+        let plan =
+            ElfPlan::make(&kept, &plane(200_000, &[]), &[recorded(0, DIRECT, 200_000 << 12)], 100, 12, Class::Elf64)
+                .unwrap();
         assert_eq!((plan.loads.len(), plan.gap_pages), (1, 9_999));
         let sparse: Vec<_> = (0..10_000u64).map(|run| (run * 2, run * 2 + 1)).collect();
         let kept = plane(20_000, &sparse);
-        let plan = ElfPlan::make(&kept, &plane(20_000, &[]), &[recorded(0, DIRECT, 20_000 << 12)], 100, 12).unwrap();
+        let plan =
+            ElfPlan::make(&kept, &plane(20_000, &[]), &[recorded(0, DIRECT, 20_000 << 12)], 100, 12, Class::Elf64)
+                .unwrap();
         assert_eq!((plan.loads.len(), plan.gap_pages), (10_000, 0));
     }
 
@@ -351,7 +380,7 @@ mod tests {
     fn long_zero_runs_take_no_room() {
         let kept = plane(200, &[(0, 100), (150, 160)]);
         let zero = plane(200, &[(2, 4), (10, 40), (90, 100), (150, 160)]);
-        let plan = ElfPlan::make(&kept, &zero, &[recorded(0, DIRECT, 200 << 12)], 100, 12).unwrap();
+        let plan = ElfPlan::make(&kept, &zero, &[recorded(0, DIRECT, 200 << 12)], 100, 12, Class::Elf64).unwrap();
         let shape: Vec<_> =
             plan.loads.iter().map(|load| (load.paddr >> 12, load.filesz >> 12, load.memsz >> 12)).collect();
         assert_eq!(shape, [(0, 10, 40), (40, 50, 60), (150, 0, 10)]);
@@ -362,7 +391,7 @@ mod tests {
     fn many_zero_runs_do_not_make_many_segments() {
         let zeros: Vec<_> = (0..20_000u64).map(|run| (run * 17 + 1, run * 17 + 17)).collect();
         let (kept, zero) = (plane(340_000, &[(0, 340_000)]), plane(340_000, &zeros));
-        let plan = ElfPlan::make(&kept, &zero, &[recorded(0, DIRECT, 340_000 << 12)], 100, 12).unwrap();
+        let plan = ElfPlan::make(&kept, &zero, &[recorded(0, DIRECT, 340_000 << 12)], 100, 12, Class::Elf64).unwrap();
         assert_eq!(plan.loads.len(), 1);
     }
 
@@ -375,28 +404,40 @@ mod tests {
             recorded(0x10_1000, DIRECT, 0x1000),
         ];
         let kept = plane(0x200, &[(0x100, 0x103)]);
-        let plan = ElfPlan::make(&kept, &plane(0x200, &[]), &loads, 100, 12).unwrap();
+        let plan = ElfPlan::make(&kept, &plane(0x200, &[]), &loads, 100, 12, Class::Elf64).unwrap();
         let mut shown: Vec<_> = plan.loads.iter().map(|load| (load.paddr, load.vaddr, load.memsz)).collect();
         shown.sort_unstable();
         assert_eq!(shown, [(0x10_0000, TEXT, 0x1000), (0x10_1000, DIRECT, 0x1000), (0x10_2000, TEXT + 0x2000, 0x1000)]);
     }
 
     #[test]
-    fn a_cut_plan_promises_nothing_past_the_cut() {
-        let kept = plane(100, &[(0, 50), (60, 70)]);
-        let mut plan = ElfPlan::make(&kept, &plane(100, &[]), &[recorded(0, DIRECT, 100 << 12)], 100, 12).unwrap();
-        let end = plan.cut(20, 12);
-        assert_eq!(plan.loads.len(), 1);
-        assert_eq!((plan.loads[0].filesz, plan.loads[0].memsz), (20 << 12, 20 << 12));
-        assert_eq!(end, plan.loads[0].offset + (20 << 12));
-        assert_eq!(plan.cut(0, 12), plan.notes);
+    fn a_core_of_32_bits_stays_one_while_it_can() {
+        let narrow = recorded(0x10_0000, 0xc010_0000, 100 << 12);
+        let kept = plane(0x200, &[(0x100, 0x164)]);
+        let made =
+            |load, kept: &PageBitmap| ElfPlan::make(kept, &plane(0, &[]), &[load], 100, 12, Class::Elf32).unwrap();
+        let plan = made(narrow, &kept);
+        assert_eq!((plan.class, plan.notes, plan.loads[0].vaddr), (Class::Elf32, 52 + 2 * 32, 0xc010_0000));
+        let wide = made(recorded(0x1_0000_0000, 0, 100 << 12), &plane(0x10_0100, &[(0x10_0000, 0x10_0064)]));
+        assert_eq!((wide.class, wide.notes), (Class::Elf64, 64 + 2 * 56));
+    }
+
+    #[test]
+    fn data_ends_where_the_next_frames_begin() {
+        let kept = plane(100, &[(10, 20), (30, 40)]);
+        let zero = plane(100, &[(36, 40)]);
+        let plan = ElfPlan::make(&kept, &zero, &[recorded(0, DIRECT, 100 << 12)], 100, 12, Class::Elf64).unwrap();
+        let start = plan.extents[0].offset;
+        let ends: Vec<_> = [0, 10, 15, 25, 32, 38, 90].map(|pfn| (plan.end_below(pfn, 12) - start) >> 12).into();
+        assert_eq!(ends, [0, 0, 5, 10, 12, 16, 16]);
+        assert_eq!(plan.end_below(90, 12), plan.size);
     }
 
     #[test]
     fn the_kernels_text_is_shown_twice_from_one_place() {
         let kept = plane(100, &[(0, 100)]);
         let loads = [recorded(0x10_000, TEXT, 0x8000), recorded(0, DIRECT, 100 << 12)];
-        let plan = ElfPlan::make(&kept, &plane(100, &[]), &loads, 100, 12).unwrap();
+        let plan = ElfPlan::make(&kept, &plane(100, &[]), &loads, 100, 12, Class::Elf64).unwrap();
         assert_eq!(plan.loads.len(), 2);
         assert_eq!(
             plan.loads[1],

@@ -1,13 +1,14 @@
 //! Writing compact ELF cores.
 //!
-//! Knows that the plan has placed everything. Must not know what a page held. Its bytes are read by gdb, crash and drgn.
+//! Knows that the plan has placed everything, and that the file must say at any moment what it has: it grows as data comes,
+//! and its headers show what is on the disk. Must not know what a page held. Its bytes are read by gdb, crash and drgn.
 
 use object::elf::{FileFlags, Machine};
 
-use super::{Sink, Target, Written};
+use super::{Sink, Target, Written, publish::Publisher, shown::Shown};
 use crate::{
     error::Result,
-    format::elf::{FLAG_INCOMPLETE, encode_headers},
+    format::elf::{FLAG_INCOMPLETE, Head, encode_headers},
     pipeline::{Fate, PackedBatch},
     plan::ElfPlan,
     report::human_bytes,
@@ -18,18 +19,21 @@ use crate::{
 pub struct ElfSink {
     target: Target,
     plan: ElfPlan,
-    machine: Machine,
-    notes_len: u64,
+    head: Head,
     page_shift: u32,
     /// `e_flags` of the finished file.
     flags: FileFlags,
     written: Written,
     /// One past the last frame that was committed.
     next_pfn: u64,
+    /// The file's length so far, bytes.
+    len: u64,
+    shown: Shown,
+    publisher: Publisher,
 }
 
 impl ElfSink {
-    /// Writes headers and notes. The file gets its full length at once: what is not written yet is a hole.
+    /// Writes headers and notes; the headers show zeros that need no data, and nothing else yet.
     ///
     /// # Errors
     /// The device is full or fails.
@@ -41,17 +45,23 @@ impl ElfSink {
         page_shift: u32,
         flags: FileFlags,
     ) -> Result<Self> {
+        let notes_at = (plan.notes, notes.len() as u64);
+        let head = Head { class: plan.class, machine, flags: FLAG_INCOMPLETE, planned: plan.size, notes: notes_at };
+        let publisher = Publisher::new(target.handle()?);
         let mut sink = Self {
             target,
             plan,
-            machine,
-            notes_len: notes.len() as u64,
+            head,
             page_shift,
             flags,
             written: Written::default(),
             next_pfn: 0,
+            len: notes_at.0 + notes_at.1,
+            shown: Shown::default(),
+            publisher,
         };
-        sink.target.require(sink.plan.notes + sink.notes_len, "the dump's headers")?;
+        sink.target.require(sink.len, "the dump's headers")?;
+        // Only to see whether the file may become so long.
         sink.target.set_len(sink.plan.size).map_err(|error| {
             let size = human_bytes(sink.plan.size);
             error.or_next_step(format!(
@@ -59,15 +69,49 @@ impl ElfSink {
                  kdump format (-f kdump), or choose another device"
             ))
         })?;
-        sink.write_headers(FLAG_INCOMPLETE)?;
+        sink.target.set_len(0)?;
         sink.target.write(notes, sink.plan.notes)?;
+        let loads = sink.shown.loads(&sink.plan, 0);
+        sink.target.write(&encode_headers(&sink.head, &loads), 0)?;
         sink.target.settle();
         Ok(sink)
     }
 
-    fn write_headers(&self, flags: FileFlags) -> Result<()> {
-        let notes = (self.plan.notes, self.notes_len);
-        self.target.write(&encode_headers(self.machine, flags, notes, &self.plan.loads), 0)
+    fn write(&mut self, data: &[u8], offset: u64) -> Result<()> {
+        self.target.write(data, offset)?;
+        self.publisher.wrote(data.len() as u64);
+        self.len = self.len.max(offset + data.len() as u64);
+        Ok(())
+    }
+
+    fn lose(&mut self, pfn: u64, cause: &str) {
+        self.written.lose(pfn, cause);
+        let offset = self.plan.offset_of(pfn, self.page_shift);
+        if let (Some(extent), Some(offset)) = (self.plan.extent_of(pfn), offset) {
+            self.shown.lose(extent, offset, self.page_shift);
+        }
+    }
+
+    /// Has the headers show what was committed, as soon as it is on the disk.
+    fn publish(&mut self) -> Result<()> {
+        let end = self.plan.end_below(self.next_pfn, self.page_shift);
+        // Zeros at its end are a hole, which takes no write.
+        if end > self.len {
+            self.target.set_len(end)?;
+            self.len = end;
+        }
+        match self.shown.advance(&self.plan, end) {
+            Some(lead) => self.publisher.publish(vec![lead]).map_err(|error| self.target.failed(&error)),
+            None => Ok(()),
+        }
+    }
+
+    /// The same now, with nothing left out.
+    fn publish_all(&mut self) -> Result<()> {
+        // What comes a step later comes with the second one.
+        self.publish()?;
+        self.publish()?;
+        self.publisher.settle().map_err(|error| self.target.failed(&error))
     }
 }
 
@@ -84,7 +128,7 @@ impl Sink for ElfSink {
                     continue;
                 }
                 Fate::Lost(cause) => {
-                    self.written.lose(page.pfn, cause);
+                    self.lose(page.pfn, cause);
                     continue;
                 }
             };
@@ -98,17 +142,17 @@ impl Sink for ElfSink {
                 Some((start, from, to)) if start + (to - from) as u64 == offset => Some((start, from, data.end)),
                 other => {
                     if let Some((start, from, to)) = other {
-                        self.target.write(&batch.data[from..to], start)?;
+                        self.write(&batch.data[from..to], start)?;
                     }
                     Some((offset, data.start, data.end))
                 }
             };
         }
         if let Some((start, from, to)) = run {
-            self.target.write(&batch.data[from..to], start)?;
+            self.write(&batch.data[from..to], start)?;
         }
         self.next_pfn = batch.pages.last().map_or(self.next_pfn, |page| page.pfn + 1);
-        Ok(())
+        if self.publisher.is_due(0).map_err(|error| self.target.failed(&error))? { self.publish() } else { Ok(()) }
     }
 
     fn written(&self) -> &Written {
@@ -116,19 +160,26 @@ impl Sink for ElfSink {
     }
 
     fn finish(&mut self) -> Result<u64> {
+        self.next_pfn = u64::MAX;
         // The mark goes only when everything else is on the disk.
-        self.target.sync()?;
-        self.write_headers(self.flags)?;
+        self.publish_all()?;
+        let (flags, planned) = if self.shown.has_gaps() { (FLAG_INCOMPLETE, self.plan.size) } else { (self.flags, 0) };
+        self.written.lost += self.shown.hidden(self.page_shift);
+        let head = Head { flags, planned, ..self.head };
+        self.target.write(&encode_headers(&head, &self.shown.loads(&self.plan, self.plan.size)), 0)?;
         self.target.finish()?;
         Ok(self.plan.size)
     }
 
-    /// What stays shows the pages that were written, and no others: headers that promised more would show zeros for them.
+    /// What stays shows the pages that were written, and no others, as a file does whose writer was killed.
     fn abandon(&mut self, keep: bool) -> Option<std::path::PathBuf> {
         if self.target.stays(keep) {
-            let end = self.plan.cut(self.next_pfn, self.page_shift);
-            let _ = self.write_headers(FLAG_INCOMPLETE);
-            let _ = self.target.set_len(end);
+            let _ = self.publish_all();
+            // `finish` may have failed after it had taken the mark away.
+            let headers = encode_headers(&self.head, &self.plan.loads);
+            let _ = self.target.write(&headers[..self.head.class.header_len()], 0);
+            let end = self.plan.end_below(self.next_pfn, self.page_shift);
+            let _ = self.target.set_len(end.max(self.plan.notes + self.head.notes.1));
         }
         self.target.abandon(keep)
     }
@@ -144,26 +195,56 @@ mod tests {
 
     use super::*;
     use crate::sink::Inputs;
-    use crate::{bitmap::PageBitmap, format::elf::FLAG_NONE, pipeline::PackedPage, source::Load};
+    use crate::{
+        bitmap::PageBitmap,
+        format::elf::{Class, FLAG_NONE},
+        pipeline::PackedPage,
+        source::Load,
+    };
+
+    fn sink(name: &std::path::Path) -> ElfSink {
+        let mut kept = PageBitmap::new(100);
+        kept.fill(PfnRange::new(0, 100), true);
+        let memory = Load { offset: 0x1000, vaddr: 0, paddr: 0, filesz: 100 << 12, memsz: 100 << 12 };
+        let plan = ElfPlan::make(&kept, &PageBitmap::new(100), &[memory], 8, 12, Class::Elf64).unwrap();
+        let target = Target::create(name, false, &Inputs::default()).unwrap();
+        ElfSink::create(target, plan, object::elf::EM_X86_64, &[0; 8], 12, FLAG_NONE).unwrap()
+    }
+
+    fn stored(pfn: u64) -> PackedPage {
+        PackedPage { pfn, fate: Fate::Stored { len: 4096, flags: 0 } }
+    }
 
     /// Ctrl-C keeps nothing, but a file under a name that the caller chose stays: then it must not promise what is not there.
     #[test]
     fn what_stays_unasked_promises_nothing_either() {
         let room = tempfile::tempdir().unwrap();
-        let mut kept = PageBitmap::new(100);
-        kept.fill(PfnRange::new(0, 100), true);
         for (name, stays) in [("core-incomplete", true), ("other", false)] {
-            let memory = Load { offset: 0x1000, vaddr: 0, paddr: 0, filesz: 100 << 12, memsz: 100 << 12 };
-            let plan = ElfPlan::make(&kept, &PageBitmap::new(100), &[memory], 8, 12).unwrap();
-            let end = plan.offset_of(2, 12).unwrap();
-            let target = Target::create(&room.path().join(name), false, &Inputs::default()).unwrap();
-            let mut sink = ElfSink::create(target, plan, object::elf::EM_X86_64, &[0; 8], 12, FLAG_NONE).unwrap();
-            let page = |pfn| PackedPage { pfn, fate: Fate::Stored { len: 4096, flags: 0 } };
-            let batch = PackedBatch { pages: vec![page(0), page(1)], data: vec![7; 8192], ..PackedBatch::default() };
+            let mut sink = sink(&room.path().join(name));
+            let end = sink.plan.offset_of(2, 12).unwrap();
+            let batch =
+                PackedBatch { pages: vec![stored(0), stored(1)], data: vec![7; 8192], ..PackedBatch::default() };
             sink.commit(&batch).unwrap();
             let left = sink.abandon(false);
             assert_eq!(left.is_some(), stays, "{name}");
             assert!(left.is_none_or(|path| std::fs::metadata(path).unwrap().len() == end));
         }
+    }
+
+    #[test]
+    fn a_page_that_is_lost_while_it_is_written_ends_its_segment() {
+        let room = tempfile::tempdir().unwrap();
+        let name = room.path().join("core");
+        let mut sink = sink(&name);
+        let lost = PackedPage { pfn: 1, fate: Fate::Lost("gone".to_owned()) };
+        let pages = [stored(0), lost].into_iter().chain((2..100).map(stored)).collect();
+        sink.commit(&PackedBatch { pages, data: vec![7; 99 << 12], ..PackedBatch::default() }).unwrap();
+        sink.finish().unwrap();
+        let (written, bytes) = (sink.written().clone(), std::fs::read(name).unwrap());
+        let word = |at: u64| u64::from_le_bytes(bytes[at as usize..at as usize + 8].try_into().unwrap());
+        let (filesz, memsz, _) = Class::Elf64.sizes_at();
+        let at = Class::Elf64.load_at(0);
+        assert_eq!((bytes[48], word(at + filesz), word(at + memsz)), (1, 4096, 4096));
+        assert_eq!((written.lost, written.lost_pages.len()), (99, 1));
     }
 }

@@ -7,7 +7,7 @@ use super::{Sink, Stream, Written};
 use crate::{
     error::{Error, Kind, Result},
     format::seekable,
-    pipeline::{Fate, PackedBatch},
+    pipeline::{Fate, PackedBatch, PackedPage},
     plan::FRAME,
 };
 
@@ -55,6 +55,12 @@ impl Sink for FrameSink {
                 .because(cause)
                 .next_step("give fewer threads (-j) or a lower compression level"));
         }
+        // Its place is in a segment that the headers promise, and they are written: a reader would see zeros.
+        if let Some((pfn, cause)) = batch.pages.iter().find_map(PackedPage::lost) {
+            return Err(Error::new(Kind::Output, format!("cannot go on with the dump at page {pfn:#x}")).because(
+                format!("{cause}, and it could be read before; the kdump format (-f kdump) can leave it out"),
+            ));
+        }
         self.stream.append(&batch.data)?;
         if let Some(table) = &mut self.table {
             table.push((batch.data.len() as u32, batch.plain));
@@ -64,7 +70,7 @@ impl Sink for FrameSink {
             match &page.fate {
                 Fate::Stored { .. } => self.written.stored += 1,
                 Fate::Zero => self.written.zero += 1,
-                Fate::Lost(cause) => self.written.lose(page.pfn, cause),
+                Fate::Lost(_) => {}
             }
         }
         Ok(())

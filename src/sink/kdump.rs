@@ -1,12 +1,16 @@
 //! Writing kdump-compressed files.
 //!
-//! Knows in which order the parts must reach the disk, so that a dump that ends early opens all the same. Must not know how
+//! Knows in which order the parts must reach the disk, so that a dump that ends early opens all the same and shows nothing but
+//! what it has. Must not know how
 //! pages were compressed. Its bytes are read by crash, drgn and libkdumpfile.
 
 use vdump_filters::PfnRange;
 use zerocopy::IntoBytes as _;
 
-use super::{KdumpFacts, Sink, Target, Written, front};
+use super::{
+    KdumpFacts, Sink, Target, Written, front,
+    publish::{Lead, Publisher},
+};
 use crate::{
     bitmap::PageBitmap,
     error::{Error, Kind, Result},
@@ -14,8 +18,8 @@ use crate::{
     pipeline::{Fate, PackedBatch},
 };
 
-/// Of a plane, so many bytes are copied at once.
-const BITS: usize = 256 << 10;
+/// Leads are written in whole pages, as caches have them: a part of one costs some file systems a read.
+const PAGE: usize = 4096;
 
 /// A kdump file in the making.
 #[derive(Debug)]
@@ -23,13 +27,14 @@ pub struct KdumpSink {
     target: Target,
     areas: Areas,
     header: Header,
-    /// Where the next descriptor goes.
-    next_desc: u64,
+    /// Descriptors that are not written yet, or lie in a page of which some are not; the first one goes to `descs_at`.
+    descs: Vec<u8>,
+    descs_at: u64,
     /// One past the descriptors' area.
     end_descs: u64,
+    publisher: Publisher,
     /// Where the next page's data goes.
     next_data: u64,
-    descs: Vec<PageDesc>,
     /// Pages are missing whatever comes.
     partial: bool,
     written: Written,
@@ -53,14 +58,16 @@ impl KdumpSink {
         let areas = front::areas(page_size, facts, dumped, stored)?;
         target.require(areas.data, "the dump's headers")?;
         let header = front::header(facts, &areas, dumped.len(), true);
+        let publisher = Publisher::new(target.handle()?);
         let mut sink = Self {
             target,
             areas,
             header,
-            next_desc: areas.descs,
-            end_descs: areas.data,
-            next_data: areas.data,
             descs: Vec::new(),
+            descs_at: areas.descs,
+            end_descs: areas.data,
+            publisher,
+            next_data: areas.data,
             partial: facts.partial,
             written: Written::default(),
         };
@@ -75,12 +82,11 @@ impl KdumpSink {
         ram: impl Iterator<Item = PfnRange>,
         dumped: &PageBitmap,
     ) -> Result<()> {
-        let Areas { block_size, descs, .. } = self.areas;
+        let Areas { block_size, .. } = self.areas;
         // Reserved first, so that a full disk later costs data but never the way to the data before it.
         self.target.reserve(0, self.end_descs)?;
         self.target.set_len(self.end_descs)?;
         front::write(&self.areas, &self.header, facts, part, ram, dumped, |bytes, at| self.target.write(bytes, at))?;
-        debug_assert_eq!(descs, self.next_desc);
         // All zero pages share this one.
         let zero = vec![0; block_size as usize];
         self.target.write(&zero, self.next_data)?;
@@ -89,32 +95,26 @@ impl KdumpSink {
         Ok(())
     }
 
-    /// Takes a page out of the dump: the descriptors are packed, so a lost page must lose its bit too, and at once, or every
-    /// later descriptor of a dump that ends early would stand for the wrong page.
-    fn drop_page(&mut self, pfn: u64) -> Result<()> {
-        let at = self.areas.bitmap2 + pfn / 8;
-        let mut byte = [0];
-        self.target.read(&mut byte, at)?;
-        byte[0] &= !(1 << (pfn % 8));
-        self.target.write(&byte, at)
+    /// Has the descriptors written that are held back, as soon as the data that they lead to is on the disk.
+    fn publish(&mut self) -> Result<()> {
+        let mut bytes = self.descs.clone();
+        bytes.resize(bytes.len().next_multiple_of(PAGE).min((self.end_descs - self.descs_at) as usize), 0);
+        let lead = Lead { offset: self.descs_at, bytes };
+        // The rest of the last page comes with the next ones.
+        let whole = self.descs.len() / PAGE * PAGE;
+        self.descs.drain(..whole);
+        self.descs_at += whole as u64;
+        self.publisher.publish(vec![lead]).map_err(|error| self.target.failed(&error))
     }
 
-    /// Takes over what another part of the set knows of its own frames: it cleared the bits of those that it lost.
-    pub(super) fn copy_bits(&self, other: &Self, frames: PfnRange) -> Result<()> {
-        let (mut at, end) = (frames.start / 8, frames.end.div_ceil(8));
-        let mut bytes = vec![0; BITS];
-        while at < end {
-            let part = (end - at).min(BITS as u64);
-            let bytes = &mut bytes[..part as usize];
-            other.target.read(bytes, other.areas.bitmap2 + at)?;
-            self.target.write(bytes, self.areas.bitmap2 + at)?;
-            at += part;
-        }
-        Ok(())
+    fn publish_all(&mut self) -> Result<()> {
+        self.publish()?;
+        self.publisher.settle().map_err(|error| self.target.failed(&error))
     }
 
     /// Brings everything to the disk but the mark that it is whole. Returns the size, bytes.
     pub(super) fn complete(&mut self) -> Result<u64> {
+        self.publish_all()?;
         // At least as long as the largest page of an analysing host, which reads that much as the header.
         let size = self.next_data.max(crate::format::diskdump::BITMAP_ALIGNMENT);
         self.target.set_len(size)?;
@@ -122,7 +122,7 @@ impl KdumpSink {
         Ok(size)
     }
 
-    /// Writes the header with the mark that says *incomplete*, or if the input had none without it.
+    /// Writes the header with the mark that says *incomplete*, or without it if nothing is missing here or in the input.
     pub(super) fn mark(&mut self, incomplete: bool) -> Result<()> {
         let status = self.header.status.get() & !STATUS_INCOMPLETE;
         self.header.status = (if incomplete || self.partial { status | STATUS_INCOMPLETE } else { status }).into();
@@ -133,9 +133,10 @@ impl KdumpSink {
         &mut self.target
     }
 
-    fn collect_descs(&mut self, batch: &PackedBatch) -> Result<()> {
-        self.descs.clear();
-        let mut at = self.next_data;
+    /// The descriptors of a batch whose data lies at `at`. A lost page keeps its bit and has an empty one: so readers tell it
+    /// from pages that were left out, and later descriptors stay where they belong.
+    fn descs_of(&mut self, batch: &PackedBatch, mut at: u64) -> Vec<PageDesc> {
+        let mut descs = Vec::with_capacity(batch.pages.len());
         for page in &batch.pages {
             let (offset, size, flags) = match &page.fate {
                 Fate::Stored { len, flags } => {
@@ -150,35 +151,34 @@ impl KdumpSink {
                 }
                 Fate::Lost(cause) => {
                     self.written.lose(page.pfn, cause);
-                    self.drop_page(page.pfn)?;
-                    continue;
+                    (0, 0, 0)
                 }
             };
-            self.descs.push(PageDesc {
+            descs.push(PageDesc {
                 offset: offset.into(),
                 size: size.into(),
                 flags: flags.into(),
                 page_flags: 0.into(),
             });
         }
-        Ok(())
+        descs
     }
 }
 
 impl Sink for KdumpSink {
     fn commit(&mut self, batch: &PackedBatch) -> Result<()> {
-        // Data first: a descriptor on the disk never leads to data that is not there.
-        self.target.write(&batch.data, self.next_data)?;
-        self.collect_descs(batch)?;
-        let end = self.next_desc + self.descs.len() as u64 * DESC_SIZE;
-        if end > self.end_descs {
+        let at = self.next_data;
+        self.target.write(&batch.data, at)?;
+        self.next_data += batch.data.len() as u64;
+        self.publisher.wrote(batch.data.len() as u64);
+        let descs = self.descs_of(batch, at);
+        if self.descs_at + self.descs.len() as u64 + descs.len() as u64 * DESC_SIZE > self.end_descs {
             return Err(Error::new(Kind::Output, "internal error: more pages than planned")
                 .next_step("please report this together with the output of 'vdump info'"));
         }
-        self.target.write(self.descs.as_bytes(), self.next_desc)?;
-        self.next_desc = end;
-        self.next_data += batch.data.len() as u64;
-        Ok(())
+        self.descs.extend_from_slice(descs.as_bytes());
+        let held = self.descs.len() as u64;
+        if self.publisher.is_due(held).map_err(|error| self.target.failed(&error))? { self.publish() } else { Ok(()) }
     }
 
     fn written(&self) -> &Written {
@@ -188,14 +188,17 @@ impl Sink for KdumpSink {
     fn finish(&mut self) -> Result<u64> {
         // The mark goes only when everything else is on the disk.
         let size = self.complete()?;
-        self.mark(false)?;
+        self.mark(self.written.lost > 0)?;
         self.target.finish()?;
         Ok(size)
     }
 
     fn abandon(&mut self, keep: bool) -> Option<std::path::PathBuf> {
-        // It may have gone already, in a `finish` that failed.
-        let _ = self.mark(true);
+        if self.target.stays(keep) {
+            let _ = self.publish_all();
+            // It may have gone already, in a `finish` that failed.
+            let _ = self.mark(true);
+        }
         self.target.abandon(keep)
     }
 

@@ -8,7 +8,9 @@ mod frames;
 mod front;
 mod kdump;
 mod output;
+mod publish;
 mod set;
+mod shown;
 mod target;
 
 pub use elf::ElfSink;

@@ -15,7 +15,6 @@ use crate::{bitmap::PageBitmap, error::Result};
 #[derive(Debug)]
 pub struct KdumpSet {
     parts: Vec<KdumpSink>,
-    frames: Vec<PfnRange>,
 }
 
 impl KdumpSet {
@@ -31,8 +30,8 @@ impl KdumpSet {
         ram: impl Fn() -> R,
         dumped: &PageBitmap,
     ) -> Result<Self> {
-        let mut set = Self { parts: Vec::with_capacity(targets.len()), frames };
-        for (target, part) in targets.into_iter().zip(set.frames.clone()) {
+        let mut set = Self { parts: Vec::with_capacity(targets.len()) };
+        for (target, part) in targets.into_iter().zip(frames) {
             match KdumpSink::create(target, facts, page_size, ram(), dumped, Some(part)) {
                 Ok(sink) => set.parts.push(sink),
                 Err(error) => {
@@ -61,11 +60,12 @@ impl KdumpSet {
     /// # Errors
     /// As [`super::Sink::finish`]. No part has its name then.
     pub fn finish(&mut self) -> Result<Vec<u64>> {
-        self.share_losses()?;
         // At once: each may have a disk of its own to wait for.
         let sizes = self.parts.par_iter_mut().map(KdumpSink::complete).collect::<Result<_>>()?;
+        // All parts have one header.
+        let lost = self.written().lost > 0;
         for part in &mut self.parts {
-            part.mark(false)?;
+            part.mark(lost)?;
             part.target().sync()?;
         }
         for index in 0..self.parts.len() {
@@ -80,30 +80,12 @@ impl KdumpSet {
 
     /// Gives up, as [`super::Sink::abandon`]: returns the names of the parts that stay.
     pub fn abandon(&mut self, keep: bool) -> Vec<PathBuf> {
-        // What cannot be said any more on a device that fails makes readers refuse the set, or miss these pages.
-        let _ = self.share_losses();
         self.parts.iter_mut().filter_map(|part| part.abandon(keep)).collect()
     }
 
     /// Gives up and leaves nothing.
     pub fn discard(&mut self) {
         self.parts.iter_mut().for_each(super::Sink::discard);
-    }
-
-    /// A page that could not be read loses its bit in its own part at once; here in the others.
-    fn share_losses(&mut self) -> Result<()> {
-        for (index, frames) in self.frames.iter().enumerate() {
-            let part = &self.parts[index];
-            if part.written().lost == 0 {
-                continue;
-            }
-            for (other, sink) in self.parts.iter().enumerate() {
-                if other != index {
-                    sink.copy_bits(part, *frames)?;
-                }
-            }
-        }
-        Ok(())
     }
 }
 

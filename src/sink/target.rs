@@ -115,7 +115,7 @@ impl Target {
         if force {
             remove_unused(&work)?;
         }
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&work);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&work);
         let file = file.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => taken(&work),
             io::ErrorKind::NotFound => Error::output(&work, "create", &error).next_step("create the directory first"),
@@ -177,12 +177,12 @@ impl Target {
         self.file.write_all_at(bytes, offset).map_err(|error| self.failed(&error))
     }
 
-    /// Reads back what was written.
+    /// The same file, for a thread that brings what was written to the disk.
     ///
     /// # Errors
-    /// The device fails.
-    pub fn read(&self, bytes: &mut [u8], offset: u64) -> Result<()> {
-        self.file.read_exact_at(bytes, offset).map_err(|error| Error::output(&self.work, "read back", &error))
+    /// There can be no more open files.
+    pub(super) fn handle(&self) -> Result<File> {
+        self.file.try_clone().map_err(|error| Error::output(&self.work, "open", &error))
     }
 
     /// Sets the file's length.
@@ -306,7 +306,8 @@ impl Target {
         Error::new(Kind::NoSpace, format!("cannot write {}", self.work.display())).because(cause)
     }
 
-    fn failed(&self, error: &io::Error) -> Error {
+    /// What is said of a write that failed.
+    pub(super) fn failed(&self, error: &io::Error) -> Error {
         Error::output(&self.work, "write", error)
     }
 }

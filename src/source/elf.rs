@@ -19,7 +19,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     format::{
-        elf::{FLAG_INCOMPLETE, NO_PADDR},
+        elf::{Class, FLAG_INCOMPLETE, NO_PADDR},
         note,
     },
 };
@@ -35,17 +35,34 @@ const SMALLEST_PAGE: u64 = 4096;
 /// What an ELF core says about itself.
 #[derive(Debug)]
 pub(super) struct Elf {
+    pub(super) class: Class,
     pub(super) machine: Machine,
     pub(super) loads: Vec<Load>,
     pub(super) notes: Vec<u8>,
     /// Its writer marked it as incomplete.
     pub(super) incomplete: bool,
+    /// What the writer did not come to, if it left a plan.
+    unwritten: Option<Unwritten>,
+}
+
+/// The plan of a core whose writer was ended before it was done.
+#[derive(Debug)]
+struct Unwritten {
+    /// Where the file would end, bytes.
+    end: u64,
+    /// The memory that the file would have data of, with the place of that.
+    loads: Vec<Load>,
 }
 
 impl Elf {
     /// One past the last byte of the file that a segment has; [`Elf::loads`] may reach past the end of a file that was cut
     /// short.
     pub(super) fn end(&self) -> u64 {
+        let planned = self.unwritten.as_ref().map_or(0, |unwritten| unwritten.end);
+        self.shown_end().max(planned)
+    }
+
+    fn shown_end(&self) -> u64 {
         self.loads.iter().map(|load| load.offset.saturating_add(load.filesz)).max().unwrap_or(0)
     }
 
@@ -54,10 +71,20 @@ impl Elf {
     ///
     /// `None`: nothing is missing.
     pub(super) fn cut(&self, size: u64) -> Option<(RamMap, RamMap)> {
+        if let Some(unwritten) = &self.unwritten {
+            // What is shown was on the disk before; a copy may have lost some of it again.
+            let there = self.cut_copy(size).map_or_else(|| RamMap::from_loads(&self.loads), |(there, _)| there);
+            let all: Vec<Load> = self.loads.iter().chain(&unwritten.loads).copied().collect();
+            return Some((there, RamMap::from_loads(&all)));
+        }
+        self.cut_copy(size)
+    }
+
+    fn cut_copy(&self, size: u64) -> Option<(RamMap, RamMap)> {
         // Other machines have pages of up to 64 KiB, and only the notes tell.
         let x86 = [elf::EM_X86_64, elf::EM_386].contains(&self.machine);
         let page = if x86 { SMALLEST_PAGE } else { 64 << 10 };
-        (self.end() > size).then(|| RamMap::from_cut_loads(&self.loads, size, page))
+        (self.shown_end() > size).then(|| RamMap::from_cut_loads(&self.loads, size, page))
     }
 }
 
@@ -67,7 +94,12 @@ pub(super) struct Headers {
     pub(super) machine: Machine,
     /// `e_flags`
     pub(super) flags: u32,
+    pub(super) class: Class,
+    /// `e_entry`: in a core that is being written, its final size in bytes.
+    pub(super) planned: u64,
     pub(super) loads: Vec<Load>,
+    /// Segments that show nothing yet: physical address and file offset.
+    pub(super) empty: Vec<(u64, u64)>,
     /// Offset, bytes in the file and bytes in memory of each `PT_NOTE`.
     pub(super) notes: Vec<(u64, u64, u64)>,
 }
@@ -75,25 +107,51 @@ pub(super) struct Headers {
 /// Parses the headers and notes of the ELF core in `store`; `path` is for messages.
 pub(super) fn parse(path: &Path, store: &dyn Store) -> Result<Elf> {
     let core = Core { name: path.display().to_string(), store };
-    let Headers { machine, flags, loads, notes: segments } = core.headers()?;
+    let Headers { machine, flags, class, planned, loads, empty, notes: segments } = core.headers()?;
+    let marked = flags & FLAG_INCOMPLETE.0 != 0;
+    let unwritten = (marked && planned > 0).then(|| unwritten(planned, &loads, &empty));
     let mut notes = Notes::default();
     for (offset, len, _) in segments {
         notes.append(&core, offset, len)?;
     }
-    let mut found = finish(machine, loads, notes.bytes);
-    // Other machines have flags of their own there.
-    found.incomplete = found.machine == elf::EM_X86_64 && flags & FLAG_INCOMPLETE.0 != 0;
+    let mut found = finish(class, machine, loads, notes.bytes);
+    // Other machines have flags of their own there; but no other core has an entry point.
+    let known = [elf::EM_X86_64, elf::EM_386, elf::EM_AARCH64].contains(&found.machine);
+    found.incomplete = marked && (known || unwritten.is_some());
+    found.unwritten = unwritten;
     Ok(found)
 }
 
+/// What the writer would have written: data follows data, so each segment's goes on to where the next one's begins.
+fn unwritten(end: u64, loads: &[Load], empty: &[(u64, u64)]) -> Unwritten {
+    let begun = loads.iter().map(|load| (load.paddr, load.offset));
+    let mut places: Vec<(u64, u64)> = begun.chain(empty.iter().copied()).collect();
+    places.sort_unstable_by_key(|(_, offset)| *offset);
+    let mut loads = Vec::with_capacity(places.len());
+    let mut next = end;
+    for same in places.chunk_by(|one, other| one.1 == other.1).rev() {
+        let offset = same[0].1;
+        let len = next.saturating_sub(offset);
+        let load =
+            |(paddr, offset): &(u64, u64)| Load { paddr: *paddr, vaddr: 0, offset: *offset, filesz: len, memsz: len };
+        // Segments without data of their own have the next one's place.
+        let last = same.iter().filter(|(paddr, _)| paddr.checked_add(len).is_some()).max_by_key(|(paddr, _)| *paddr);
+        loads.extend(last.map(load).filter(|load| load.memsz > 0));
+        next = next.min(offset);
+    }
+    Unwritten { end, loads }
+}
+
 /// Puts together what was read, after a look at who wrote it.
-pub(super) fn finish(machine: Machine, mut loads: Vec<Load>, notes: Vec<u8>) -> Elf {
+pub(super) fn finish(class: Class, machine: Machine, mut loads: Vec<Load>, notes: Vec<u8>) -> Elf {
     let truly = true_machine(machine, &notes);
     if truly != machine {
         // The upper half of each virtual address was cut off.
         loads.iter_mut().for_each(|load| load.vaddr = load.paddr);
     }
-    Elf { machine: truly, loads, notes, incomplete: false }
+    // Only the headers are narrow there.
+    let class = if truly == machine { class } else { Class::Elf64 };
+    Elf { class, machine: truly, loads, notes, incomplete: false, unwritten: None }
 }
 
 /// A store that has an ELF core, or what its headers lead to, and what to call it.
@@ -154,10 +212,14 @@ impl Core<'_> {
                 .damaged("it is an ELF program or library, not a core")
                 .next_step("give /proc/vmcore or a copy of it, not vmlinux"));
         }
-        let mut loads = Vec::new();
+        let (mut loads, mut empty) = (Vec::new(), Vec::new());
         let mut notes = Vec::new();
         for phdr in self.program_headers(&header)? {
             match phdr.p_type(LE) {
+                elf::PT_LOAD if phdr.p_memsz(LE).into() == 0 => {
+                    let place = (phdr.p_paddr(LE).into(), phdr.p_offset(LE).into());
+                    empty.extend(Some(place).filter(|(paddr, _)| *paddr != no_address::<E>()));
+                }
                 elf::PT_LOAD => loads.extend(self.load::<E>(&phdr, loads.len())?),
                 elf::PT_NOTE => {
                     notes.push((phdr.p_offset(LE).into(), phdr.p_filesz(LE).into(), phdr.p_memsz(LE).into()));
@@ -165,12 +227,20 @@ impl Core<'_> {
                 _ => {}
             }
         }
+        let flags = header.e_flags(LE).0;
+        if loads.is_empty() && !empty.is_empty() && flags & FLAG_INCOMPLETE.0 != 0 {
+            return Err(self
+                .damaged("its writer was ended before any page of memory was on the disk")
+                .next_step("there is nothing in it: look for another copy of the dump"));
+        }
         if loads.is_empty() {
             return Err(self
                 .damaged("it has no PT_LOAD segment")
                 .next_step("this is not a dump of a machine's memory"));
         }
-        Ok(Headers { machine: header.e_machine(LE), flags: header.e_flags(LE).0, loads, notes })
+        let class = if E::is_type_64_sized() { Class::Elf64 } else { Class::Elf32 };
+        let (machine, planned) = (header.e_machine(LE), header.e_entry(LE).into());
+        Ok(Headers { machine, flags, class, planned, loads, empty, notes })
     }
 
     fn program_headers<E: FileHeader<Endian = LE>>(&self, header: &E) -> Result<Vec<E::ProgramHeader>> {
@@ -206,8 +276,7 @@ impl Core<'_> {
             memsz: phdr.p_memsz(LE).into(),
         };
         // These describe virtual memory only: in /proc/kcore, and in dumps made with --virtual.
-        let no_address = if E::is_type_64_sized() { NO_PADDR } else { u32::MAX.into() };
-        if load.memsz == 0 || load.paddr == no_address {
+        if load.paddr == no_address::<E>() {
             return Ok(None);
         }
         if load.filesz > load.memsz || load.paddr.checked_add(load.memsz).is_none() {
@@ -215,8 +284,9 @@ impl Core<'_> {
                 .damaged(format!("PT_LOAD segment {index} has impossible sizes"))
                 .next_step("the header is damaged: copy the dump again"));
         }
-        // A producer that does not know the address writes 0 (QEMU); a page that begins elsewhere is in no page table.
-        if load.vaddr % SMALLEST_PAGE != load.paddr % SMALLEST_PAGE {
+        // A producer that does not know the address writes 0 (QEMU) or -1.
+        let unknown = load.vaddr == 0 && !load.paddr.is_multiple_of(SMALLEST_PAGE);
+        if unknown || load.vaddr == no_address::<E>() {
             load.vaddr = load.paddr;
         }
         // What lies past the end of the file is lost; a copy that was cut short may be the only one.
@@ -226,6 +296,11 @@ impl Core<'_> {
         }
         Ok(Some(load))
     }
+}
+
+/// No address.
+fn no_address<E: FileHeader<Endian = LE>>() -> u64 {
+    if E::is_type_64_sized() { NO_PADDR } else { u32::MAX.into() }
 }
 
 /// The notes of all segments, one after the other, as the capture kernel merges them (`merge_note_headers_elf64` in
@@ -289,6 +364,10 @@ mod tests {
 
     /// A 32-bit core of one page, with VMCOREINFO, laid out by hand.
     fn core32(vmcoreinfo: &str) -> FileStore {
+        core32_at(0xc010_0000, vmcoreinfo)
+    }
+
+    fn core32_at(vaddr: u32, vmcoreinfo: &str) -> FileStore {
         let mut notes = Vec::new();
         note::push(&mut notes, note::VMCOREINFO, 0, vmcoreinfo.as_bytes());
         let half = |value: u16| value.to_le_bytes().to_vec();
@@ -300,7 +379,7 @@ mod tests {
             [kind, offset, vaddr, paddr, size, size, 0, 0].map(u32::to_le_bytes).concat()
         };
         bytes.extend(phdr(4, 116, 0, 0, notes.len() as u32));
-        bytes.extend(phdr(1, 4096, 0xc010_0000, 0x10_0000, 4096));
+        bytes.extend(phdr(1, 4096, vaddr, 0x10_0000, 4096));
         bytes.extend(notes);
         bytes.resize(8192, 7);
         let mut file = tempfile::tempfile().unwrap();
@@ -315,6 +394,14 @@ mod tests {
         let expected = Load { paddr: 0x10_0000, vaddr: 0xc010_0000, offset: 4096, filesz: 4096, memsz: 4096 };
         assert_eq!(core.loads, [expected]);
         assert_eq!(note::notes(&core.notes).count(), 1);
+    }
+
+    #[test]
+    fn a_virtual_address_is_kept_wherever_it_begins() {
+        for (vaddr, kept) in [(0xc010_0800, 0xc010_0800), (0, 0), (u32::MAX, 0x10_0000)] {
+            let core = parse(Path::new("core"), &core32_at(vaddr, "OSRELEASE=3.10\n")).unwrap();
+            assert_eq!(core.loads[0].vaddr, kept, "{vaddr:#x}");
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ use std::{
 
 use object::elf::{EM_NONE, Machine};
 
-use crate::format::note;
+use crate::format::{elf::Class, note};
 
 pub use kdump::{Missing, Recorded};
 pub use layers::Layer;
@@ -101,6 +101,7 @@ pub struct Source {
     store: Box<dyn Store>,
     format: InputFormat,
     layers: Vec<Layer>,
+    class: Class,
     machine: Machine,
     /// The container does not say the machine: VMCOREINFO does.
     machine_unsaid: bool,
@@ -207,6 +208,12 @@ impl Source {
     pub fn absent(&self, page_shift: u32) -> u64 {
         let pages = |map: &RamMap| map.pfn_ranges(page_shift).map(|range| range.end - range.start).sum::<u64>();
         self.existing.as_ref().map_or(0, |existing| pages(existing) - pages(&self.ram))
+    }
+
+    /// Width of the ELF core, or of one of this machine.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        self.class
     }
 
     /// `e_machine` of the crashed machine.

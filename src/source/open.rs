@@ -9,17 +9,25 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use object::elf::{EM_NONE, Machine};
+use object::elf::{EM_386, EM_ARM, EM_NONE, Machine};
 
 use super::{
     CutShort, InputFormat, Layer, Opening, RamGiven, RamMap, Source, elf, foreign, kdump, layers, live, raw,
     store::{DeviceStore, FileStore, Store},
 };
-use crate::error::{Error, Kind, Result};
+use crate::{
+    error::{Error, Kind, Result},
+    format::elf::Class,
+};
 
 /// What to do with raw memory, which nothing tells from anything else.
 pub(super) const RAW_MEMORY: &str =
     "raw memory needs to be told what is RAM: --elfcorehdr ADDR, --elfcorehdr FILE or --iomem FILE";
+
+/// The class of an ELF core of this machine.
+fn default_class(machine: Machine) -> Class {
+    if [EM_386, EM_ARM].contains(&machine) { Class::Elf32 } else { Class::Elf64 }
+}
 
 /// A file without the layers around the dump in it, and the dump's first bytes.
 struct Opened {
@@ -87,16 +95,19 @@ impl Source {
         let (ram, existing, cut_short) = match core.cut(size) {
             None => (whole, None, None),
             Some(_) if is_live => (whole, None, None),
-            Some((ram, _)) if !ram.pieces().iter().any(|piece| piece.offset.is_some()) => {
+            Some((ram, _)) if core.end() > size && !ram.pieces().iter().any(|piece| piece.offset.is_some()) => {
                 return Err(nothing_left(&opened.path, size, core.end()));
             }
-            Some((ram, existing)) => (ram, Some(existing), Some(CutShort { size, wanted: core.end() })),
+            Some((ram, existing)) => {
+                let wanted = core.end();
+                (ram, Some(existing), (wanted > size).then_some(CutShort { size, wanted }))
+            }
         };
-        let elf::Elf { machine, loads, notes, incomplete } = core;
+        let elf::Elf { class, machine, loads, notes, incomplete, .. } = core;
         let bare = Self::bare(opened, InputFormat::Elf, machine, ram, notes);
         let (given, remarks) = running.map(|(given, _)| (given.by, given.remarks)).unzip();
         let remarks = remarks.unwrap_or_default();
-        Ok(Self { loads, existing, cut_short, incomplete, given, remarks, live: is_live, ..bare })
+        Ok(Self { class, loads, existing, cut_short, incomplete, given, remarks, live: is_live, ..bare })
     }
 
     fn from_raw(opened: Opened, ram: &RamGiven) -> Result<Self> {
@@ -126,6 +137,7 @@ impl Source {
             store,
             format,
             layers,
+            class: default_class(machine),
             machine,
             machine_unsaid: machine == EM_NONE,
             loads,
@@ -153,6 +165,7 @@ impl Source {
             store,
             format,
             layers,
+            class: default_class(machine),
             machine,
             machine_unsaid: machine == EM_NONE,
             loads: Vec::new(),

@@ -1,4 +1,4 @@
-//! Reads ELF64 cores and lists which writer rules they break.
+//! Reads ELF cores and lists which writer rules they break.
 //!
 //! Knows ELF as crash, gdb and libelf read it. Must not know levels or classes.
 
@@ -26,6 +26,8 @@ pub struct Phdr {
 pub struct Elf {
     pub bytes: Vec<u8>,
     pub phdrs: Vec<Phdr>,
+    /// 64 or 32 bits.
+    pub wide: bool,
 }
 
 /// How a page appears in an ELF core.
@@ -41,33 +43,42 @@ pub enum Found {
 impl Elf {
     pub fn open(path: &Path) -> Elf {
         let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        assert_eq!(&bytes[..6], b"\x7fELF\x02\x01", "magic, class and byte order");
-        let phoff = int(&bytes, 32, 8) as usize;
-        let shoff = int(&bytes, 40, 8) as usize;
-        let phnum = match int(&bytes, 56, 2) {
-            PN_XNUM => int(&bytes, shoff + 44, 4),
+        assert_eq!(&bytes[..4], b"\x7fELF", "magic");
+        assert!([1, 2].contains(&bytes[4]) && bytes[5] == 1, "class and byte order");
+        let mut elf = Elf { wide: bytes[4] == 2, bytes, phdrs: Vec::new() };
+        let phnum = match elf.half(44, 56) {
+            PN_XNUM => int(&elf.bytes, elf.word(32, 40) as usize + if elf.wide { 44 } else { 28 }, 4),
             n => n,
         };
+        let (phoff, entry, word) = (elf.word(28, 32) as usize, if elf.wide { 56 } else { 32 }, elf.width());
         let phdr = |n: u64| {
-            let at = phoff + n as usize * 56;
-            let word = |from, width| int(&bytes, at + from, width);
-            Phdr {
-                kind: word(0, 4),
-                offset: word(8, 8),
-                vaddr: word(16, 8),
-                paddr: word(24, 8),
-                filesz: word(32, 8),
-                memsz: word(40, 8),
-                align: word(48, 8),
-            }
+            let at = phoff + n as usize * entry;
+            let field = |index: usize| int(&elf.bytes, at + if elf.wide { 8 } else { 4 } + index * word, word);
+            let align = if elf.wide { field(5) } else { int(&elf.bytes, at + 28, 4) };
+            let [offset, vaddr, paddr, filesz, memsz] = [0, 1, 2, 3, 4].map(field);
+            Phdr { kind: int(&elf.bytes, at, 4), offset, vaddr, paddr, filesz, memsz, align }
         };
-        let phdrs = (0..phnum).map(phdr).collect();
-        Elf { bytes, phdrs }
+        elf.phdrs = (0..phnum).map(phdr).collect();
+        elf
+    }
+
+    /// Bytes of an address.
+    fn width(&self) -> usize {
+        if self.wide { 8 } else { 4 }
+    }
+
+    /// A field of the file header, by its offset in a narrow and in a wide one.
+    fn word(&self, narrow: usize, wide: usize) -> u64 {
+        int(&self.bytes, if self.wide { wide } else { narrow }, self.width())
+    }
+
+    fn half(&self, narrow: usize, wide: usize) -> u64 {
+        int(&self.bytes, if self.wide { wide } else { narrow }, 2)
     }
 
     /// e_flags: bit 0 says that the dump is not whole.
     pub fn flags(&self) -> u64 {
-        int(&self.bytes, 48, 4)
+        int(&self.bytes, if self.wide { 48 } else { 36 }, 4)
     }
 
     /// The segments of physical memory.
@@ -121,24 +132,28 @@ impl Elf {
                 faults.push(what.to_owned());
             }
         };
-        let half = |at| int(&self.bytes, at, 2);
-        must(half(16) == 4 && half(18) == 62, "not an x86_64 core");
-        must(int(&self.bytes, 32, 8) <= 192, "program headers start beyond what crash reads");
+        must(self.half(16, 16) == 4 && self.half(18, 18) == 62, "not an x86_64 core");
+        must(self.word(28, 32) <= 192, "program headers start beyond what crash reads");
+        let incomplete = self.flags() & 1 == 1;
+        must(self.word(24, 24) == 0 || incomplete, "an entry point in a whole core");
         must(self.phdrs.len() >= 2, "fewer than two program headers");
         must(self.phdrs[0].kind == PT_NOTE, "the first program header is no PT_NOTE");
         must(self.phdrs[1..].iter().all(|p| p.kind == PT_LOAD), "something else than PT_LOAD after the notes");
         must([0, 4].contains(&self.phdrs[0].align), "PT_NOTE with an alignment that libelf takes for 8-byte notes");
-        let loads: Vec<&Phdr> = self.loads().collect();
-        must(
-            loads[0].align == 0 || !loads[0].offset.is_multiple_of(PAGE as u64),
-            "crash would take the file for a netdump",
-        );
-        must(loads[0].offset != 0, "the first PT_LOAD has offset 0");
+        // Of a dump that ended early, those whose data did not come.
+        let loads: Vec<&Phdr> = self.loads().filter(|load| load.memsz > 0 || !incomplete).collect();
+        must(!loads.is_empty(), "no PT_LOAD with memory");
+        let Some(first) = loads.first() else { return faults };
+        must(first.align == 0 || !first.offset.is_multiple_of(PAGE as u64), "crash would take the file for a netdump");
+        must(first.offset != 0, "the first PT_LOAD has offset 0");
         let lowest = loads.iter().map(|l| l.offset).min().unwrap_or(0);
         must(self.phdrs[0].offset + self.phdrs[0].filesz <= lowest, "notes after data");
         for load in &loads {
             must(load.filesz <= load.memsz, &format!("{load:x?}: filesz above memsz"));
-            must(load.offset + load.filesz <= self.bytes.len() as u64, &format!("{load:x?}: outside the file"));
+            must(
+                load.filesz == 0 || load.offset + load.filesz <= self.bytes.len() as u64,
+                &format!("{load:x?}: outside the file"),
+            );
             let page = PAGE as u64;
             must(
                 load.paddr.is_multiple_of(page) && load.vaddr.is_multiple_of(page),
@@ -162,9 +177,10 @@ impl Elf {
             must(apart || page_at(pair[0]) == page_at(pair[1]), "one file byte is two places in memory");
         }
         self.faults_of_mapped().into_iter().for_each(|fault| must(false, &fault));
-        if half(56) == PN_XNUM {
-            let shoff = int(&self.bytes, 40, 8) as usize;
-            must(half(60) == 1 && half(58) == 64, "PN_XNUM without exactly one section header of 64 bytes");
+        if self.half(44, 56) == PN_XNUM {
+            let shoff = self.word(32, 40) as usize;
+            must(self.wide, "PN_XNUM in a 32-bit core, which crash does not read");
+            must(self.half(48, 60) == 1 && self.half(46, 58) == 64, "PN_XNUM without exactly one section header");
             must(int(&self.bytes, shoff + 44, 4) == self.phdrs.len() as u64, "PN_XNUM: sh_info is not the count");
         } else {
             must((self.phdrs.len() as u64) < PN_XNUM, "too many program headers for e_phnum");

@@ -127,9 +127,15 @@ impl Kdump {
         self.ram.clone()
     }
 
-    /// PFNs of bitmap 2: pages in the dump.
-    pub fn kept(&self) -> BTreeSet<u64> {
+    /// PFNs of bitmap 2: pages that were to be in the dump.
+    pub fn bits(&self) -> BTreeSet<u64> {
         self.kept.clone()
+    }
+
+    /// Those of them that are in it: lost ones have an empty descriptor.
+    pub fn kept(&self) -> BTreeSet<u64> {
+        let lost = |pfn: &u64| self.desc(*pfn).is_some_and(|desc| desc.offset == 0);
+        self.kept.iter().copied().filter(|pfn| !lost(pfn)).collect()
     }
 
     fn descs_at(&self) -> usize {
@@ -205,6 +211,9 @@ impl Kdump {
         let zero = self.bytes.len() as u64;
         for pfn in &self.kept {
             let Some(d) = self.desc(*pfn) else { continue };
+            if f("status") & INCOMPLETE != 0 && (d.offset, d.size, d.flags) == (0, 0, 0) {
+                continue;
+            }
             let known = [0, ZLIB, LZO, SNAPPY, ZSTD].contains(&d.flags);
             must(known, &format!("page {pfn:#x}: unknown flags {:#x}", d.flags));
             must(d.size as usize <= page, &format!("page {pfn:#x}: larger than a page"));

@@ -21,6 +21,7 @@ impl Run<'_> {
                 let mut zero = self.planes.plane(classified.kept.len())?;
                 let written = self.zeros(classified, Some(&mut zero))?;
                 let plan = self.elf_plan(classified, &zero)?;
+                self.check_plan(&plan, &written)?;
                 classified.kept.subtract(&zero);
                 (Some(plan), written)
             }

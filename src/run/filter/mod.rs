@@ -132,6 +132,8 @@ struct Outcome {
     gap_pages: u64,
     redacted: Option<RedactionLine>,
     mapped: Option<Mapped>,
+    /// The input is a 32-bit ELF core, and the output is too large for one.
+    widened: bool,
     /// Where there are several: name and size of each.
     parts: Vec<PartLine>,
 }

@@ -195,6 +195,12 @@ fn check_whole(source: &Source, page_shift: u32) -> Result<()> {
         Some(cause) => Err(Error::input(format!("cannot use {}", source.path().display()))
             .because(cause)
             .next_step("copy the dump again, or name all parts; without --strict the rest of it is used")),
+        // Each page that a kdump file lost is known, and may not be wanted.
+        None if source.is_incomplete() && source.recorded().is_none() => {
+            Err(Error::input(format!("cannot use {}", source.path().display()))
+                .because("it is marked as incomplete: pages were lost when it was written")
+                .next_step("without --strict the rest of it is used"))
+        }
         None => Ok(()),
     }
 }

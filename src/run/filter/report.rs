@@ -127,6 +127,9 @@ impl Run<'_> {
             }
         }
         warnings.extend(outcome.mapped.iter().flat_map(virtual_memory::gaps));
+        if outcome.widened {
+            warnings.push("the output is a 64-bit ELF core: one of 32 bits has no room for it".to_owned());
+        }
         if let gap_pages @ 1.. = outcome.gap_pages {
             warnings.push(format!("{gap_pages} dropped pages lie in small gaps inside ELF segments and read as zeros"));
         }

@@ -4,10 +4,10 @@ use super::{Classified, Outcome, Run};
 use crate::{
     bitmap::PageBitmap,
     error::Result,
-    format::elf::encode_headers,
+    format::elf::{Head, encode_headers},
     pipeline::{FrameJob, FramePacker, PackedBatch, in_order},
     plan::{Budget, ElfPlan, FRAME},
-    sink::{FlatSink, FrameSink, Output, Pipe, Stream},
+    sink::{FlatSink, FrameSink, Output, Pipe, Stream, Written},
 };
 
 impl Run<'_> {
@@ -21,7 +21,8 @@ impl Run<'_> {
         let mut zero = self.planes.plane(classified.kept.len())?;
         let before = self.zeros(classified, Some(&mut zero))?;
         let plan = self.elf_plan(classified, &zero)?;
-        let front = self.front(&plan);
+        self.check_plan(&plan, &before)?;
+        let front = self.front(&plan, &before);
         classified.kept.subtract(&zero);
         drop(zero);
         let stream = match output {
@@ -34,7 +35,7 @@ impl Run<'_> {
             self.pack_frames(&plan, &front, pages, 1, commit)
         })?;
         outcome.written = before.and(outcome.written);
-        outcome.mapped = plan.mapped;
+        (outcome.mapped, outcome.widened) = (plan.mapped, plan.class != self.source.class());
         Ok(outcome)
     }
 
@@ -48,11 +49,14 @@ impl Run<'_> {
         self.write(Box::new(sink), pages.count(), 0, |commit| self.pack(pages, 1, commit))
     }
 
-    /// Headers and notes. A stream cannot be patched at its end, so they say that the dump is incomplete only if the input is.
-    fn front(&self, plan: &ElfPlan) -> Vec<u8> {
+    /// Headers and notes. A stream cannot be patched at its end, so they say that the dump is incomplete only if the input is,
+    /// or pages were lost `before`.
+    fn front(&self, plan: &ElfPlan, before: &Written) -> Vec<u8> {
         let notes = self.elf_notes();
-        let mut front =
-            encode_headers(self.source.machine(), self.elf_flags(), (plan.notes, notes.len() as u64), &plan.loads);
+        let (machine, flags) = (self.source.machine(), self.elf_flags(before));
+        let notes_at = (plan.notes, notes.len() as u64);
+        let head = Head { class: plan.class, machine, flags, planned: 0, notes: notes_at };
+        let mut front = encode_headers(&head, &plan.loads);
         front.resize(plan.notes as usize, 0);
         front.extend_from_slice(&notes);
         front

@@ -49,20 +49,22 @@ impl Run<'_> {
         let before = self.zeros(classified, Some(&mut zero))?;
         let notes = self.elf_notes();
         let plan = self.elf_plan(classified, &zero)?;
-        let (gap_pages, mapped) = (plan.gap_pages, plan.mapped);
-        let sink = ElfSink::create(target, plan, self.source.machine(), &notes, self.page_shift, self.elf_flags())?;
+        self.check_plan(&plan, &before)?;
+        let (gap_pages, mapped, widened) = (plan.gap_pages, plan.mapped, plan.class != self.source.class());
+        let flags = self.elf_flags(&before);
+        let sink = ElfSink::create(target, plan, self.source.machine(), &notes, self.page_shift, flags)?;
         classified.kept.subtract(&zero);
         drop(zero);
         let pages = &classified.kept;
         let mut outcome = self.write(Box::new(sink), pages.count(), gap_pages, |commit| self.pack(pages, 1, commit))?;
         outcome.written = before.and(outcome.written);
-        outcome.mapped = mapped;
+        (outcome.mapped, outcome.widened) = (mapped, widened);
         Ok(outcome)
     }
 
-    /// `e_flags` of an ELF dump.
-    pub(super) fn elf_flags(&self) -> FileFlags {
-        if self.source.is_incomplete() { FLAG_INCOMPLETE } else { FLAG_NONE }
+    /// `e_flags` of an ELF dump, with what was found out `before` its first byte.
+    pub(super) fn elf_flags(&self, before: &Written) -> FileFlags {
+        if self.source.is_incomplete() || before.lost > 0 { FLAG_INCOMPLETE } else { FLAG_NONE }
     }
 
     pub(super) fn elf_plan(&self, classified: &Classified, zero: &PageBitmap) -> Result<ElfPlan> {
@@ -70,7 +72,7 @@ impl Run<'_> {
         let none = PageBitmap::new(0);
         let tails = if self.drop.drops_zero() { zero } else { &none };
         let loads = addresses::loads(self.source, self.info.as_ref(), self.kernel.as_ref());
-        let mut plan = ElfPlan::make(&classified.kept, tails, &loads, notes, self.page_shift)?;
+        let mut plan = ElfPlan::make(&classified.kept, tails, &loads, notes, self.page_shift, self.source.class())?;
         if let Some(paging) = self.paging {
             self.map_virtual(paging, &loads, &classified.kept, &mut plan)?;
         }
@@ -164,15 +166,34 @@ impl Run<'_> {
 
     /// A dump without a single page is none.
     pub(super) fn check_something(&self, written: &Written) -> Result<()> {
-        let Written { zero, stored, lost, lost_pages } = written;
-        match lost_pages.first() {
-            Some(page) if *stored == 0 && *zero == 0 => {
-                Err(Error::input(format!("cannot read any of {lost} pages of {}", self.source.path().display()))
-                    .because(&page.cause)
-                    .next_step("the device is failing: copy what can be read elsewhere first"))
-            }
-            _ => Ok(()),
+        if written.stored == 0 && written.zero == 0 { self.check_any(written) } else { Ok(()) }
+    }
+
+    /// An ELF core without a segment is refused by every reader.
+    pub(super) fn check_plan(&self, plan: &ElfPlan, before: &Written) -> Result<()> {
+        if !plan.loads.is_empty() {
+            return Ok(());
         }
+        self.check_any(before)?;
+        Err(Error::input("the dump would have no page")
+            .because("everything that the input has is left out")
+            .next_step("choose a lower dump level or drop less"))
+    }
+
+    /// Says why nothing is left of what was to be dumped.
+    fn check_any(&self, written: &Written) -> Result<()> {
+        let Some(page) = written.lost_pages.first() else { return Ok(()) };
+        let next = if self.source.recorded().is_some() {
+            "the dump is damaged: copy it again; 'vdump check' lists what is broken in it"
+        } else {
+            "its device is failing, or the file has been cut since it was opened: copy what can be read elsewhere first"
+        };
+        let path = self.source.path().display();
+        let what = match written.lost {
+            1 => format!("cannot read the only page of {path}"),
+            lost => format!("cannot read any of {lost} pages of {path}"),
+        };
+        Err(Error::input(what).because(&page.cause).next_step(next))
     }
 
     /// A worker that reads and compresses batches, or copies them.

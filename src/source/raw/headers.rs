@@ -143,7 +143,7 @@ fn raw(
         last = last.zip(load.offset.checked_add(load.memsz)).map(|(last, end)| end.max(last));
     }
     check_end(path, store, last, "the memory that the core headers describe")?;
-    let elf::Elf { machine, loads, notes, .. } = elf::finish(headers.machine, loads, notes);
+    let elf::Elf { machine, loads, notes, .. } = elf::finish(headers.class, headers.machine, loads, notes);
     let ram = RamMap::from_loads(&loads);
     Ok(Raw { machine, loads, ram, notes, given, files })
 }
