@@ -219,7 +219,11 @@ fn ranges_need_no_knowledge_of_the_kernel() {
     }
     let run = filter(&["--drop", "user", "--force"], &fixture.path, &out);
     assert_eq!(run.code(), Some(1), "classes need it: {}", run.stderr);
-    let run = filter(&["-d", "0", "--keep-task", "1", "--force"], &fixture.path, &out);
+    // Tasks need it too, but are no reason to make no dump.
+    let words = ["-d", "0", "--keep-task", "1", "--force"];
+    let run = filter(&words, &fixture.path, &out).ok();
+    assert!(run.stderr.contains("no task's memory is kept: cannot find the crashed kernel's tasks"), "{}", run.stderr);
+    let run = filter(&[&words[..], &["--strict"]].concat(), &fixture.path, &out);
     assert!(run.code() == Some(1) && run.stderr.contains("tasks"), "{}", run.stderr);
 }
 

@@ -199,7 +199,7 @@ fn huge() -> Vec<u64> {
 }
 
 fn refused(fixture: &Fixture, options: &[&str]) -> Run {
-    let out = fixture.path.with_extension("out");
+    let out = fixture.path.with_extension("refused");
     let run = filter(options, &fixture.path, &out);
     assert!(!out.exists());
     assert_eq!(run.code(), Some(1), "{}", run.stderr);
@@ -250,16 +250,24 @@ fn without_mappings_a_stack_is_what_follows_its_pointer() {
     assert!(said.contains("was not found"), "{said}");
 }
 
+/// A task may have died between the choice and the crash: no reason to make no dump.
 #[test]
-fn a_task_that_is_not_there_is_an_error_with_others() {
+fn a_task_that_is_not_there_is_told_with_others_and_the_rest_is_kept() {
     let dir = temp_dir();
     let fixture = World::usual().machine.build(dir.path());
-    for options in [["--keep-task", "77"], ["--keep-task", "task"], ["--keep-task", "comm:2"]] {
-        let run = refused(&fixture, &options);
-        let said = ["no task", "1 (task-1)", "2 (task-2)"];
-        assert!(said.iter().all(|text| run.stderr.contains(text)), "{}", run.stderr);
+    let of_two = kept(&fixture, &["--keep-task", "task-2"]).0;
+    for name in ["77", "task", "comm:2"] {
+        let (all, report, said) = kept(&fixture, &["--keep-task", name, "--keep-task", "task-2"]);
+        assert_eq!(all, of_two, "{name}");
+        let texts = ["no task", "may have ended", "1 (task-1)", "2 (task-2)"];
+        assert!(texts.iter().all(|text| said.contains(text)), "{said}");
+        assert!(report["warnings"].to_string().contains("no task"), "{report:#}");
+        let run = refused(&fixture, &["--strict", "--keep-task", name, "--keep-task", "task-2"]);
+        assert!(texts.iter().all(|text| run.stderr.contains(text)), "{}", run.stderr);
     }
-    let run = refused(&fixture, &["--keep-task", "panic"]);
+    let (none, _, said) = kept(&fixture, &["--keep-task", "panic"]);
+    assert!(none.is_empty() && said.contains("which task panicked"), "{said}");
+    let run = refused(&fixture, &["--strict", "--keep-task", "panic"]);
     assert!(run.stderr.contains("which task panicked"), "{}", run.stderr);
     // Threads of the kernel have nothing to keep, which is no error.
     let (kept, _, said) = kept(&fixture, &["--keep-task", "5", "-d", "31"]);

@@ -47,10 +47,10 @@ pub(super) struct OfTasks {
     pub(super) warnings: Vec<String>,
 }
 
-/// Finds what the job wants to keep of tasks.
+/// Finds what the job wants to keep of tasks. Those that are not there, or that cannot be found, are warnings.
 ///
 /// # Errors
-/// A task is not there, or the kernel's tasks cannot be found at all.
+/// With `--strict`, that there is one of them.
 pub(super) fn find(
     job: &Job,
     source: &Source,
@@ -61,62 +61,63 @@ pub(super) fn find(
     if job.choosing.keep_task.is_empty() {
         return Ok(OfTasks::default());
     }
-    let cannot = |cause: String| {
-        Error::input("cannot find the crashed kernel's tasks")
-            .because(cause)
-            .next_step(
-                "give the kernel's vmlinux (-x) or its BTF (--btf), or more memory (--memory-limit) for the BTF in the dump, \
-                 or leave out --keep-task",
-            )
-    };
-    let (info, kernel) = known.ok_or_else(|| cannot("nothing is known about the kernel".to_owned()))?;
+    known
+        .ok_or_else(|| cannot("nothing is known about the kernel".to_owned()))
+        .and_then(|known| keep_all(job, source, known, page_shift, stop))
+        .or_else(|error| if job.strict { Err(error) } else { Ok(OfTasks::none(&error)) })
+}
+
+impl OfTasks {
+    /// No task's memory could be kept; the dump is made all the same.
+    fn none(error: &Error) -> Self {
+        Self { warnings: vec![format!("no task's memory is kept: {error}")], ..Self::default() }
+    }
+}
+
+fn cannot(cause: String) -> Error {
+    Error::input("cannot find the crashed kernel's tasks").because(cause).next_step(
+        "give the kernel's vmlinux (-x) or its BTF (--btf), or more memory (--memory-limit) for the BTF in the dump, or \
+         leave out --keep-task",
+    )
+}
+
+/// Keeps all that are found.
+fn keep_all(
+    job: &Job,
+    source: &Source,
+    (info, kernel): (&VmcoreInfo, &Kernel),
+    page_shift: u32,
+    stop: &Stop,
+) -> Result<OfTasks> {
+    let no_arch = || cannot("its architecture is not known".to_owned());
     let paging = kernel.layout.paging;
-    let virt = VirtReader::new(source, paging).ok_or_else(|| cannot("its architecture is not known".to_owned()))?;
+    let virt = VirtReader::new(source, paging).ok_or_else(no_arch)?;
     let tasks = Tasks::find(info, &virt).map_err(cannot)?;
     let memory = UserMemory::find(info, &virt).map_err(cannot)?;
-    let wanted = Wanted::new(&job.choosing.keep_task, || panicked::find(info, &virt, &tasks))?;
-    let mut found = wanted.search(&tasks)?;
-    if job.strict
-        && let Some(problem) = found.problems.first()
-    {
-        return Err(Error::input("cannot go through all tasks of the crashed kernel")
-            .because(problem)
-            .next_step("without --strict the tasks that are found are kept"));
+    let names = &job.choosing.keep_task;
+    let mut found = Wanted::new(names, || panicked::find(info, &virt, &tasks)).search(&tasks);
+    if job.strict {
+        found.must_be_whole()?;
     }
+    let Found { mut tasks, problems, missing } = found;
     let may_miss = |problem: &String| format!("tasks may be missing among those to keep: {problem}");
-    let mut warnings: Vec<String> = found.problems.iter().map(may_miss).collect();
-    if found.tasks.len() > MOST_TASKS {
+    let mut warnings: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    warnings.extend(problems.iter().map(may_miss));
+    if tasks.len() > MOST_TASKS {
         warnings.push(format!("more than {MOST_TASKS} tasks are to be kept: the memory of the others is not"));
-        found.tasks.truncate(MOST_TASKS);
+        tasks.truncate(MOST_TASKS);
     }
     let is_stopped = || stop.signal().is_some();
-    let mappings =
-        Mappings::new(source, paging, &is_stopped).ok_or_else(|| cannot("its architecture is not known".to_owned()))?;
     let frames = PageBitmap::new(source.existing().max_pfn(page_shift));
     let mut keeper = Keeper {
         memory,
-        mappings,
+        mappings: Mappings::new(source, paging, &is_stopped).ok_or_else(no_arch)?,
         what: job.choosing.keep_task_memory,
         seen: HashSet::new(),
         frames: Frames { source, page_shift, plane: frames, count: Count::default(), contiguous_from: None },
         warnings,
     };
-    let mut lines = Vec::new();
-    for task in &found.tasks {
-        let line = keeper.keep(task);
-        if lines.len() < LISTED {
-            lines.extend(line);
-        }
-        if let Some(why) = keeper.ended() {
-            if job.strict {
-                return Err(Error::input("cannot find all memory of the tasks to keep")
-                    .because(why)
-                    .next_step("without --strict what is found is kept"));
-            }
-            keeper.warnings.push(format!("not all memory of the tasks was found: {why}"));
-            break;
-        }
-    }
+    let lines = keeper.keep_each(&tasks, job.strict)?;
     Ok(OfTasks { frames: Some(keeper.frames.plane), lines, warnings: keeper.warnings })
 }
 
@@ -124,31 +125,45 @@ pub(super) fn find(
 struct Wanted<'a> {
     names: &'a [TaskName],
     panicked: Option<panicked::Panicked>,
+    /// Why nobody can tell which task panicked, where that is asked for.
+    unknown: Option<String>,
 }
 
 /// The tasks that were found.
 struct Found {
     tasks: Vec<Task>,
     problems: Vec<String>,
+    /// An error for each name that no task has.
+    missing: Vec<Error>,
+}
+
+impl Found {
+    /// # Errors
+    /// A task is not there, or may not have been found.
+    fn must_be_whole(&mut self) -> Result<()> {
+        if !self.missing.is_empty() {
+            return Err(self.missing.swap_remove(0));
+        }
+        match self.problems.first() {
+            Some(problem) => Err(Error::input("cannot go through all tasks of the crashed kernel")
+                .because(problem)
+                .next_step("without --strict the tasks that are found are kept")),
+            None => Ok(()),
+        }
+    }
 }
 
 impl<'a> Wanted<'a> {
-    fn new(
-        names: &'a [TaskName],
-        panicked: impl FnOnce() -> std::result::Result<panicked::Panicked, String>,
-    ) -> Result<Self> {
-        let panicked = match names.contains(&TaskName::Panic) {
-            false => None,
-            true => Some(panicked().map_err(|cause| {
-                Error::input("cannot tell which task panicked")
-                    .because(cause)
-                    .next_step("name it: --keep-task PID ('vdump dmesg' may show it)")
-            })?),
+    fn new(names: &'a [TaskName], panicked: impl FnOnce() -> std::result::Result<panicked::Panicked, String>) -> Self {
+        let panicked = names.contains(&TaskName::Panic).then(panicked);
+        let (panicked, unknown) = match panicked {
+            Some(Err(cause)) => (None, Some(cause)),
+            found => (found.and_then(std::result::Result::ok), None),
         };
-        Ok(Self { names, panicked })
+        Self { names, panicked, unknown }
     }
 
-    fn search(&self, tasks: &Tasks<'_>) -> Result<Found> {
+    fn search(&self, tasks: &Tasks<'_>) -> Found {
         let mut found = Vec::new();
         let mut met = vec![false; self.names.len()];
         let mut seen = HashSet::new();
@@ -179,18 +194,29 @@ impl<'a> Wanted<'a> {
                 found.push(task);
             }
         }
-        match self.names.iter().zip(met).find(|(_, met)| !met) {
-            None => Ok(Found { tasks: found, problems: all.problems().to_vec() }),
-            Some((name, _)) => {
-                let cause = match all.problems().first() {
-                    Some(problem) => format!("it may be one of those that could not be found ({problem})"),
-                    None => format!("tasks of the crashed kernel are, among others, {}", candidates.text()),
-                };
-                Err(Error::input(format!("there is no task {name}")).because(cause).next_step(
-                    "give a number or a name as the kernel has it; 'vdump dmesg', crash or drgn show more of them",
-                ))
-            }
+        let problems = all.problems().to_vec();
+        let missing = self.names.iter().zip(met).filter(|(_, met)| !met);
+        let missing = missing.map(|(name, _)| self.is_missing(name, problems.first(), &candidates)).collect();
+        Found { tasks: found, problems, missing }
+    }
+
+    /// What there is to say about a name that no task has.
+    fn is_missing(&self, name: &TaskName, problem: Option<&String>, candidates: &Candidates) -> Error {
+        if let (TaskName::Panic, Some(cause)) = (name, &self.unknown) {
+            return Error::input("cannot tell which task panicked")
+                .because(cause)
+                .next_step("name it: --keep-task PID ('vdump dmesg' may show it)");
         }
+        let cause = match problem {
+            Some(problem) => format!("it may be one of those that could not be found ({problem})"),
+            None => format!(
+                "it may have ended before the crash; tasks of the crashed kernel are, among others, {}",
+                candidates.text()
+            ),
+        };
+        Error::input(format!("there is no task {name}"))
+            .because(cause)
+            .next_step("give a number or a name as the kernel has it; 'vdump dmesg', crash or drgn show more of them")
     }
 
     fn position_of_panic(&self) -> Option<usize> {
@@ -257,6 +283,30 @@ struct Keeper<'m, 'a> {
 const MOST_WARNINGS: usize = 20;
 
 impl Keeper<'_, '_> {
+    /// Marks the frames of all tasks; a line for each of the first.
+    ///
+    /// # Errors
+    /// With `strict`, that not all could be found.
+    fn keep_each(&mut self, tasks: &[Task], strict: bool) -> Result<Vec<TaskLine>> {
+        let mut lines = Vec::new();
+        for task in tasks {
+            let line = self.keep(task);
+            if lines.len() < LISTED {
+                lines.extend(line);
+            }
+            if let Some(why) = self.ended() {
+                if strict {
+                    return Err(Error::input("cannot find all memory of the tasks to keep")
+                        .because(why)
+                        .next_step("without --strict what is found is kept"));
+                }
+                self.warnings.push(format!("not all memory of the tasks was found: {why}"));
+                break;
+            }
+        }
+        Ok(lines)
+    }
+
     /// Marks the frames of a task; `None` where it has none, or another thread of the same process stands for it.
     fn keep(&mut self, task: &Task) -> Option<TaskLine> {
         self.frames.count = Count::default();
