@@ -46,7 +46,7 @@ impl Sample {
         let layout = KernelLayout::resolve(&source, &info).unwrap();
         let virt = VirtReader::new(&source, layout.paging).unwrap();
         let map = MemMap::read(&virt, &layout, source.ram()).unwrap();
-        let protected = Protected::find(&source, &layout, &virt, Symbols::read(&info, &virt).as_ref());
+        let protected = Protected::find((&source, &info), &layout, &virt, Symbols::read(&info, &virt).as_ref());
         drop(virt);
         Self { source, layout, map, protected }
     }

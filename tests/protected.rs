@@ -105,10 +105,21 @@ fn the_text_segment_bounds_it_otherwise() {
     }
 }
 
+/// Without that segment the kernel's own page tables do.
+#[test]
+fn the_page_tables_bound_it_where_no_segment_does() {
+    for name in ["4.18", "6.12"] {
+        let machine = Machine { style: Style::Qemu, ..Machine::small(era(name)) };
+        kept_rightly(name, &damaged(machine.clone(), |_| true));
+        kept_rightly(&format!("{name} KASLR"), &damaged(machine.five_levels().kaslr(), |_| true));
+    }
+}
+
 /// Where nothing bounds it, struct pages are all there is.
 #[test]
 fn without_any_bounds_struct_pages_decide() {
-    let machine = Machine { style: Style::Qemu, ..Machine::small(era("6.12")) };
+    let mut machine = Machine { style: Style::Qemu, ..Machine::small(era("6.12")) };
+    machine.info.push(("SYMBOL(_stext)".into(), None));
     kept_rightly("no bounds", &damaged(machine, |_| false));
 }
 

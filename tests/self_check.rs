@@ -256,6 +256,8 @@ fn verdict<'r>(report: &'r Value, name: &str) -> &'r Value {
 
 const PARTS: [&str; 7] =
     ["kernel image", "memory map", "page tables", "per-CPU areas", "task stacks", "log buffer", "vmalloc and modules"];
+/// Counts of which the kernel may have had none.
+const COUNTED_ZERO: [&str; 2] = ["unaccepted pages", "bad pages"];
 const COUNTS: [&str; 4] = ["free pages", "reclaimable pages", "hugetlb pages", "all memory"];
 
 #[test]
@@ -332,6 +334,35 @@ fn its_own_memory_stays_whatever_struct_pages_say() {
         assert_eq!(verdict(&report, "vmalloc and modules")["kept"], 2);
         assert_eq!(report["self_check"]["kept_classes"], serde_json::json!([]), "no class has too many pages");
         strictly_refused(&fixture, dir.path(), "pages of the kernel image looked free");
+    }
+}
+
+/// What is not known is not sound: before 6.0 nothing leads to the symbol table, so neither the image's bounds nor the notes are.
+#[test]
+fn what_no_symbol_tells_is_unknown() {
+    let mut kernel = Kernel::new("6.1");
+    kernel.machine.symbols = None;
+    let dir = temp_dir();
+    let (fixture, report, _) = run(&kernel.machine, dir.path(), 31);
+    check::sound("no symbols", &check::kdump(&fixture, 31, &dir.path().join("out")));
+    for (part, why) in [("kernel image", "no symbols bound it"), ("notes", "no symbols lead to them")] {
+        let check = verdict(&report, part);
+        assert_eq!((check["verdict"].as_str(), check["expected"].as_u64()), (Some("unknown"), Some(0)), "{check}");
+        assert!(check["gap"].as_str().unwrap().contains(why), "{check}");
+    }
+    // Nor is an area of which nothing is mapped, or known.
+    let mut kernel = Kernel::new("6.12");
+    kernel.machine.maps.clear();
+    let report = run(&kernel.machine, temp_dir().path(), 31).1;
+    assert_eq!(verdict(&report, "vmalloc and modules")["verdict"], "unknown", "{report:#}");
+    for check in report["self_check"]["checks"].as_array().unwrap() {
+        let is_sound = check["verdict"] == "sound" && check["found"] == 0 && check["expected"] == 0;
+        assert!(
+            !is_sound
+                || check["name"] == "free pages on per-CPU lists"
+                || COUNTED_ZERO.contains(&check["name"].as_str().unwrap()),
+            "{check}"
+        );
     }
 }
 

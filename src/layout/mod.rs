@@ -31,6 +31,8 @@ pub enum Origin {
     Segment,
     /// The header of a kdump-compressed dump.
     KdumpHeader,
+    /// The kernel's page tables, read from the dump.
+    PageTables,
     /// The kernel's symbol table, read from the dump.
     Kallsyms,
     /// Not given; the text says why this value is right.
@@ -43,6 +45,7 @@ impl fmt::Display for Origin {
             Self::Key(key, witness) => write!(f, "{witness} {key}"),
             Self::Segment => f.write_str("PT_LOAD segment"),
             Self::KdumpHeader => f.write_str("kdump header"),
+            Self::PageTables => f.write_str("page tables in the dump"),
             Self::Kallsyms => f.write_str("kallsyms in the dump"),
             Self::Default(why) => write!(f, "default: {why}"),
         }

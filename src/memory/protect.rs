@@ -10,7 +10,7 @@ use super::{
     witnessed::{self, Gap, Witnessed},
 };
 use crate::{
-    layout::{Fact, KernelLayout, Origin, PagingLayout},
+    layout::{Fact, KernelLayout, Origin, PagingLayout, VmcoreInfo},
     source::{Load, Source},
 };
 
@@ -49,6 +49,8 @@ const CPU_OFFSETS: &str = "__per_cpu_offset";
 const CRASH_NOTE_BYTES: u64 = 1024;
 /// More than any kernel image: a segment this large maps all of the text window and says nothing.
 const MAX_IMAGE: u64 = 256 << 20;
+/// What the kernel's image is aligned to, bytes (`CONFIG_PHYSICAL_ALIGN` is no less).
+const IMAGE_ALIGN: u64 = 2 << 20;
 /// As many CPUs as x86_64 can have (`NR_CPUS`).
 const MAX_CPUS: usize = 8192;
 
@@ -74,7 +76,7 @@ impl Protected {
     /// Finds the ranges, from the crashed kernel's symbol table or else from the segment that maps its text.
     #[must_use]
     pub fn find(
-        source: &Source,
+        (source, info): (&Source, &VmcoreInfo),
         layout: &KernelLayout,
         virt: &VirtReader<'_>,
         symbols: Result<&Symbols, &KallsymsError>,
@@ -85,13 +87,17 @@ impl Protected {
                 found.image_by_symbols(symbols, layout);
                 found.notes(symbols, source, layout, virt);
             }
-            Err(error) => found
-                .limits
-                .push(format!("the kernel image's bounds come from the dump's segments, not from symbols: {error}")),
+            Err(error) => found.limits.push(format!(
+                "the kernel image's bounds come from its segment or its page tables, not from symbols: {error}"
+            )),
         }
-        if found.ranges.is_empty() {
+        if !found.has(Part::Image) {
             found.image_by_segment(source, layout);
+            if !found.has(Part::ImageSegment) {
+                found.image_by_tables(info, layout, virt);
+            }
         }
+        found.unknown();
         found.settle();
         found
     }
@@ -108,9 +114,30 @@ impl Protected {
         found
     }
 
+    fn has(&self, part: Part) -> bool {
+        self.ranges.iter().any(|(_, of)| *of == part)
+    }
+
+    /// Says of image and notes that they are not known, where nothing told.
+    fn unknown(&mut self) {
+        let image = match self.has(Part::ImageSegment) {
+            true => "no symbols bound it; all that is mapped where it lies is kept",
+            false => "nothing bounds it",
+        };
+        let notes = "no symbols lead to them; the dump has its own copy";
+        for (part, why) in [(Part::Image, image), (Part::Notes, notes)] {
+            if !self.has(part) {
+                self.gaps.push((part, Gap::Unknown(why.to_owned())));
+            }
+        }
+    }
+
     /// Adds what the kernel's own structures show to be its own.
     pub fn witness(&mut self, crashed: &Crashed<'_>, map: &MemMap) {
         for Witnessed { part, ranges, gap } in witnessed::find(crashed, map) {
+            // Of nothing it can be said that it is sound.
+            let none = || Gap::Unknown("none of it was found".to_owned());
+            let gap = gap.or_else(|| ranges.is_empty().then(none));
             self.gaps.extend(gap.map(|gap| (part, gap)));
             if part == Part::Mapped {
                 self.mapped = ranges;
@@ -164,6 +191,10 @@ impl Protected {
 
     fn add(&mut self, part: Part, name: &'static str, paddr: u64, len: u64, page_shift: u32) {
         let origin = if part == Part::ImageSegment { Origin::Segment } else { Origin::Kallsyms };
+        self.add_as(origin, part, name, (paddr, len), page_shift);
+    }
+
+    fn add_as(&mut self, origin: Origin, part: Part, name: &'static str, (paddr, len): (u64, u64), page_shift: u32) {
         let Some(last) = paddr.checked_add(len.max(1) - 1) else {
             return;
         };
@@ -220,11 +251,47 @@ impl Protected {
 
     fn image_by_segment(&mut self, source: &Source, layout: &KernelLayout) {
         let text = source.loads().iter().find(|load| layout.paging.is_image(load.vaddr) && is_image(load));
-        match text {
-            Some(load) => self.add(Part::ImageSegment, "kernel image", load.paddr, load.memsz, layout.page_shift),
-            None => self.limits.push(
+        if let Some(load) = text {
+            self.add(Part::ImageSegment, "kernel image", load.paddr, load.memsz, layout.page_shift);
+        }
+    }
+
+    /// What the kernel's page tables map from its text on: nothing but the image lies there, as `cleanup_highmap`
+    /// (arch/x86/mm/init_64.c) leaves no more of it mapped; the memory that was freed after boot may still be.
+    fn image_by_tables(&mut self, info: &VmcoreInfo, layout: &KernelLayout, virt: &VirtReader<'_>) {
+        const SMALLEST: u64 = 4096;
+        let text = info.symbol("_stext").filter(|text| layout.paging.is_image(*text));
+        let mut mapped: Option<(u64, u64)> = None;
+        let mut done = 0;
+        while let Some(at) =
+            text.filter(|_| done < MAX_IMAGE).map(|text| (text & !(IMAGE_ALIGN - 1)).wrapping_add(done))
+        {
+            if !layout.paging.is_image(at) {
+                break;
+            }
+            let part = virt.translate(at).ok().map(|mapping| (mapping.paddr, mapping.len.clamp(1, MAX_IMAGE - done)));
+            done += part.map_or(SMALLEST, |(_, len)| len);
+            mapped = match (mapped, part) {
+                (Some((start, len)), Some((paddr, more))) if start.wrapping_add(len) == paddr => {
+                    Some((start, len + more))
+                }
+                (before, part) => {
+                    self.add_mapped(before, layout);
+                    part
+                }
+            };
+        }
+        self.add_mapped(mapped, layout);
+        if !self.has(Part::ImageSegment) {
+            self.limits.push(
                 "nothing bounds the kernel image: its pages are kept only because their struct pages say so".to_owned(),
-            ),
+            );
+        }
+    }
+
+    fn add_mapped(&mut self, mapped: Option<(u64, u64)>, layout: &KernelLayout) {
+        if let Some(mapped) = mapped {
+            self.add_as(Origin::PageTables, Part::ImageSegment, "kernel image", mapped, layout.page_shift);
         }
     }
 

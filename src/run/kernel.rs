@@ -34,8 +34,8 @@ impl Kernel {
         let virt = virt(source, &layout)?;
         let map = MemMap::read(&virt, &layout, source.existing())?;
         let symbols = symbols.map_or_else(|| Symbols::read(info, &virt), Ok);
-        let protected = Protected::find(source, &layout, &virt, symbols.as_ref());
-        Ok(Self { layout, map, protected, counters: None, symbols: symbols.ok() })
+        let protected = Protected::find((source, info), &layout, &virt, symbols.as_ref());
+        Ok(Self { layout, map, protected, free_pcp: FreePcp::default(), counters: None, symbols: symbols.ok() })
     }
 
     /// Looks up what its own structures show to be its own, and what it counted, so that struct pages are not believed alone.
