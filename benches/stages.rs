@@ -18,7 +18,7 @@ use vdump::{
         KernelLayout, VmcoreInfo, known,
         types::{Btf, Wanted},
     },
-    memory::{MemMap, Protected, StructPages, Symbols, VirtReader, witnesses},
+    memory::{FreePcp, MemMap, Protected, StructPages, Symbols, VirtReader, witnesses},
     pipeline::{PackedBatch, is_zero, pack_page},
     plan::Batches,
     report::Progress,
@@ -62,7 +62,8 @@ impl Sample {
     fn classified(&self) -> PageBitmap {
         let Self { source, layout, map, protected } = self;
         let mut kept = self.ram();
-        let _ = Classifier { source, layout, map, protected, drop: DumpLevel::MAX.into(), picks: Picks::default() }
+        let (free_pcp, drop, picks) = (&FreePcp::default(), DumpLevel::MAX.into(), Picks::default());
+        let _ = Classifier { source, layout, map, protected, free_pcp, drop, picks }
             .run(kept.as_bytes_mut(), &Progress::silent());
         kept
     }

@@ -83,7 +83,7 @@ impl Sample {
 /// The bits of the dump level that drop a class, -1 for every level (README, "Dump levels").
 fn levels_of(class: &str) -> i64 {
     match class {
-        "free" => 16,
+        "free" | "free-pcp" => 16,
         "anon" | "hugetlb" => 8,
         "cache" => 2 | 4,
         "cache-private" => 4,

@@ -47,17 +47,17 @@ fn classes_by_name_are_all_that_is_dropped_or_kept() {
     type Case<'a> = (&'a [&'a str], &'a [Class], u64, &'a [&'a str]);
     let cases: [Case<'_>; 8] = [
         (&["--drop", "user"], &[User], 8, &["user"]),
-        (&["--drop", "free,hugetlb"], &[Free, Hugetlb], 24, &["free", "hugetlb"]),
+        (&["--drop", "free,hugetlb"], &[Free, Hugetlb], 24, &["free", "free-pcp", "hugetlb"]),
         (&["--drop", "cache-private"], &[CachePrivate], 4, &["cache-private"]),
-        (&["-d", "16", "--drop", "cache"], &[Free, Cache], 18, &["free", "unaccepted", "cache"]),
+        (&["-d", "16", "--drop", "cache"], &[Free, Cache], 18, &["free", "free-pcp", "unaccepted", "cache"]),
         (
             &["--keep", "user"],
             &[Free, Cache, CachePrivate, Hugetlb],
             31,
-            &["free", "unaccepted", "cache", "cache-private", "hugetlb", "zero"],
+            &["free", "free-pcp", "unaccepted", "cache", "cache-private", "hugetlb", "zero"],
         ),
         (&["-d", "24", "--keep", "hugetlb", "--keep", "free,unaccepted"], &[User], 8, &["user"]),
-        (&["-d", "8", "--keep", "user,hugetlb", "--drop", "free"], &[Free], 16, &["free"]),
+        (&["-d", "8", "--keep", "user,hugetlb", "--drop", "free"], &[Free], 16, &["free", "free-pcp"]),
         (&["-d", "1", "--keep", "zero"], &[], 0, &[]),
     ];
     for (options, dropped, level, names) in cases {

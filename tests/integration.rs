@@ -32,6 +32,7 @@ mod explain;
 mod faults;
 mod flattened;
 mod found_note;
+mod free_pcp;
 mod headers;
 mod json;
 mod judge;

@@ -66,6 +66,8 @@ impl Doubt {
 pub enum PageClass {
     /// In the buddy allocator.
     Free,
+    /// On one of the page allocator's per-CPU lists (`free_pcp` in the kernel's reports): free, though no struct page says so.
+    FreePcp,
     /// Confidential guest memory that was never accepted; free by another name.
     Unaccepted,
     /// Page cache without private data (file pages, tmpfs, swap cache).
@@ -98,11 +100,12 @@ pub enum PageClass {
 
 impl PageClass {
     /// Number of distinct [`PageClass::index`] values (all doubts share one).
-    pub const COUNT: usize = 15;
+    pub const COUNT: usize = 16;
 
     /// Every class in report order, doubts folded into one.
     pub const ALL: [Self; Self::COUNT] = [
         Self::Free,
+        Self::FreePcp,
         Self::Unaccepted,
         Self::Cache,
         Self::CachePrivate,
@@ -124,20 +127,21 @@ impl PageClass {
     pub fn index(self) -> usize {
         match self {
             Self::Free => 0,
-            Self::Unaccepted => 1,
-            Self::Cache => 2,
-            Self::CachePrivate => 3,
-            Self::User => 4,
-            Self::Hugetlb => 5,
-            Self::Zero => 6,
-            Self::HwPoison => 7,
-            Self::Offline => 8,
-            Self::Slab => 9,
-            Self::Kernel => 10,
-            Self::Protected => 11,
-            Self::Doubtful(_) => 12,
-            Self::Unmapped => 13,
-            Self::Unreadable => 14,
+            Self::FreePcp => 1,
+            Self::Unaccepted => 2,
+            Self::Cache => 3,
+            Self::CachePrivate => 4,
+            Self::User => 5,
+            Self::Hugetlb => 6,
+            Self::Zero => 7,
+            Self::HwPoison => 8,
+            Self::Offline => 9,
+            Self::Slab => 10,
+            Self::Kernel => 11,
+            Self::Protected => 12,
+            Self::Doubtful(_) => 13,
+            Self::Unmapped => 14,
+            Self::Unreadable => 15,
         }
     }
 
@@ -146,6 +150,7 @@ impl PageClass {
     pub fn name(self) -> &'static str {
         match self {
             Self::Free => "free",
+            Self::FreePcp => "free-pcp",
             Self::Unaccepted => "unaccepted",
             Self::Cache => "cache",
             Self::CachePrivate => "cache-private",

@@ -177,6 +177,19 @@ impl Encodings {
             && raw.flags & self.owner_flags() == 0
     }
 
+    /// Whether a `struct page` looks as the allocator leaves that of any page that it takes back and keeps on a list
+    /// (`free_pages_prepare` in mm/page_alloc.c): no user, no type, no mapping, none of `all_flags`, the page flags of this kernel
+    /// (`PAGE_FLAGS_CHECK_AT_PREP`), but for the mark of a hardware error, which stays. What is not known is no.
+    #[must_use]
+    pub fn is_freed(&self, raw: RawPage, all_flags: u64) -> bool {
+        const NO_TYPE: u32 = u32::MAX;
+        let poison = self.flags.hwpoison.map_or(0, |bit| 1u64 << bit);
+        raw.refcount == Some(0)
+            && raw.type_word == Some(NO_TYPE)
+            && raw.mapping == 0
+            && raw.flags & all_flags & !poison == 0
+    }
+
     /// The flags that the allocator clears when it takes a page back (`PAGE_FLAGS_CHECK_AT_PREP`), as far as they are known.
     #[inline]
     fn owner_flags(&self) -> u64 {

@@ -14,7 +14,7 @@ use crate::{PageClass, number};
 /// | 2 | page cache without private data |
 /// | 4 | page cache, with and without private data |
 /// | 8 | user memory: anonymous and hugetlb pages |
-/// | 16 | free pages, and pages never accepted |
+/// | 16 | free pages, those on the page allocator's per-CPU lists too, and pages never accepted |
 ///
 /// Hardware-poisoned and offline pages are dropped at every level, 0 included: there is nothing to read there, and
 /// trying may take the capture kernel down.
@@ -80,7 +80,7 @@ impl DumpLevel {
     #[must_use]
     pub fn drops(self, class: PageClass) -> bool {
         let mask = match class {
-            PageClass::Free | PageClass::Unaccepted => Self::FREE,
+            PageClass::Free | PageClass::FreePcp | PageClass::Unaccepted => Self::FREE,
             PageClass::Cache => Self::CACHE | Self::CACHE_PRIVATE,
             PageClass::CachePrivate => Self::CACHE_PRIVATE,
             PageClass::User | PageClass::Hugetlb => Self::USER,
@@ -124,7 +124,7 @@ mod tests {
             (2, &[PageClass::Cache]),
             (4, &[PageClass::Cache, PageClass::CachePrivate]),
             (8, &[PageClass::User, PageClass::Hugetlb]),
-            (16, &[PageClass::Free, PageClass::Unaccepted]),
+            (16, &[PageClass::Free, PageClass::FreePcp, PageClass::Unaccepted]),
         ];
         let always = [PageClass::HwPoison, PageClass::Offline, PageClass::Unreadable];
         for (bits, dropped) in table {

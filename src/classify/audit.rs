@@ -7,7 +7,7 @@
 use vdump_filters::PageClass;
 
 use super::Counts;
-use crate::memory::{Count, Counters, Gap, Part};
+use crate::memory::{Count, Counters, FreePcp, Gap, Part};
 
 /// What a check found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,7 +66,7 @@ impl Check {
 
 /// Makes all checks.
 #[must_use]
-pub fn audit(counts: &Counts, counters: &Counters, gaps: &[(Part, Gap)]) -> Vec<Check> {
+pub fn audit(counts: &Counts, counters: &Counters, free_pcp: &FreePcp, gaps: &[(Part, Gap)]) -> Vec<Check> {
     let parts = Part::ALL.into_iter().filter(|part| part.is_certain()).map(|part| of_part(counts, part, gaps));
     let classes = [
         ("free pages", &counters.free, &[PageClass::Free][..]),
@@ -86,7 +86,22 @@ pub fn audit(counts: &Counts, counters: &Counters, gaps: &[(Part, Gap)]) -> Vec<
     let poisoned = of_count("bad pages", &counters.poisoned, bad, vec![(PageClass::HwPoison, bad)], none_counted);
     // What the kernel does not manage, its image first, comes on top.
     let all = of_count("all memory", &counters.managed, counts.total(), Vec::new(), |_| false);
-    parts.chain(classes).chain([poisoned, all]).collect()
+    parts.chain(classes).chain([of_pcp(counts, free_pcp), poisoned, all]).collect()
+}
+
+/// Pages on the per-CPU lists, which are not in the count of free blocks. Lists that do not agree are not believed, and their pages
+/// are of other classes: there may be fewer, never more.
+fn of_pcp(counts: &Counts, free_pcp: &FreePcp) -> Check {
+    let found = counts.of(PageClass::FreePcp);
+    let (expected, gap) = (free_pcp.counted(), free_pcp.gap());
+    let verdict = match expected {
+        None => Verdict::Unknown,
+        Some(expected) if found < expected => Verdict::Fewer,
+        Some(_) if gap.is_some() => Verdict::Unknown,
+        Some(_) => Verdict::Sound,
+    };
+    let name = "free pages on per-CPU lists";
+    Check { name, verdict, expected, slack: 0, found, seem: Vec::new(), is_part: false, gap }
 }
 
 fn of_part(counts: &Counts, part: Part, gaps: &[(Part, Gap)]) -> Check {
@@ -156,7 +171,7 @@ mod tests {
             counts.add(PageClass::Free, pages);
             counts.add(PageClass::User, pages - 50);
             counts.add(PageClass::CachePrivate, 50);
-            let checks = audit(&counts, &counters(100, 3), &[]);
+            let checks = audit(&counts, &counters(100, 3), &FreePcp::default(), &[]);
             assert_eq!(verdict(&checks, "free pages"), expected, "{pages}");
             assert_eq!(verdict(&checks, "reclaimable pages"), expected, "{pages}");
             assert_eq!(verdict(&checks, "hugetlb pages"), Verdict::Fewer);
@@ -171,9 +186,12 @@ mod tests {
     fn bad_pages_are_wrong_only_where_none_were_counted() {
         let mut counts = Counts::default();
         counts.add(PageClass::HwPoison, 512);
-        let of = |pages| verdict(&audit(&counts, &counters(pages, 0), &[]), "bad pages");
+        let of = |pages| verdict(&audit(&counts, &counters(pages, 0), &FreePcp::default(), &[]), "bad pages");
         assert_eq!((of(0), of(1)), (Verdict::Violated, Verdict::Sound));
-        assert_eq!(audit(&counts, &counters(0, 0), &[]).iter().flat_map(Check::doubted).count(), 0);
+        assert_eq!(
+            audit(&counts, &counters(0, 0), &FreePcp::default(), &[]).iter().flat_map(Check::doubted).count(),
+            0
+        );
     }
 
     #[test]
@@ -184,7 +202,12 @@ mod tests {
         counts.misfits[Part::PageTables.index()][PageClass::Free.index()] = 2;
         counts.parts[Part::ImageSegment.index()] = 5;
         counts.misfits[Part::ImageSegment.index()][PageClass::Free.index()] = 5;
-        let checks = audit(&counts, &counters(0, 0), &[(Part::Stacks, Gap::Unknown("no tasks".to_owned()))]);
+        let checks = audit(
+            &counts,
+            &counters(0, 0),
+            &FreePcp::default(),
+            &[(Part::Stacks, Gap::Unknown("no tasks".to_owned()))],
+        );
         assert_eq!(verdict(&checks, "log buffer"), Verdict::Sound);
         assert_eq!(verdict(&checks, "task stacks"), Verdict::Unknown);
         let tables = checks.iter().find(|check| check.name == "page tables").unwrap();

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     layout::PageLayout,
-    memory::{MemMap, Part, Protected, StructPages},
+    memory::{FreePcp, MemMap, Part, Protected, StructPages},
 };
 
 /// The largest compound page looked for: 16 GiB of 4 KiB pages; x86_64 has 1 GiB.
@@ -31,6 +31,7 @@ pub(super) struct Block<'a> {
     pages: StructPages<'a>,
     layout: &'a PageLayout,
     protected: &'a Protected,
+    free_pcp: &'a FreePcp,
     picks: Picks<'a>,
     picked: Vec<Pick>,
     classes: Vec<PageClass>,
@@ -72,13 +73,14 @@ impl<'a> Block<'a> {
     pub(super) fn new(
         pages: StructPages<'a>,
         layout: &'a PageLayout,
-        protected: &'a Protected,
+        (protected, free_pcp): (&'a Protected, &'a FreePcp),
         picks: Picks<'a>,
     ) -> Self {
         Self {
             pages,
             layout,
             protected,
+            free_pcp,
             picks,
             picked: Vec::new(),
             classes: Vec::new(),
@@ -181,6 +183,7 @@ impl<'a> Block<'a> {
             let whole = valid.iter().chain(present.iter()).all(|is| *is);
             Scan { pages, layout, valid, present, whole, range, classes, memo, map, watch: &mut *watch }.run(covering);
         });
+        self.free(range, watch);
         self.protect(range, watch, guarded);
     }
 
@@ -228,6 +231,17 @@ impl<'a> Block<'a> {
         })
     }
 
+    /// Gives pages on per-CPU lists their class. Only those that nothing else claims: their own struct pages say nothing.
+    fn free<W: Watch>(&mut self, range: PfnRange, watch: &mut W) {
+        for pfn in self.free_pcp.within(range) {
+            let index = (pfn - range.start) as usize;
+            if self.classes[index] == PageClass::Kernel {
+                self.classes[index] = PageClass::FreePcp;
+                watch.see(index, || Step::FreePcp);
+            }
+        }
+    }
+
     /// Takes what must be kept out of the drop.
     fn protect<W: Watch>(
         &mut self,
@@ -254,7 +268,7 @@ impl<'a> Block<'a> {
 /// process or a file.
 fn contradicts(part: Part, class: PageClass) -> bool {
     match part {
-        Part::Mapped => matches!(class, PageClass::Free | PageClass::Unaccepted),
+        Part::Mapped => matches!(class, PageClass::Free | PageClass::FreePcp | PageClass::Unaccepted),
         _ => DumpLevel::MAX.drops(class),
     }
 }

@@ -17,7 +17,7 @@ use vdump_filters::{Doubt, PageClass, PfnRange, Selection};
 
 use crate::{
     layout::KernelLayout,
-    memory::{MemMap, Part, Protected, StructPages, VirtReader},
+    memory::{FreePcp, MemMap, Part, Protected, StructPages, VirtReader},
     report::Progress,
     source::Source,
 };
@@ -111,6 +111,8 @@ pub struct Classifier<'a> {
     pub map: &'a MemMap,
     /// What must never be dropped.
     pub protected: &'a Protected,
+    /// What is free though no struct page says so.
+    pub free_pcp: &'a FreePcp,
     /// What to drop.
     pub drop: Selection,
     /// What to keep and to drop whatever its class.
@@ -177,6 +179,6 @@ impl Classifier<'_> {
     fn block(&self) -> Option<Block<'_>> {
         let virt = VirtReader::new(self.source, self.layout.paging)?;
         let pages = StructPages::new(virt, self.map, self.source.existing(), self.layout);
-        Some(Block::new(pages, &self.layout.page, self.protected, self.picks))
+        Some(Block::new(pages, &self.layout.page, (self.protected, self.free_pcp), self.picks))
     }
 }

@@ -5,7 +5,7 @@
 
 use vdump_filters::RawPage;
 
-use crate::layout::PageLayout;
+use crate::layout::{PageLayout, bytes_at};
 
 /// The struct pages of a block, as bytes.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +28,7 @@ impl<'a> Pages<'a> {
 
     #[inline]
     fn bytes<const N: usize>(&self, index: usize, offset: usize) -> [u8; N] {
-        word(self.page(index), offset)
+        bytes_at(self.page(index), offset)
     }
 
     #[inline]
@@ -38,7 +38,7 @@ impl<'a> Pages<'a> {
 
     #[inline]
     pub(super) fn raw(&self, index: usize) -> RawPage {
-        raw(self.page(index), self.layout)
+        self.layout.raw(self.page(index))
     }
 
     /// How many pages from `first` on have the essence of `like` and are no tails: one tight loop, since most pages are like
@@ -47,7 +47,7 @@ impl<'a> Pages<'a> {
         // A copy, so that the loop need not look the offsets up for each page.
         let (layout, like) = (*self.layout, like.essence());
         let pages = self.bytes.get(first.saturating_mul(layout.size)..).unwrap_or_default().chunks_exact(layout.size);
-        pages.take_while(|page| raw(page, &layout).essence() == like && tail_word(page, &layout).is_none()).count()
+        pages.take_while(|page| layout.raw(page).essence() == like && layout.tail_word(page).is_none()).count()
     }
 
     #[inline]
@@ -63,7 +63,7 @@ impl<'a> Pages<'a> {
     /// A tail page's word that leads to its head; `None` for anything that is not a tail.
     #[inline]
     pub(super) fn tail_word(&self, index: usize) -> Option<u64> {
-        tail_word(self.page(index), self.layout)
+        self.layout.tail_word(self.page(index))
     }
 
     /// Whether tails lead to their heads at all (since 4.4).
@@ -94,25 +94,4 @@ impl<'a> Pages<'a> {
         });
         encodings.hugetlb_by_second_page(self.flags(second), dtor)
     }
-}
-
-/// The layout promises that every offset lies inside the structure; a word that would not is zero, which no rule drops.
-#[inline]
-fn word<const N: usize>(page: &[u8], offset: usize) -> [u8; N] {
-    page.get(offset..offset + N).and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; N])
-}
-
-#[inline]
-fn raw(page: &[u8], layout: &PageLayout) -> RawPage {
-    RawPage {
-        flags: u64::from_le_bytes(word(page, layout.flags)),
-        mapping: u64::from_le_bytes(word(page, layout.mapping)),
-        type_word: layout.type_word.map(|at| u32::from_le_bytes(word(page, at))),
-        refcount: layout.refcount.map(|at| u32::from_le_bytes(word(page, at))),
-    }
-}
-
-#[inline]
-fn tail_word(page: &[u8], layout: &PageLayout) -> Option<u64> {
-    layout.compound.map(|at| u64::from_le_bytes(word(page, at))).filter(|word| word & 1 == 1)
 }

@@ -23,6 +23,8 @@ pub enum Step {
     Alone(Doubt),
     /// The page bears the mark of poison.
     Poison,
+    /// The page is on one of the page allocator's per-CPU lists.
+    FreePcp,
     /// The page holds what must never be dropped.
     Protected,
 }

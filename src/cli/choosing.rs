@@ -10,9 +10,9 @@ use crate::error::{Error, Kind, Result};
 /// What to keep and what to leave out, beside the dump level.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Args)]
 pub struct Choosing {
-    /// Drop pages of these classes too: free, unaccepted, cache, cache-private, user, hugetlb, zero
+    /// Drop pages of these classes too: free, free-pcp, unaccepted, cache, cache-private, user, hugetlb, zero
     ///
-    /// Without --dump-level only these are dropped
+    /// Without --dump-level only these are dropped. 'free' stands for 'free-pcp', too, unless that is named itself
     #[arg(long, value_name = "CLASS[,CLASS]...", value_delimiter = ',', num_args = 1, value_parser = parse_class)]
     pub drop: Vec<PageClass>,
 
@@ -109,7 +109,15 @@ impl Choosing {
         // None can be refused: the names were looked at when they were read.
         let dropping = |set: Selection, class: &PageClass| set.dropping(*class).unwrap_or(set);
         let keeping = |set: Selection, class: &PageClass| set.keeping(*class).unwrap_or(set);
-        self.keep.iter().fold(self.drop.iter().fold(level, dropping), keeping)
+        let (drop, keep) = (self.with_pcp(&self.drop), self.with_pcp(&self.keep));
+        keep.iter().fold(drop.iter().fold(level, dropping), keeping)
+    }
+
+    /// The classes that are named: free pages are those on per-CPU lists too, unless something is said of these.
+    fn with_pcp(&self, named: &[PageClass]) -> Vec<PageClass> {
+        let is_said = self.drop.iter().chain(&self.keep).any(|class| *class == PageClass::FreePcp);
+        let besides = named.contains(&PageClass::Free) && !is_said;
+        named.iter().copied().chain(besides.then_some(PageClass::FreePcp)).collect()
     }
 
     /// Makes sure that no class is both kept and dropped.
@@ -222,7 +230,10 @@ mod tests {
     fn what_is_no_choice_is_refused_with_the_choices() {
         for name in ["slab", "kernel", "hwpoison", "offline", "doubtful", "nonsense", ""] {
             let error = parse_class(name).unwrap_err();
-            assert!(error.contains("free, unaccepted, cache, cache-private, user, hugetlb, zero"), "{name}: {error}");
+            assert!(
+                error.contains("free, free-pcp, unaccepted, cache, cache-private, user, hugetlb, zero"),
+                "{name}: {error}"
+            );
         }
         for class in Selection::choices() {
             assert_eq!(parse_class(class.name()), Ok(class));

@@ -12,7 +12,7 @@ mod vmcoreinfo;
 
 use std::fmt;
 
-pub use page::{PageLayout, SecondPage};
+pub use page::{PageLayout, SecondPage, bytes_at};
 pub use paging::PagingLayout;
 pub use sections::{MemMapLayout, SparseLayout};
 pub use vmcoreinfo::{Disagreement, VmcoreInfo, Witness};

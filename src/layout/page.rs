@@ -2,7 +2,7 @@
 //!
 //! Knows which VMCOREINFO keys each kernel era exports for it. Must not read memory. Goes to `classify`.
 
-use vdump_filters::{Encodings, FlagBits, HugetlbEncoding, OrderEncoding, SlabEncoding, TypeTest};
+use vdump_filters::{Encodings, FlagBits, HugetlbEncoding, OrderEncoding, RawPage, SlabEncoding, TypeTest};
 
 use super::{Origin, Resolver};
 use crate::error::{Error, Result};
@@ -72,6 +72,25 @@ impl PageLayout {
         Ok(layout)
     }
 
+    /// The words that decide about a page, of the bytes of its `struct page`.
+    #[must_use]
+    #[inline]
+    pub fn raw(&self, page: &[u8]) -> RawPage {
+        RawPage {
+            flags: u64::from_le_bytes(bytes_at(page, self.flags)),
+            mapping: u64::from_le_bytes(bytes_at(page, self.mapping)),
+            type_word: self.type_word.map(|at| u32::from_le_bytes(bytes_at(page, at))),
+            refcount: self.refcount.map(|at| u32::from_le_bytes(bytes_at(page, at))),
+        }
+    }
+
+    /// A tail page's word that leads to its head; `None` for anything that is not a tail.
+    #[must_use]
+    #[inline]
+    pub fn tail_word(&self, page: &[u8]) -> Option<u64> {
+        self.compound.map(|at| u64::from_le_bytes(bytes_at(page, at))).filter(|word| word & 1 == 1)
+    }
+
     /// Every field must lie inside the structure: the scanner relies on it.
     fn check(&self) -> Result<()> {
         let words = [Some(self.flags), Some(self.mapping), self.private, self.compound, self.second.lru_prev];
@@ -87,6 +106,13 @@ impl PageLayout {
         }
         Ok(())
     }
+}
+
+/// Bytes of a `struct page`. The layout promises that every offset lies inside the structure; what would not is zero, which no
+/// rule drops.
+#[inline]
+pub fn bytes_at<const N: usize>(page: &[u8], offset: usize) -> [u8; N] {
+    page.get(offset..offset + N).and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; N])
 }
 
 fn encodings(resolver: &mut Resolver<'_>, hugetlb: HugetlbEncoding, order: OrderEncoding) -> Result<Encodings> {

@@ -31,8 +31,15 @@ pub struct MemMap {
 
 #[derive(Debug)]
 enum Kind {
-    Flat { base: u64 },
-    Sparse { layout: SparseLayout, sections: Vec<Sections> },
+    Flat {
+        base: u64,
+    },
+    Sparse {
+        layout: SparseLayout,
+        sections: Vec<Sections>,
+        /// Those with struct pages, by where these lie: address and position in `sections`.
+        by_address: Vec<(u64, usize)>,
+    },
 }
 
 /// Neighbouring sections whose struct pages follow one another, as all do in a virtual memory map; or that lack them for the
@@ -109,7 +116,10 @@ impl MemMap {
                 {
                     return Err(unreadable("mem_section", cause));
                 }
-                Kind::Sparse { layout, sections }
+                let base = |(position, sections): (usize, &Sections)| Some((*sections.place.as_ref().ok()?, position));
+                let mut by_address: Vec<_> = sections.iter().enumerate().filter_map(base).collect();
+                by_address.sort_unstable();
+                Kind::Sparse { layout, sections, by_address }
             }
         };
         Ok(Self { page_size, kind })
@@ -124,7 +134,7 @@ impl MemMap {
             }
             let (end, place) = match &self.kind {
                 Kind::Flat { base } => (range.end, Ok(base.wrapping_add(at.wrapping_mul(self.page_size)))),
-                Kind::Sparse { layout: SparseLayout { pfn_shift, .. }, sections } => {
+                Kind::Sparse { layout: SparseLayout { pfn_shift, .. }, sections, .. } => {
                     let number = at >> pfn_shift;
                     let after = sections.partition_point(|sections| sections.end <= number);
                     match sections.get(after).filter(|sections| sections.first <= number) {
@@ -165,7 +175,7 @@ impl MemMap {
                 };
                 ram.pfn_ranges(page_shift).map(of_range).collect()
             }
-            Kind::Sparse { layout: SparseLayout { pfn_shift, .. }, sections } => {
+            Kind::Sparse { layout: SparseLayout { pfn_shift, .. }, sections, .. } => {
                 let bytes =
                     |sections: &Sections| ((sections.end - sections.first) << pfn_shift).saturating_mul(self.page_size);
                 let sound = |sections: &Sections| Some((*sections.place.as_ref().ok()?, bytes(sections)));
@@ -200,11 +210,12 @@ impl MemMap {
         let within = |base: u64| Some(vaddr.checked_sub(base)? / self.page_size);
         match &self.kind {
             Kind::Flat { base } => within(*base),
-            Kind::Sparse { layout: SparseLayout { pfn_shift, .. }, sections } => {
-                sections.iter().find_map(|Sections { first, end, place }| {
-                    let index = within(*place.as_ref().ok()?).filter(|index| *index < (end - first) << pfn_shift)?;
-                    Some((first << pfn_shift) + index)
-                })
+            Kind::Sparse { layout: SparseLayout { pfn_shift, .. }, sections, by_address } => {
+                let after = by_address.partition_point(|(base, _)| *base <= vaddr);
+                let (base, position) = *by_address.get(after.checked_sub(1)?)?;
+                let Sections { first, end, .. } = sections.get(position)?;
+                let index = within(base).filter(|index| *index < (end - first) << pfn_shift)?;
+                Some((first << pfn_shift) + index)
             }
         }
     }
@@ -214,7 +225,7 @@ impl MemMap {
     pub fn problems(&self) -> Vec<Problem> {
         match &self.kind {
             Kind::Flat { .. } => Vec::new(),
-            Kind::Sparse { layout: SparseLayout { pfn_shift, .. }, sections } => {
+            Kind::Sparse { layout: SparseLayout { pfn_shift, .. }, sections, .. } => {
                 let mut problems: Vec<Problem> = Vec::new();
                 for Sections { first, end, place } in sections {
                     let Err(cause) = place else { continue };

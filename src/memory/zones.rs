@@ -1,6 +1,7 @@
 //! The kernel's nodes and zones: which frames each spans.
 //!
-//! Knows where the kernel keeps them. Must not know what their pages are used for. Goes to `vdump classes` and `explain`.
+//! Knows where the kernel keeps them. Must not know what their pages are used for. Goes to `vdump classes` and `explain`, and to
+//! the lists of free pages (`pcp`).
 
 use vdump_filters::PfnRange;
 
@@ -24,6 +25,19 @@ pub struct Zone {
     pub range: PfnRange,
 }
 
+/// Where a zone lies, and what it spans.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct ZonePlace {
+    /// The node's number.
+    pub(super) node: u64,
+    /// The zone's number in it (`enum zone_type`).
+    pub(super) number: u64,
+    /// Virtual address of its `struct zone`.
+    pub(super) at: u64,
+    /// As [`Zone::range`].
+    pub(super) range: PfnRange,
+}
+
 /// Nodes by number: where each `pglist_data` lies.
 pub(super) fn nodes(info: &VmcoreInfo, virt: &dyn ReadVirt) -> Vec<(u64, u64)> {
     if let Some(table) = info.symbol("node_data") {
@@ -34,26 +48,46 @@ pub(super) fn nodes(info: &VmcoreInfo, virt: &dyn ReadVirt) -> Vec<(u64, u64)> {
     info.symbol("contig_page_data").map(|node| (0, node)).into_iter().collect()
 }
 
+/// The offset of a member that zones are found by.
+fn offset(info: &VmcoreInfo, name: &str) -> Result<u64, String> {
+    info.offset(name).ok_or_else(|| unknown(&format!("where {name} is")))
+}
+
+fn unknown(what: &str) -> String {
+    format!("the kernel does not say {what} (its BTF or --vmlinux would)")
+}
+
 /// All zones that span any frame, in the order of the kernel's tables.
 ///
 /// # Errors
 /// In words: the kernel does not say where its zones are, or none can be read.
 pub fn zones(info: &VmcoreInfo, virt: &dyn ReadVirt) -> Result<Vec<Zone>, String> {
-    let unknown = |what: &str| format!("the kernel does not say {what} (its BTF or --vmlinux would)");
-    let offset = |name: &str| info.offset(name).ok_or_else(|| unknown(&format!("where {name} is")));
+    let name = offset(info, "zone.name")?;
+    let named = |ZonePlace { node, number, at, range }: ZonePlace| {
+        let name = word_at(virt, at.wrapping_add(name)).ok().and_then(|at| read_name(virt, at));
+        Zone { node, name: name.unwrap_or_else(|| format!("zone {number}")), range }
+    };
+    Ok(places(info, virt)?.into_iter().map(named).collect())
+}
+
+/// The same zones, by their places.
+///
+/// # Errors
+/// As [`zones`].
+pub(super) fn places(info: &VmcoreInfo, virt: &dyn ReadVirt) -> Result<Vec<ZonePlace>, String> {
+    let offset = |name: &str| offset(info, name);
     let (first, start) = (offset("pglist_data.node_zones")?, offset("zone.zone_start_pfn")?);
-    let (spanned, name) = (offset("zone.spanned_pages")?, offset("zone.name")?);
+    let spanned = offset("zone.spanned_pages")?;
     let size = info.size("zone").ok_or_else(|| unknown("how large a zone is"))?;
     let count = info.length("pglist_data.node_zones").ok_or_else(|| unknown("how many zones a node has"))?;
     let mut zones = Vec::new();
     for (node, at) in nodes(info, virt) {
         for number in 0..count.min(MAX_ZONES) {
-            let zone = at.wrapping_add(first).wrapping_add(number.wrapping_mul(size));
-            let word = |offset: u64| word_at(virt, zone.wrapping_add(offset)).ok();
+            let at = at.wrapping_add(first).wrapping_add(number.wrapping_mul(size));
+            let word = |offset: u64| word_at(virt, at.wrapping_add(offset)).ok();
             let (Some(start), Some(pages)) = (word(start), word(spanned)) else { continue };
             let Some(end) = start.checked_add(pages).filter(|end| *end > start && *end < 1 << 52) else { continue };
-            let name = word(name).and_then(|at| read_name(virt, at)).unwrap_or_else(|| format!("zone {number}"));
-            zones.push(Zone { node, name, range: PfnRange::new(start, end) });
+            zones.push(ZonePlace { node, number, at, range: PfnRange::new(start, end) });
         }
     }
     if zones.is_empty() { Err("no node's zones can be read".to_owned()) } else { Ok(zones) }

@@ -5,13 +5,13 @@
 use crate::{
     error::{Error, Result},
     layout::{Fact, KernelLayout, VmcoreInfo},
-    memory::{Counters, Crashed, MemMap, Protected, Symbols, VirtReader, counters, tasks, witnessed},
+    memory::{Counters, Crashed, FreePcp, MemMap, Protected, Symbols, VirtReader, counters, pcp, tasks, witnessed},
     source::Source,
 };
 
 /// Keys that [`Kernel::look_closer`] can use and that no kernel exports: its own types say them.
 pub(super) fn keys_to_look_closer() -> Vec<&'static str> {
-    tasks::KEYS.into_iter().chain(witnessed::KEYS).chain(counters::KEYS).collect()
+    tasks::KEYS.into_iter().chain(witnessed::KEYS).chain(counters::KEYS).chain(pcp::KEYS).collect()
 }
 
 /// A crashed kernel whose struct pages can be found.
@@ -19,6 +19,8 @@ pub(super) struct Kernel {
     pub(super) layout: KernelLayout,
     pub(super) map: MemMap,
     pub(super) protected: Protected,
+    /// Free pages on its per-CPU lists, where they were looked for.
+    pub(super) free_pcp: FreePcp,
     /// What it counted itself, where it was asked.
     pub(super) counters: Option<Counters>,
     symbols: Option<Symbols>,
@@ -38,16 +40,18 @@ impl Kernel {
         Ok(Self { layout, map, protected, free_pcp: FreePcp::default(), counters: None, symbols: symbols.ok() })
     }
 
-    /// Looks up what its own structures show to be its own, and what it counted, so that struct pages are not believed alone.
+    /// Looks up what its own structures show to be its own, and what it counted, so that struct pages are not believed alone; and
+    /// what is free on its per-CPU lists, for which there are `most_pcp` bytes of memory.
     ///
     /// # Errors
     /// As [`Kernel::read`], which has succeeded.
-    pub(super) fn look_closer(&mut self, source: &Source, info: &VmcoreInfo) -> Result<()> {
+    pub(super) fn look_closer(&mut self, source: &Source, info: &VmcoreInfo, most_pcp: u64) -> Result<()> {
         let virt = virt(source, &self.layout)?;
         let symbols = self.symbols.as_ref();
         let crashed = Crashed { source, info, layout: &self.layout, virt, symbols };
         self.protected.witness(&crashed, &self.map);
         self.counters = Some(Counters::read(&crashed));
+        self.free_pcp = FreePcp::find(&crashed, &self.map, most_pcp);
         Ok(())
     }
 

@@ -22,6 +22,8 @@ pub enum Kind {
     Zsmalloc,
     Movable,
     Buddy(u32),
+    /// On a list of its CPU: nothing says that it is free, nor anything else.
+    FreePcp(u32),
     BuddyBadOrder,
     BuddyMisaligned,
     Anon,
@@ -120,7 +122,9 @@ impl Kind {
     /// Pages taken, as an order; the place is aligned to it.
     pub fn order(self) -> u32 {
         match self {
-            Kind::Buddy(order) | Kind::LargeFolio(order) | Kind::LargeFolioPrivate(order) => order,
+            Kind::Buddy(order) | Kind::FreePcp(order) | Kind::LargeFolio(order) | Kind::LargeFolioPrivate(order) => {
+                order
+            }
             Kind::SlabCompound => SLAB_ORDER,
             Kind::AnonThp | Kind::ThpPoisonTail | Kind::Huge2M | Kind::Huge2MAnon | Kind::Huge2MFolded => THP_ORDER,
             Kind::Huge1G => GIGANTIC_ORDER,
@@ -167,6 +171,7 @@ impl Kind {
                 pages.extend((1..1u64 << order).map(|_| (free().bytes, Class::Free)));
                 pages
             }
+            Kind::FreePcp(order) => vec![(free().bytes, Class::FreePcp); 1 << order],
             Kind::BuddyBadOrder => one(e().buddy(FREE_AREAS + 5), Class::Doubtful),
             Kind::BuddyMisaligned => {
                 let mut pages = vec![(e().bytes, Class::Kernel); 1 << self.order()];

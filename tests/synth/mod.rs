@@ -19,6 +19,7 @@ pub mod memmap;
 pub mod odd;
 pub mod odd_elf;
 pub mod pagetable;
+pub mod pcp;
 pub mod raw;
 pub mod segments;
 pub mod spec;

@@ -9,6 +9,7 @@ use std::ops::Range;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
     Free,
+    FreePcp,
     Unaccepted,
     Cache,
     CachePrivate,
@@ -37,7 +38,7 @@ impl Class {
     /// Whether a dump at this level leaves the page out.
     pub fn dropped_at(self, level: u8) -> bool {
         let bits = match self {
-            Class::Free | Class::Unaccepted => LEVEL_FREE,
+            Class::Free | Class::FreePcp | Class::Unaccepted => LEVEL_FREE,
             Class::Cache => LEVEL_CACHE | LEVEL_CACHE_PRIVATE,
             Class::CachePrivate => LEVEL_CACHE_PRIVATE,
             Class::User | Class::Hugetlb => LEVEL_USER,
@@ -52,6 +53,7 @@ impl Class {
     pub fn json_name(self) -> &'static str {
         match self {
             Class::Free => "free",
+            Class::FreePcp => "free-pcp",
             Class::Unaccepted => "unaccepted",
             Class::Cache => "cache",
             Class::CachePrivate => "cache-private",
@@ -69,8 +71,9 @@ impl Class {
 }
 
 /// Classes whose counts a report must get exactly; the kernel's own memory may be told apart further.
-pub const COUNTED: [Class; 12] = [
+pub const COUNTED: [Class; 13] = [
     Class::Free,
+    Class::FreePcp,
     Class::Unaccepted,
     Class::Cache,
     Class::CachePrivate,

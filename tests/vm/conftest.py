@@ -84,7 +84,7 @@ def vmcore(crashed: Crash) -> Vmcore:
 
 @pytest.fixture(scope="session")
 def truth(crashed: Crash) -> Truth:
-    return Truth(crashed.vmcore, crashed.vmlinux)
+    return Truth(crashed.vmcore, crashed.vmlinux, crashed.guest.has_btf)
 
 
 @pytest.fixture(scope="session")

@@ -50,6 +50,8 @@ const OFFSETS: &[(&str, &[&str])] = &[
             "compound_order",
             "compound_head",
             "compound_info",
+            // Not exported: what is free on the per-CPU lists (`memory/pcp`), as what follows about zones and those lists.
+            "pcp_list",
         ],
     ),
     ("folio", &["_folio_dtor", "_folio_order"]),
@@ -60,7 +62,9 @@ const OFFSETS: &[(&str, &[&str])] = &[
     // Not exported by any kernel: what the self-check needs (`memory/counters`, `memory/witnessed`).
     ("pglist_data", &["per_cpu_nodestats"]),
     ("per_cpu_nodestat", &["vm_node_stat_diff"]),
-    ("zone", &["lock"]),
+    ("zone", &["lock", "per_cpu_pageset", "pageset"]),
+    ("per_cpu_pageset", &["pcp"]),
+    ("per_cpu_pages", &["count", "lists"]),
     ("free_area", &["nr_free"]),
     ("hstate", &["order", "nr_huge_pages", "resize_lock"]),
     ("mutex", &["owner"]),
@@ -93,6 +97,7 @@ const LENGTHS: &[(&str, &str, &str)] = &[
     ("zone.free_area", "zone", "free_area"),
     ("free_area.free_list", "free_area", "free_list"),
     ("pglist_data.node_zones", "pglist_data", "node_zones"),
+    ("per_cpu_pages.lists", "per_cpu_pages", "lists"),
     ("printk_info_subsystem", "dev_printk_info", "subsystem"),
     ("printk_info_device", "dev_printk_info", "device"),
     ("maple_range_64.slot", "maple_range_64", "slot"),
@@ -109,8 +114,10 @@ const PAGE_TYPES: &[(&str, &str, &str)] = &[
 ];
 
 /// Enums whose enumerators are exported.
-const ENUMS: &[&str] = &["pageflags", "pagetype", "compound_dtor_id", "zone_stat_item", "node_stat_item"];
-/// Enumerators that number the kernel's counts, with their enums: the first is exported, the self-check needs the others.
+const ENUMS: &[&str] =
+    &["pageflags", "pagetype", "compound_dtor_id", "zone_stat_item", "node_stat_item", "migratetype"];
+/// Enumerators that number the kernel's counts and lists, with their enums: the first is exported, the self-check and the per-CPU
+/// lists need the others.
 const COUNTS: &[(&str, &str)] = &[
     ("zone_stat_item", "NR_FREE_PAGES"),
     ("zone_stat_item", "NR_UNACCEPTED"),
@@ -121,6 +128,8 @@ const COUNTS: &[(&str, &str)] = &[
     ("node_stat_item", "NR_UNEVICTABLE"),
     ("node_stat_item", "NR_ISOLATED_ANON"),
     ("node_stat_item", "NR_ISOLATED_FILE"),
+    ("pageflags", "__NR_PAGEFLAGS"),
+    ("migratetype", "MIGRATE_PCPTYPES"),
 ];
 /// Variables whose lengths are exported.
 const ARRAYS: &[&str] = &["mem_section", "node_data"];

@@ -155,12 +155,18 @@ impl Crashed<'_> {
 
     /// The CPUs' offsets of their own variables; none for a number that is no CPU.
     pub(super) fn cpu_offsets(&self) -> impl Iterator<Item = u64> {
+        self.cpu_areas().map(|(_, offset)| offset)
+    }
+
+    /// The same, each with the CPU's number.
+    pub(super) fn cpu_areas(&self) -> impl Iterator<Item = (u64, u64)> {
         let table = self.symbol("__per_cpu_offset");
         let start = self.symbol("__per_cpu_start").unwrap_or(0);
         // The table begins as the image's own copy, for all (arch/x86/kernel/setup_percpu.c, `BOOT_PERCPU_OFFSET`); it is freed
         // when the CPUs that exist have theirs.
-        let is_real = move |offset: &u64| *offset != 0 && !self.layout.paging.is_image(start.wrapping_add(*offset));
-        let read = move |cpu| self.word(table?.wrapping_add(cpu * 8));
+        let is_real =
+            move |(_, offset): &(u64, u64)| *offset != 0 && !self.layout.paging.is_image(start.wrapping_add(*offset));
+        let read = move |cpu| Some((cpu, self.word(table?.wrapping_add(cpu * 8))?));
         (0..self.cpus()).filter_map(read).filter(is_real)
     }
 }

@@ -148,12 +148,12 @@ impl<'a> Measuring<'a> {
         };
         let mut kept = all_frames();
         let mut counts = Counts::default();
-        let Some(Kernel { layout, map, protected, .. }) = &self.kernel else {
+        let Some(Kernel { layout, map, protected, free_pcp, .. }) = &self.kernel else {
             counts.add(PageClass::Unmapped, kept.count());
             return Ok((kept, counts, None));
         };
         let (drop, picks) = (self.drop, Picks::default());
-        let classifier = Classifier { source: self.source, layout, map, protected, drop, picks };
+        let classifier = Classifier { source: self.source, layout, map, protected, free_pcp, drop, picks };
         let mut again = all_frames();
         self.progress.start(Stage::Classify.phase(), kept.count());
         let all = stages::timed(|| {

@@ -19,7 +19,7 @@ use crate::{
     cli::{classes::Classes, resolve},
     error::{Error, Kind, Result},
     layout::VmcoreInfo,
-    memory::{Symbols, VirtReader, Zone, zones},
+    memory::{FreePcp, Symbols, VirtReader, Zone, zones},
     pipeline::find_zeros,
     report::{Head, Progress},
     source::{Mask, Source},
@@ -53,12 +53,12 @@ pub(super) fn run(options: &Classes) -> Result<()> {
     let limit = resolve::memory_limit(options.memory_limit);
     let (info, symbols) = known(options, &source, limit, &mut warnings)?;
     let page_shift = facts::page_shift(&source, Some(&info))?;
-    // The frames; with zeros two more.
-    let planes = if options.zero { 3 } else { 1 };
+    // The frames, and those on per-CPU lists; with zeros two more.
+    let planes = if options.zero { 4 } else { 2 };
     let threads = resolve::threads(options.threads.map(usize::from));
     let budget = budget::to_look(&source, page_shift, planes, limit, threads)?;
     let mut kernel = Kernel::read(&source, &info, symbols).map_err(|error| facts::advised(error, None))?;
-    kernel.look_closer(&source, &info)?;
+    kernel.look_closer(&source, &info, FreePcp::bytes_for(source.existing().max_pfn(page_shift)))?;
     warnings.extend(kernel.layout.limits.iter().chain(kernel.protected.limits()).cloned());
     let pool = super::pool::pool(budget.threads)?;
     let progress = Progress::new(resolve::mode(options.progress), 1 << page_shift, stop.flag());
@@ -106,10 +106,10 @@ fn count(
     progress: &Progress,
 ) -> Counted {
     let page_shift = kernel.layout.page_shift;
-    let Kernel { layout, map, protected, .. } = kernel;
+    let Kernel { layout, map, protected, free_pcp, .. } = kernel;
     let classifier = |drop: DumpLevel| {
         let (drop, picks) = (Selection::from(drop), Picks::default());
-        Classifier { source, layout, map, protected, drop, picks }
+        Classifier { source, layout, map, protected, free_pcp, drop, picks }
     };
     let max_pfn = source.existing().max_pfn(page_shift);
     let mut frames = PageBitmap::new(max_pfn);

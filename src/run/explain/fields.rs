@@ -55,22 +55,13 @@ impl<'a> Words<'a> {
         self.bytes.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)
     }
 
-    fn u32(&self, at: usize) -> u32 {
-        self.bytes.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes)
-    }
-
     pub(super) fn raw(&self) -> RawPage {
-        RawPage {
-            flags: self.u64(self.layout.flags),
-            mapping: self.u64(self.layout.mapping),
-            type_word: self.layout.type_word.map(|at| self.u32(at)),
-            refcount: self.layout.refcount.map(|at| self.u32(at)),
-        }
+        self.layout.raw(self.bytes)
     }
 
     /// The address of the head's `struct page`, if this is a tail.
     pub(super) fn head(&self, vaddr: u64) -> Option<u64> {
-        let word = self.layout.compound.map(|at| self.u64(at)).filter(|word| word & 1 == 1)?;
+        let word = self.layout.tail_word(self.bytes)?;
         Some(crate::classify::head_of(word, vaddr))
     }
 

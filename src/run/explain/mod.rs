@@ -20,7 +20,7 @@ use crate::{
     cli::{explain::Explain, resolve},
     error::{Error, Kind, Result, printable},
     layout::{KernelLayout, VmcoreInfo},
-    memory::{Symbols, VirtReader, Zone, zones},
+    memory::{FreePcp, Symbols, VirtReader, Zone, zones},
     report::Head,
     source::Source,
 };
@@ -96,7 +96,8 @@ impl<'a> Teller<'a> {
             .and_then(|paging| VirtReader::new(source, paging));
         let kernel = match info {
             Some(info) => Kernel::read(source, info, symbols).and_then(|mut kernel| {
-                kernel.look_closer(source, info)?;
+                let plane = FreePcp::bytes_for(source.existing().max_pfn(page_shift));
+                kernel.look_closer(source, info, plane.min(resolve::available_memory() / 2))?;
                 Ok(kernel)
             }),
             None => {
@@ -191,10 +192,11 @@ impl<'a> Teller<'a> {
 
     /// What the classifier decides, and how.
     fn decision(&self, kernel: &Kernel, pfn: u64) -> Option<Decision> {
-        let Kernel { layout, map, protected, .. } = kernel;
+        let Kernel { layout, map, protected, free_pcp, .. } = kernel;
         let drop = Selection::from(DumpLevel::MAX);
+        let (source, picks) = (self.source, Picks::default());
         let Trace { class, steps, is_ram, readable } =
-            Classifier { source: self.source, layout, map, protected, drop, picks: Picks::default() }.trace(pfn)?;
+            Classifier { source, layout, map, protected, free_pcp, drop, picks }.trace(pfn)?;
         let spoken = steps.iter().rev().find_map(|step| match step {
             Step::Head(spoken) => Some(*spoken),
             _ => None,

@@ -27,6 +27,9 @@ fn sentence(pfn: u64, step: &Step, protected: &[&str]) -> String {
             format!("its marks as a head are not sound ({}): {}; it is kept in any case", doubt.name(), meaning(*doubt))
         }
         Step::Poison => "the hardware reported errors here (hwpoison): it is never read".to_owned(),
+        Step::FreePcp => {
+            "it is on a per-CPU list of the page allocator, whose links and count agree: free-pcp".to_owned()
+        }
         Step::Protected => format!("kept all the same: it holds the {}", listed(protected)),
     }
 }

@@ -12,15 +12,25 @@ use crate::{
     },
     error::Result,
     format::elf,
-    memory::MemMap,
+    memory::{FreePcp, MemMap},
     plan::{Budget, FRAME, Needs},
     source::Source,
     sys::host,
 };
 
 /// Fits the run into its memory limit, and says where the planes go: into files beside the output where memory would have
-/// them only at the cost of threads, or not at all.
-pub(super) fn fit(job: &Job, source: &Source, page_shift: u32) -> Result<(Budget, Planes)> {
+/// them only at the cost of threads, or not at all. And how many bytes there are for the frames on per-CPU lists: none where
+/// with them the limit would not do.
+pub(super) fn fit(job: &Job, source: &Source, page_shift: u32) -> Result<(Budget, Planes, u64)> {
+    let most_pcp = match job.drop().needs_classes() {
+        true => FreePcp::bytes_for(source.existing().max_pfn(page_shift)),
+        false => 0,
+    };
+    let with = |bytes: u64| fit_with(job, source, page_shift, bytes).map(|(budget, planes)| (budget, planes, bytes));
+    with(most_pcp).or_else(|error| if most_pcp > 0 { with(0) } else { Err(error) })
+}
+
+fn fit_with(job: &Job, source: &Source, page_shift: u32, most_pcp: u64) -> Result<(Budget, Planes)> {
     let to_pipe = job.output == Some(Destination::StandardOutput);
     // The plane of kept frames, and where segments end in zeros a plane of those.
     let planes = match job.format {
@@ -39,7 +49,7 @@ pub(super) fn fit(job: &Job, source: &Source, page_shift: u32) -> Result<(Budget
     };
     let needs = Needs {
         bitmaps: plane.saturating_mul(planes),
-        tables: tables(source, page_shift),
+        tables: tables(source, page_shift).saturating_add(most_pcp),
         codec: codec + decoding(source),
         batch: frames.then_some(FRAME),
         lanes: job.parts as u64,

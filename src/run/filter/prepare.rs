@@ -56,7 +56,7 @@ impl<'a> Run<'a> {
         if job.strict {
             check_whole(source, page_shift)?;
         }
-        let (mut budget, planes) = budget::fit(job, source, page_shift)?;
+        let (mut budget, planes, most_pcp) = budget::fit(job, source, page_shift)?;
         let mut warnings = [job.tried.as_slice(), source.remarks(), unsure.as_slice()].concat();
         let mut symbols = None;
         if let Some(info) = info.as_mut().filter(|_| !job.keep_all) {
@@ -68,7 +68,7 @@ impl<'a> Run<'a> {
         let kernel = if job.keep_all {
             None
         } else {
-            crashed_kernel(job.drop(), source, info.as_ref(), symbols, &mut warnings)?
+            crashed_kernel((job.drop(), most_pcp), source, info.as_ref(), symbols, &mut warnings)?
         };
         let known = info.as_ref().zip(kernel.as_ref());
         let of_tasks = tasks::find(job, source, known, page_shift, stop)?;
@@ -156,10 +156,11 @@ impl<'a> Run<'a> {
         let mut counts = Counts::default();
         let mut problems = Vec::new();
         match &self.kernel {
-            Some(Kernel { layout, map, protected, .. }) => {
+            Some(Kernel { layout, map, protected, free_pcp, .. }) => {
                 problems = map.problems();
                 let picks = self.chosen.picks();
-                let classifier = Classifier { source: self.source, layout, map, protected, drop: self.drop, picks };
+                let (source, drop) = (self.source, self.drop);
+                let classifier = Classifier { source, layout, map, protected, free_pcp, drop, picks };
                 self.progress.start("classify", kept.count());
                 counts = self.pool.install(|| classifier.run(kept.as_bytes_mut(), &self.progress));
             }
@@ -247,7 +248,7 @@ fn place(job: &Job, source: &Source) -> Result<Place> {
 
 /// Knowledge about the kernel: levels 0 and 1 do without, but then cannot skip poisoned and offline pages.
 fn crashed_kernel(
-    drop: Selection,
+    (drop, most_pcp): (Selection, u64),
     source: &Source,
     info: Option<&VmcoreInfo>,
     symbols: Option<Symbols>,
@@ -264,7 +265,7 @@ fn crashed_kernel(
     match found {
         Ok(mut kernel) => {
             if let Some(info) = info.filter(|_| drop.needs_classes()) {
-                kernel.look_closer(source, info)?;
+                kernel.look_closer(source, info, most_pcp)?;
             }
             Ok(Some(kernel))
         }

@@ -15,23 +15,27 @@ impl Run<'_> {
     /// All checks; none where nobody asked for classes.
     pub(super) fn self_check(&self, counts: &Counts) -> Vec<Check> {
         let looked = self.kernel.as_ref().and_then(|kernel| Some((kernel, kernel.counters.as_ref()?)));
-        looked.map(|(kernel, counters)| audit(counts, counters, kernel.protected.gaps())).unwrap_or_default()
+        looked
+            .map(|(kernel, counters)| audit(counts, counters, &kernel.free_pcp, kernel.protected.gaps()))
+            .unwrap_or_default()
     }
 }
 
 /// Classes that share a bit of the dump level.
-const TWINS: [(PageClass, PageClass); 2] =
-    [(PageClass::Free, PageClass::Unaccepted), (PageClass::User, PageClass::Hugetlb)];
+const SHARED: [&[PageClass]; 2] =
+    [&[PageClass::Free, PageClass::FreePcp, PageClass::Unaccepted], &[PageClass::User, PageClass::Hugetlb]];
 
 /// `drop` without the classes that cannot be believed.
 pub(super) fn believed(drop: Selection, checks: &[Check], counts: &Counts) -> Selection {
     // A class that is never dropped, or always, stays what it is.
     let without = |drop: Selection, class| drop.keeping(class).unwrap_or(drop);
     let mut believed = checks.iter().flat_map(Check::doubted).fold(drop, without);
-    for (one, other) in TWINS.into_iter().chain(TWINS.map(|(one, other)| (other, one))) {
+    for classes in SHARED {
+        let is_doubted = classes.iter().any(|class| drop.drops(*class) && !believed.drops(*class));
+        let dropped = classes.iter().filter(|class| believed.drops(**class)).map(|class| counts.of(*class));
         // Of no page that was dropped, the level need not speak.
-        if drop.drops(one) && !believed.drops(one) && counts.of(other) == 0 {
-            believed = without(believed, other);
+        if is_doubted && dropped.sum::<u64>() == 0 {
+            believed = classes.iter().fold(believed, |believed, class| without(believed, *class));
         }
     }
     believed

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .kdump import Kdump
-from .truth import ANON, HUGETLB, OFFLINE, SLAB, Truth
+from .truth import ANON, FREE_PCP, HUGETLB, OFFLINE, SLAB, Truth
 
 SECONDS = 180
 
@@ -63,6 +63,7 @@ class Reason(NamedTuple):
 
 
 WE_DROPPED_ALONE = (
+    Reason("a free page on a per-CPU list: makedumpfile does not look at those", lambda case: case.kind == FREE_PCP),
     Reason(
         "an offline page: without NUMBER(PG_hwpoison), makedumpfile looks at no struct page below -d 2",
         lambda case: case.kind == OFFLINE and case.level < 2 and not case.truth.bits["hwpoison"],

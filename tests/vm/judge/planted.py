@@ -39,8 +39,8 @@ class Planted(NamedTuple):
         return bits == ALWAYS or bool(bits & level)
 
 
-def read(out: Path) -> list[Planted]:
-    rows = (line.split(" ") for line in (out / "planted").read_text().splitlines())
+def read(out: Path, name: str = "planted") -> list[Planted]:
+    rows = (line.split(" ") for line in (out / name).read_text().splitlines())
     return [Planted(kind, int(pfn, 16), int(flags, 16), bytes.fromhex(head)) for kind, pfn, flags, head in rows]
 
 

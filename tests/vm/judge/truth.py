@@ -16,6 +16,8 @@ from typing import NamedTuple
 import drgn
 from drgn.helpers.linux.mm import for_each_valid_page_range
 
+from . import free_pcp
+
 # page_type of kernels before 6.11: one bit cleared out of ~0 (include/linux/page-flags.h). Later kernels have enum
 # pagetype in their debug information, and keep the type in the top byte.
 CLEARED_BITS = {"buddy": 0x80, "offline": 0x100}
@@ -33,11 +35,11 @@ IMAGE = (
     ("__bss_start", ("__start_bss_decrypted_unused", "__bss_stop")),
 )
 
-FREE, OFFLINE, HWPOISON, HUGETLB, ANON = "free", "offline", "hwpoison", "hugetlb", "anon"
+FREE, FREE_PCP, OFFLINE, HWPOISON, HUGETLB, ANON = "free", "free-pcp", "offline", "hwpoison", "hugetlb", "anon"
 CACHE, CACHE_PRIVATE, SLAB, OTHER = "cache", "cache-private", "slab", "other"
 # The bits of the dump level that drop each class. Poisoned and offline pages are not to be read at all: they are out
 # at every level.
-DROPPED_BY = {FREE: 16, HUGETLB: 8, ANON: 8, CACHE: 2 | 4, CACHE_PRIVATE: 4, SLAB: 0, OTHER: 0}
+DROPPED_BY = {FREE: 16, FREE_PCP: 16, HUGETLB: 8, ANON: 8, CACHE: 2 | 4, CACHE_PRIVATE: 4, SLAB: 0, OTHER: 0}
 DROPPED_ALWAYS = {OFFLINE, HWPOISON}
 
 
@@ -63,7 +65,8 @@ class Page(NamedTuple):
 class Truth:
     """Classes by PFN, for every page that has a struct page."""
 
-    def __init__(self, vmcore: Path, vmlinux: Path):
+    def __init__(self, vmcore: Path, vmlinux: Path, knows_lists: bool = True):
+        """`knows_lists`: whether the kernel has the types with which vdump finds its per-CPU lists of free pages."""
         self.prog = drgn.Program()
         self.prog.set_core_dump(vmcore)
         self.prog.load_debug_info([vmlinux])
@@ -76,6 +79,7 @@ class Truth:
         self.hugetlb_dtor = self.number("HUGETLB_PAGE_DTOR")
         self.pages = dict(self.read_pages())
         self.free = set(self.free_pages())
+        self.free_pcp = free_pcp.frames(self.prog) if knows_lists else set()
         self.classes = {pfn: self.classify(pfn) for pfn in self.pages}
 
     def dropped(self, level: int) -> set[int]:
@@ -186,7 +190,9 @@ class Truth:
         if pfn in self.free:
             return FREE
         head = self.head_of(pfn)
-        return self.classify_head(head, self.pages[head])
+        name = self.classify_head(head, self.pages[head])
+        # Nothing in their struct pages says so.
+        return FREE_PCP if name == OTHER and pfn in self.free_pcp else name
 
     def classify_head(self, pfn: int, page: Page) -> str:
         if self.is_type(page, "offline"):

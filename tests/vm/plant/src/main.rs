@@ -4,6 +4,7 @@
 //! It knows pages and procfs; it must not know anything of vdump. Its reports go to files on the guest's disk, which
 //! the host reads back.
 
+mod freed;
 mod heavy;
 mod pagemap;
 mod peak;
@@ -21,6 +22,7 @@ use std::process::ExitCode;
 const USAGE: &str = "usage:
   vdump-plant plant DIR PAGES    plant PAGES pages of each class, report into DIR, then sleep
   vdump-plant heavy DIR TMPFS    fill memory as a busy server does (for benches/whole), then sleep
+  vdump-plant free DIR PAGES     plant PAGES pages of memory, report into DIR, and give them back
   vdump-plant scrub              fill free memory with zeros once, so that old file contents are gone
   vdump-plant save SRC DST       copy /proc/vmcore through mmap windows, zero pages as holes
   vdump-plant peak FILE -- CMD.. run CMD, write its exit code, seconds, CPU seconds and peak RSS to FILE
@@ -44,6 +46,10 @@ fn run(words: &[&str]) -> io::Result<ExitCode> {
         ["plant", dir, pages] => {
             let pages = pages.parse().map_err(|_| io::Error::other("PAGES is not a number"))?;
             plant::run(dir.as_ref(), pages)
+        }
+        ["free", dir, pages] => {
+            let pages = pages.parse().map_err(|_| io::Error::other("PAGES is not a number"))?;
+            freed::run(dir.as_ref(), pages)
         }
         ["heavy", disk, tmpfs] => heavy::run(disk.as_ref(), tmpfs.as_ref()),
         ["scrub"] => scrub::run(),

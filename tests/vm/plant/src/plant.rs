@@ -72,7 +72,7 @@ fn anonymous(pages: usize) -> io::Result<Planted> {
 }
 
 /// Anonymous memory that must not become a huge page behind our back.
-fn small(len: usize) -> io::Result<Mapping> {
+pub fn small(len: usize) -> io::Result<Mapping> {
     let mapping = Mapping::anonymous(len)?;
     // A kernel without huge pages refuses.
     let _ = mapping.advise(0..len, libc::MADV_NOHUGEPAGE);
