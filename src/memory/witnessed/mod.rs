@@ -12,7 +12,10 @@ mod tables;
 
 use vdump_filters::PfnRange;
 
-use super::{MemMap, ReadVirt as _, Symbols, VirtReader};
+use super::{
+    MemMap, ReadVirt as _, Symbols, VirtReader,
+    arch::{Mapping, WalkError},
+};
 use crate::{
     layout::{KernelLayout, VmcoreInfo},
     source::Source,
@@ -175,8 +178,52 @@ impl Crashed<'_> {
 const MAX_CPUS: u64 = 8192;
 /// Ranges kept of one part: 1 MiB of them. The part is known as far as they go.
 const MAX_RANGES: usize = 64 << 10;
-/// Steps of one translation of a long range.
-const MAX_STEPS: u32 = 1 << 20;
+/// Steps through one range of virtual addresses: 4 GiB in the smallest pages, more than any range but the memory map's.
+const MAX_STEPS: u64 = 1 << 20;
+/// Pages of any machine are a multiple of this, bytes.
+const SMALLEST_PAGE: u64 = 4096;
+
+/// How far a walk through virtual addresses came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Reach {
+    /// To the end, and all of it is mapped.
+    Whole,
+    /// To the end, with holes.
+    Holes,
+    /// Not to the end: there were not enough steps, or more was found than can be held.
+    Part,
+}
+
+/// Hands over what is mapped of `len` bytes at `vaddr`, until `put` has had enough. `translate` says where an address lies, or in
+/// blocks of which size nothing is mapped there.
+fn each_mapped(
+    vaddr: u64,
+    len: u64,
+    steps: &mut u64,
+    translate: impl Fn(u64) -> Result<Mapping, u64>,
+    mut put: impl FnMut(u64, u64) -> bool,
+) -> Reach {
+    let (mut done, mut whole) = (0u64, true);
+    while done < len {
+        let Some(left) = steps.checked_sub(1) else { return Reach::Part };
+        *steps = left;
+        let at = vaddr.wrapping_add(done);
+        match translate(at) {
+            Ok(mapping) => {
+                let part = mapping.len.clamp(1, len - done);
+                if !put(mapping.paddr, part) {
+                    return Reach::Part;
+                }
+                done += part;
+            }
+            Err(block) => {
+                whole = false;
+                done = done.saturating_add(block - at % block);
+            }
+        }
+    }
+    if whole { Reach::Whole } else { Reach::Holes }
+}
 
 /// Frames of one part.
 #[derive(Debug, Default)]
@@ -210,27 +257,23 @@ impl Frames {
 
     /// Adds what is mapped of `len` bytes at a virtual address; gives whether all of it is.
     fn add_virtual(&mut self, vaddr: u64, len: u64, crashed: &Crashed<'_>) -> bool {
-        const SMALLEST: u64 = 4096;
-        let (mut done, mut whole) = (0, true);
-        for _ in 0..MAX_STEPS {
-            if done >= len {
-                return whole;
-            }
-            let at = vaddr.wrapping_add(done);
-            let left = len - done;
-            done += match crashed.virt.translate(at) {
-                Ok(mapping) => {
-                    let part = mapping.len.min(left);
-                    self.add(mapping.paddr, part, crashed);
-                    part.max(1)
-                }
-                Err(_) => {
-                    whole = false;
-                    SMALLEST - at % SMALLEST
-                }
-            };
-        }
-        false
+        self.add_mapped(vaddr, len, crashed, &mut MAX_STEPS.clone()) == Reach::Whole
+    }
+
+    /// The same in so many steps, which are counted down.
+    fn add_mapped(&mut self, vaddr: u64, len: u64, crashed: &Crashed<'_>, steps: &mut u64) -> Reach {
+        let arch = crashed.virt.arch();
+        let translate = |at: u64| {
+            crashed.virt.translate(at).map_err(|error| match error {
+                // Nothing is mapped as far as this entry goes.
+                WalkError::NotMapped(level) | WalkError::Broken(level, _) if level > 0 => 1 << arch.shift(level),
+                _ => SMALLEST_PAGE,
+            })
+        };
+        each_mapped(vaddr, len, steps, translate, |paddr, len| {
+            self.add(paddr, len, crashed);
+            !self.full
+        })
     }
 
     fn is_empty(&self) -> bool {
@@ -282,11 +325,11 @@ pub(super) fn find(crashed: &Crashed<'_>, map: &MemMap) -> Vec<Witnessed> {
     let (mut page_tables, mut mapped) = (Frames::default(), Frames::default());
     let walked = tables::find(crashed, &mut page_tables, &mut mapped);
     let mut struct_pages = Frames::default();
-    map::find(crashed, map, &mut struct_pages);
+    let map_found = map::find(crashed, map, &mut struct_pages);
     let mut all = vec![
         Witnessed::new(Part::PageTables, page_tables, walked.clone()),
         Witnessed::new(Part::Mapped, mapped, walked),
-        Witnessed::new(Part::MemMap, struct_pages, Ok(())),
+        Witnessed::new(Part::MemMap, struct_pages, map_found),
     ];
     for (part, find) in [
         (Part::PerCpu, per_cpu::find as fn(&Crashed<'_>, &mut Frames) -> Found),
@@ -298,4 +341,41 @@ pub(super) fn find(crashed: &Crashed<'_>, map: &MemMap) -> Vec<Witnessed> {
         all.push(Witnessed::new(part, frames, found));
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every page is the smallest one, as hugetlb leaves the memory map; each second MiB is not mapped.
+    fn small_pages(at: u64) -> Result<Mapping, u64> {
+        if at & 1 << 20 != 0 {
+            Err(1 << 20)
+        } else {
+            Ok(Mapping { paddr: at, len: SMALLEST_PAGE - at % SMALLEST_PAGE })
+        }
+    }
+
+    #[test]
+    fn a_long_range_in_small_pages_is_gone_through_to_its_end() {
+        let (mut bytes, len) = (0, 9 << 30);
+        let put = |_, len| {
+            bytes += len;
+            true
+        };
+        // Each mapped page is a step, and each hole.
+        let mut steps = len / 2 / SMALLEST_PAGE + (len >> 21);
+        assert_eq!(each_mapped(0, len, &mut steps, small_pages, put), Reach::Holes);
+        assert_eq!((bytes, steps), (len / 2, 0));
+        let mut steps = 256;
+        assert_eq!(each_mapped(2 << 20, 1 << 20, &mut steps, small_pages, |_, _| true), Reach::Whole);
+    }
+
+    #[test]
+    fn a_range_that_is_not_gone_through_says_so() {
+        assert_eq!(each_mapped(0, 1 << 20, &mut 255, small_pages, |_, _| true), Reach::Part);
+        assert_eq!(each_mapped(0, 1 << 20, &mut 256, small_pages, |_, _| false), Reach::Part);
+        let nothing = |_| Err(1 << 39);
+        assert_eq!(each_mapped(u64::MAX << 39, 1 << 39, &mut 1, nothing, |_, _| true), Reach::Holes);
+    }
 }
