@@ -25,11 +25,16 @@ const TINY_SECTIONS: [(&str, &str); 2] = [("NUMBER(SECTION_SIZE_BITS)", "18"), (
 
 /// A core whose last PT_LOAD is nearly all a claim.
 fn claiming(dir: &Path, keys: &[(&str, &str)]) -> Fixture {
+    claiming_bytes(dir, keys, CLAIMED)
+}
+
+/// The same with a claim of so many bytes.
+pub fn claiming_bytes(dir: &Path, keys: &[(&str, &str)], claimed: u64) -> Fixture {
     let mut machine = Machine::small(era("6.12"));
     machine.info = keys.iter().map(|(key, value)| ((*key).into(), Some((*value).into()))).collect();
     let fixture = machine.build(dir);
     let memsz = fixture.placed.phoff + PHDR * (fixture.placed.phnum - 1) + 40;
-    File::options().write(true).open(&fixture.path).unwrap().write_all_at(&CLAIMED.to_le_bytes(), memsz).unwrap();
+    File::options().write(true).open(&fixture.path).unwrap().write_all_at(&claimed.to_le_bytes(), memsz).unwrap();
     fixture
 }
 

@@ -200,7 +200,7 @@ impl MemMap {
             entry: entry.map_err(Cow::into_owned),
             word,
             flags: word.unwrap_or(0) & (table.alignment() - 1),
-            map: table.section(number).map_err(Cow::into_owned),
+            map: table.section(number).0.map_err(Cow::into_owned),
         })
     }
 
@@ -256,15 +256,18 @@ impl SectionTable<'_, '_> {
         let mut all: Vec<Sections> = Vec::new();
         for range in ram.pfn_ranges(page_shift) {
             let seen = all.last().map_or(0, |last| last.end);
-            for number in (range.start >> shift).max(seen)..((range.end - 1) >> shift) + 1 {
-                let place = match all.len() {
-                    MemMap::MOST_PIECES.. => Err("the memory map is in more pieces than any kernel's".into()),
+            let (mut number, end) = ((range.start >> shift).max(seen), ((range.end - 1) >> shift) + 1);
+            while number < end {
+                let (place, next) = match all.len() {
+                    MemMap::MOST_PIECES.. => (Err("the memory map is in more pieces than any kernel's".into()), end),
                     _ => self.section(number),
                 };
+                let next = next.min(end);
                 match all.last_mut().filter(|last| last.end == number && self.follows(last, &place)) {
-                    Some(last) => last.end += 1,
-                    None => all.push(Sections { first: number, end: number + 1, place }),
+                    Some(last) => last.end = next,
+                    None => all.push(Sections { first: number, end: next, place }),
                 }
+                number = next;
             }
         }
         all
@@ -282,8 +285,18 @@ impl SectionTable<'_, '_> {
         }
     }
 
-    fn section(&mut self, number: u64) -> Section {
-        let entry = self.entry_address(number)?;
+    /// A section, and the first one after it of which something else may be known: a segment can claim any amount of memory, and
+    /// where the table ends, or has no part, all sections are alike.
+    fn section(&mut self, number: u64) -> (Section, u64) {
+        let SparseLayout { table_len, sections_per_root, .. } = self.sparse;
+        match self.entry_address(number) {
+            Ok(entry) => (self.place(number, entry), number + 1),
+            Err(cause) if number / sections_per_root >= table_len => (Err(cause), u64::MAX),
+            Err(cause) => (Err(cause), (number / sections_per_root + 1) * sections_per_root),
+        }
+    }
+
+    fn place(&self, number: u64, entry: u64) -> Section {
         let word = self
             .virt
             .read_u64(entry.wrapping_add(self.sparse.map_offset))
