@@ -10,12 +10,16 @@ use std::{
 };
 
 use serde::Serialize;
+use zerocopy::FromBytes as _;
 
 use super::{Stop, filter};
 use crate::{
     cli::{Merge, ProgressStyle},
     error::{Error, Kind, Result, plain_io, printable},
-    format::flattened::{HEADER, RECORD, Record, is_header},
+    format::{
+        diskdump::{DESC_SIZE, Header, SIGNATURE, SubHeader},
+        flattened::{HEADER, RECORD, Record, is_header},
+    },
     report::{Head, human_bytes},
     sink::{Inputs, Target},
 };
@@ -115,6 +119,7 @@ fn say(merge: &Merge, found: &Rearranged) -> Result<()> {
 fn copy(stream: &mut Stream<'_>, target: &mut Target, found: &mut Rearranged) -> Result<()> {
     let mut block = vec![0; BLOCK];
     let mut start = Vec::new();
+    let mut most = MOST_FILE;
     loop {
         let at = stream.at;
         let mut header = [0; RECORD as usize];
@@ -129,6 +134,12 @@ fn copy(stream: &mut Stream<'_>, target: &mut Target, found: &mut Rearranged) ->
                 return Err(broken(format!("its record at byte {at} has an impossible offset or size")));
             }
         };
+        let end = offset.checked_add(len).filter(|end| *end <= most);
+        let Some(end) = end else {
+            let cause =
+                format!("its record at byte {at} belongs to byte {offset}, and the dump has {most} bytes at most");
+            return Err(broken(cause));
+        };
         let mut done = 0;
         while done < len {
             let part = (len - done).min(BLOCK as u64) as usize;
@@ -136,6 +147,7 @@ fn copy(stream: &mut Stream<'_>, target: &mut Target, found: &mut Rearranged) ->
             target.write(&block[..got], offset + done)?;
             if offset + done == 0 {
                 start = block[..got.min(16)].to_vec();
+                most = most_bytes(&block[..got]).map_or(MOST_FILE, |bytes| bytes.min(MOST_FILE));
             }
             done += got as u64;
             if got < part {
@@ -144,7 +156,12 @@ fn copy(stream: &mut Stream<'_>, target: &mut Target, found: &mut Rearranged) ->
         }
         target.settle();
         found.records += 1;
-        found.bytes_written = found.bytes_written.max(offset + len);
+        found.bytes_written = found.bytes_written.max(end);
+    }
+    if found.bytes_written > most {
+        // Its records came before the header.
+        let bytes = found.bytes_written;
+        return Err(broken(format!("it has {bytes} bytes, and by its header {most} bytes at most")));
     }
     if found.records == 0 {
         return Err(broken("it has no records".to_owned()));
@@ -156,6 +173,31 @@ fn copy(stream: &mut Stream<'_>, target: &mut Target, found: &mut Rearranged) ->
         found.warnings.push("something follows the end of the dump on standard input: it was not read".to_owned());
     }
     Ok(())
+}
+
+/// More than any dump has: 64 TiB of memory, as much as Linux has run on, with what is around it.
+const MOST_FILE: u64 = 65 << 40;
+
+/// The most bytes that the dump which begins so can have: a kdump file has a descriptor and no more than a page of data for each
+/// page frame, behind bitmaps and notes. `None`: that is not known.
+fn most_bytes(start: &[u8]) -> Option<u64> {
+    /// For notes, and for the list of what was erased at the end.
+    const NOTES: u64 = 1 << 30;
+    let (header, rest) = Header::read_from_prefix(start).ok()?;
+    let block = u64::from(header.block_size.get());
+    if header.signature != SIGNATURE || !block.is_power_of_two() {
+        return None;
+    }
+    let sub = rest.get((block as usize).checked_sub(size_of::<Header>())?..).unwrap_or_default();
+    let frames = match (header.max_mapnr.get(), SubHeader::read_from_prefix(sub)) {
+        (frames, Ok((sub, _))) if header.header_version.get() >= 6 => sub.max_mapnr_64.get().max(frames.into()),
+        // It did not fit.
+        (u32::MAX, _) => return None,
+        (frames, _) => frames.into(),
+    };
+    let front =
+        (1 + u64::from(header.sub_hdr_size.get()) + u64::from(header.bitmap_blocks.get())).checked_mul(block)?;
+    frames.checked_mul(block + DESC_SIZE)?.checked_add(front)?.checked_add(NOTES)
 }
 
 fn broken(cause: String) -> Error {
