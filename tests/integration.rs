@@ -45,6 +45,7 @@ mod lies;
 mod loading;
 mod losses;
 mod merge;
+mod opening;
 mod outputs;
 mod overwrite;
 mod partials;

@@ -3,11 +3,13 @@
 //! Knows what crash, libkdumpfile and `makedumpfile -R` demand of records. Must not know the dump inside: its bytes go on as
 //! a store, as far as the records go.
 
+use std::path::Path;
+
 use super::{Check, Findings, rule::Place, rules::Rule};
 use crate::{
-    error::Result,
+    error::{Error, Kind, Result},
     format::flattened::{HEADER, RECORD, Record, is_header},
-    source::store::{FlattenedStore, MOST_RECORDS, Store, StoreReader, read_all},
+    source::store::{FlattenedStore, Store, StoreReader, most_records, read_all},
 };
 
 /// What readers of flattened streams read at once, bytes.
@@ -20,6 +22,7 @@ type Found = (u64, u64, u64);
 pub(super) fn check(
     check: &Check<'_>,
     input: usize,
+    path: &Path,
     inner: Box<dyn Store>,
     findings: &mut Findings,
 ) -> Result<Box<dyn Store>> {
@@ -30,7 +33,7 @@ pub(super) fn check(
     if whole {
         findings.must(Rule::FlattenedVersion, is_header(&header), || Place::of(input, "other ones").at(16));
     }
-    let mut records = walk(check, input, inner.as_ref(), findings)?;
+    let mut records = walk(check, input, path, inner.as_ref(), findings)?;
     // In the order of the dump; of the same bytes the later ones count.
     records.sort_unstable_by_key(|(offset, _, at)| (*offset, *at));
     cover(input, &records, findings);
@@ -38,7 +41,15 @@ pub(super) fn check(
 }
 
 /// All records up to the first that cannot be followed.
-fn walk(check: &Check<'_>, input: usize, store: &dyn Store, findings: &mut Findings) -> Result<Vec<Found>> {
+fn walk(
+    check: &Check<'_>,
+    input: usize,
+    path: &Path,
+    store: &dyn Store,
+    findings: &mut Findings,
+) -> Result<Vec<Found>> {
+    // Sorting them takes as much again.
+    let most = most_records(check.memory / 4);
     let mut reader = store.reader();
     let (mut records, mut at) = (Vec::new(), HEADER);
     while let Some((next, found)) = step(input, store.size(), reader.as_mut(), at, findings) {
@@ -47,10 +58,10 @@ fn walk(check: &Check<'_>, input: usize, store: &dyn Store, findings: &mut Findi
         if records.len() % 1024 == 0 {
             check.go_on()?;
         }
-        if records.len() >= MOST_RECORDS {
-            let found = format!("more than {MOST_RECORDS} records");
-            findings.broken(Rule::FlattenedRecord, Place::of(input, found).at(at));
-            break;
+        if records.len() >= most {
+            return Err(Error::new(Kind::Memory, format!("not enough memory to check {}", path.display()))
+                .because(format!("it has more than {most} records"))
+                .next_step("put them in order first (vdump merge - OUTPUT), and check that"));
         }
     }
     Ok(records)

@@ -65,7 +65,7 @@ impl Opened {
             let layer;
             (store, layer) = match compressed {
                 Some(format) => unpacked(check, input, path, format, store, findings)?,
-                None => (flattened::check(check, input, store, findings)?, Layer::Flattened),
+                None => (flattened::check(check, input, path, store, findings)?, Layer::Flattened),
             };
             layers.push(layer);
         };
@@ -100,18 +100,18 @@ fn unpacked(
     store: Box<dyn Store>,
     findings: &mut Findings,
 ) -> Result<(Box<dyn Store>, Layer)> {
-    let table = seekable::table(input, store.as_ref(), findings);
+    let table = seekable::table(check, input, path, store.as_ref(), findings)?;
     let store = match table {
         Some(table) if table.is_usable() => {
             Frames { input, format, store: store.as_ref(), table: &table }.check(check, findings)?;
-            match SeekableStore::open(store, format) {
+            match SeekableStore::open(store, format, check.memory) {
                 Ok(seekable) => return Ok((Box::new(seekable), Layer::Seekable(format))),
                 Err(store) => store,
             }
         }
         _ => store,
     };
-    let (plain, damage) = unpack(path, format, store.as_ref(), || check.progress.stopped())?;
+    let (plain, damage) = unpack(path, format, store.as_ref(), check.memory, || check.progress.stopped())?;
     check.go_on()?;
     findings.looked(Rule::CompressedData);
     if let Some(error) = damage {

@@ -2,14 +2,14 @@
 //!
 //! Knows the table and what it says about each frame. Must not know the dump inside. Reports which of the two is wrong.
 
-use std::hash::Hasher as _;
+use std::{hash::Hasher as _, path::Path};
 
 use twox_hash::XxHash64;
 
 use super::{Check, Findings, rule::Place, rules::Rule};
 use crate::{
     codec::frame::{FrameFault, FrameFormat, decompress_one},
-    error::Result,
+    error::{Error, Kind, Result},
     format::seekable::{Entry, FOOTER, Footer, SEEKABLE, SKIPPABLE_HEADER},
     source::store::{Store, read_all},
 };
@@ -26,7 +26,29 @@ pub(super) struct Table {
 }
 
 /// Checks the table of the compressed file in `store`. `None` where there is none, or it leads nowhere.
-pub(super) fn table(input: usize, store: &dyn Store, findings: &mut Findings) -> Option<Table> {
+///
+/// # Errors
+/// Memory does not do for it.
+pub(super) fn table(
+    check: &Check<'_>,
+    input: usize,
+    path: &Path,
+    store: &dyn Store,
+    findings: &mut Findings,
+) -> Result<Option<Table>> {
+    let footer = store.size().checked_sub(FOOTER).and_then(|at| read_all(store, at, FOOTER).ok());
+    let footer = footer.and_then(|bytes| Footer::parse(&bytes));
+    // As it is in the file, and as it is held.
+    let bytes = footer.map_or(0, |footer| footer.table_len().saturating_mul(4));
+    if bytes > check.memory && footer.is_some_and(|footer| footer.table_len() <= store.size()) {
+        return Err(Error::new(Kind::Memory, format!("not enough memory to check {}", path.display()))
+            .because(format!("its seek table would take {bytes} bytes"))
+            .next_step("check it on a machine with more memory"));
+    }
+    Ok(entries(input, store, findings))
+}
+
+fn entries(input: usize, store: &dyn Store, findings: &mut Findings) -> Option<Table> {
     let at = store.size().checked_sub(FOOTER)?;
     let footer = read_all(store, at, FOOTER).ok()?;
     if footer.get(5..)? != SEEKABLE.to_le_bytes() {

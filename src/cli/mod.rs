@@ -391,7 +391,8 @@ impl Reading {
     pub fn opening(&self, paths: &[PathBuf]) -> Opening {
         let headers = self.elfcorehdr.clone().map(RamGiven::CoreHeaders);
         let iomem = || self.iomem.clone().map(RamGiven::Iomem);
-        Opening { paths: paths.to_vec(), ram: headers.or_else(iomem), vmcoreinfo: self.vmcoreinfo }
+        let ram = headers.or_else(iomem);
+        Opening { paths: paths.to_vec(), ram, vmcoreinfo: self.vmcoreinfo, limit: Opening::usual_limit() }
     }
 }
 

@@ -25,8 +25,6 @@ use crate::{
 const MOST_PARTS: usize = 64;
 /// What kdump scripts add to a name until the dump is whole.
 const INCOMPLETE: &str = "-incomplete";
-/// Assumed where the host does not say how much memory it has.
-const UNKNOWN_MEMORY: u64 = 64 << 20;
 
 /// A filter run with every default decided.
 #[derive(Clone, Debug)]
@@ -168,8 +166,9 @@ impl Job {
                 .next_step("give -f elf or an OUTPUT that ends in .elf, or leave out --virtual"));
         }
         let progress = mode(filter.writing.progress);
+        let memory_limit = memory_limit(filter.writing.memory_limit);
         Ok(Self {
-            input: filter.reading.opening(inputs),
+            input: filter.reading.opening(inputs).within(memory_limit),
             output,
             parts,
             limit: filter.writing.limit,
@@ -182,7 +181,7 @@ impl Job {
             format,
             compression,
             threads: threads(filter.writing.threads.map(usize::from)),
-            memory_limit: memory_limit(filter.writing.memory_limit),
+            memory_limit,
             progress,
             force: filter.writing.force,
             strict: filter.writing.strict,
@@ -273,7 +272,7 @@ pub(crate) fn mode(style: ProgressStyle) -> Mode {
 
 /// What a run may use if nothing else was said, bytes.
 pub(crate) fn available_memory() -> u64 {
-    host::usable_memory(Path::new("/")).unwrap_or(UNKNOWN_MEMORY)
+    Opening::usual_limit()
 }
 
 /// What a run may use where `said` is what its caller allows, bytes: never more than the process can have.

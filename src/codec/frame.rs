@@ -43,6 +43,26 @@ impl FrameFormat {
     }
 }
 
+/// As many first bytes of a Zstandard frame as tell its window.
+pub const WINDOW_HEADER: usize = 18;
+
+/// The memory of earlier output that decompressing a Zstandard frame takes, bytes (RFC 8878, 3.1.1.1): its window, or all that it
+/// makes where it says that it is one segment. `None`: these are not the first bytes of one.
+#[must_use]
+pub fn window(frame: &[u8]) -> Option<u64> {
+    let (header, rest) = frame.strip_prefix(&[0x28, 0xb5, 0x2f, 0xfd])?.split_first()?;
+    if header & 0x20 == 0 {
+        let (exponent, mantissa) = (rest.first()? >> 3, u64::from(rest.first()? & 7));
+        let base = 1u64 << (10 + exponent);
+        return Some(base + base / 8 * mantissa);
+    }
+    let dictionary = [0, 1, 2, 4][usize::from(header & 3)];
+    let (len, more) = [(1, 0), (2, 256), (4, 0), (8, 0)][usize::from(header >> 6)];
+    let size = rest.get(dictionary..dictionary + len)?;
+    let size = size.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte));
+    Some(size.saturating_add(more))
+}
+
 /// One thread's way to make frames.
 pub enum FrameCoder {
     /// The bytes as they are.
@@ -250,6 +270,22 @@ mod tests {
                 assert!(out == made(compression, plain), "{compression:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_frame_tells_its_window() {
+        let plain: Vec<u8> = (0..300_000u32).flat_map(u32::to_le_bytes).collect();
+        for (len, log, window_of) in
+            [(200, 10, 200), (70_000, 17, 70_000), (1_200_000, 20, 1 << 20), (1_200_000, 22, 1_200_000), (256, 10, 256)]
+        {
+            let mut context = Compressor::new(1).unwrap();
+            context.set_parameter(CParameter::WindowLog(log)).unwrap();
+            let frame = context.compress(&plain[..len]).unwrap();
+            assert_eq!(window(&frame), Some(window_of), "{len} {log}");
+        }
+        assert_eq!(window(&[0x28, 0xb5, 0x2f, 0xfd, 0, 0x88]), Some(128 << 20));
+        assert_eq!(window(&[0x28, 0xb5, 0x2f, 0xfd, 0, 0x8b]), Some(176 << 20));
+        assert_eq!((window(&[0x28, 0xb5, 0x2f, 0xfd]), window(b"\x04\x22\x4d\x18\x60\x40")), (None, None));
     }
 
     #[test]

@@ -64,7 +64,9 @@ impl Footer {
         known.then_some(Self { frames, checksums: descriptor & HAS_CHECKSUMS != 0 })
     }
 
-    fn entry_len(self) -> usize {
+    /// Bytes of an entry.
+    #[must_use]
+    pub fn entry_len(self) -> usize {
         if self.checksums { 12 } else { 8 }
     }
 

@@ -9,13 +9,13 @@ use crate::{
     codec::Decoder,
     format::diskdump::flags,
     plan::Batch,
-    source::{RamMap, StoredPages},
+    source::{Finder, RamMap, StoredPages},
 };
 
 /// A worker's state.
 pub struct Copier<'a> {
     stored: Box<dyn StoredPages + 'a>,
-    ram: &'a RamMap,
+    ram: Finder<'a>,
     page_shift: u32,
     /// Every page is decoded into this, to see whether it can be.
     judge: Option<(Decoder, Vec<u8>)>,
@@ -26,7 +26,7 @@ impl<'a> Copier<'a> {
     #[must_use]
     pub fn new(stored: Box<dyn StoredPages + 'a>, ram: &'a RamMap, page_shift: u32, decode: bool) -> Self {
         let judge = decode.then(|| (Decoder::default(), vec![0; 1 << page_shift]));
-        Self { stored, ram, page_shift, judge }
+        Self { stored, ram: ram.finder(), page_shift, judge }
     }
 
     /// Copies `batch` into `out`, whose former contents are forgotten.
@@ -42,8 +42,7 @@ impl<'a> Copier<'a> {
     fn copy_run(&mut self, run: PfnRange, out: &mut PackedBatch) {
         let Self { stored, ram, page_shift, judge } = self;
         let paddr = Pfn(run.start).paddr(*page_shift);
-        let pieces = ram.pieces();
-        let piece = pieces[..pieces.partition_point(|piece| piece.paddr <= paddr)].last();
+        let piece = ram.next(paddr, Pfn(run.end).paddr(*page_shift)).filter(|piece| piece.paddr <= paddr);
         let Some(offset) = piece.and_then(|piece| Some(piece.offset? + (paddr - piece.paddr))) else {
             let lost = |pfn| PackedPage { pfn, fate: Fate::Lost("the dump does not have it".to_owned()) };
             out.pages.extend((run.start..run.end).map(lost));

@@ -69,8 +69,10 @@ struct Facts {
     present_bytes: u64,
     /// Of it what the dump does not have.
     absent_bytes: u64,
-    /// Where RAM is.
+    /// Where RAM is: the first ranges.
     ram: Vec<RamLine>,
+    /// How many ranges there are.
+    ram_ranges: u64,
     layout: Vec<FactLine>,
     warnings: Vec<String>,
 }
@@ -100,7 +102,7 @@ impl Facts {
         let cut_short = facts::cut_short(source, page_shift.unwrap_or(12));
         warnings.extend(cut_short.map(|cause| format!("the dump is incomplete: {cause}")));
         warnings.extend(source.remarks().iter().cloned());
-        let (recorded, ram) = (source.recorded(), ram_lines(source.existing()));
+        let (recorded, (ram, ram_ranges)) = (source.recorded(), ram_lines(source.existing()));
         Self {
             format: source.describe(),
             architecture: facts::machine_name(source.machine()),
@@ -125,6 +127,7 @@ impl Facts {
             present_bytes: source.ram().bytes(),
             absent_bytes: source.existing().bytes().saturating_sub(source.ram().bytes()),
             ram,
+            ram_ranges,
             layout,
             warnings,
         }
@@ -148,19 +151,27 @@ fn host(source: &Source, info: Option<&VmcoreInfo>) -> Option<String> {
     (!name.is_empty() && name != "(none)").then(|| printable(&name))
 }
 
-/// Ranges of RAM that the machine had, pieces that touch each other joined.
-fn ram_lines(ram: &RamMap) -> Vec<RamLine> {
-    let mut lines: Vec<RamLine> = Vec::new();
+/// Ranges that are printed: a machine has a few dozen, and a damaged bitmap millions.
+const SHOWN_RANGES: usize = 64;
+/// The same in JSON.
+const MOST_RANGES: usize = 4096;
+
+/// Ranges of RAM that the machine had, pieces that touch each other joined: the first of them, and how many there are.
+fn ram_lines(ram: &RamMap) -> (Vec<RamLine>, u64) {
+    let (mut lines, mut ranges, mut end): (Vec<RamLine>, u64, _) = (Vec::new(), 0, None);
     for piece in ram.pieces() {
-        match lines.last_mut() {
-            Some(line) if line.end == piece.paddr => line.end = piece.end(),
-            _ => lines.push(RamLine { start: piece.paddr, end: piece.end(), bytes: 0 }),
+        if end != Some(piece.paddr) {
+            ranges += 1;
+            if lines.len() < MOST_RANGES {
+                lines.push(RamLine { start: piece.paddr, end: 0, bytes: 0 });
+            }
+        }
+        end = Some(piece.end());
+        if let Some(line) = lines.last_mut().filter(|_| ranges <= MOST_RANGES as u64) {
+            (line.end, line.bytes) = (piece.end(), piece.end() - line.start);
         }
     }
-    for line in &mut lines {
-        line.bytes = line.end - line.start;
-    }
-    lines
+    (lines, ranges)
 }
 
 impl Facts {
@@ -223,8 +234,11 @@ impl fmt::Display for Facts {
             writeln!(f, "PT_LOADs        {}", self.segments)?;
         }
         writeln!(f, "RAM             {}{}", human_bytes(self.ram_bytes), self.share())?;
-        for line in &self.ram {
+        for line in self.ram.iter().take(SHOWN_RANGES) {
             writeln!(f, "  {:#014x}-{:#014x}  {:>10}", line.start, line.end, human_bytes(line.bytes))?;
+        }
+        if self.ram_ranges > SHOWN_RANGES as u64 {
+            writeln!(f, "  and {} more ranges", self.ram_ranges - SHOWN_RANGES as u64)?;
         }
         for warning in &self.warnings {
             writeln!(f, "note            {}", printable(warning))?;

@@ -56,7 +56,7 @@ fn adopt_at(source: &mut Source, address: u64) -> Result<()> {
 }
 
 fn search(source: &mut Source) {
-    let stored = source.ram().pieces().iter().filter(|piece| piece.offset.is_some());
+    let stored = source.ram().pieces().filter(|piece| piece.offset.is_some());
     if stored.map(|piece| piece.len).sum::<u64>() > SILENT {
         let path = source.path().display();
         let _ =

@@ -7,13 +7,14 @@ use std::path::Path;
 
 use super::{
     foreign,
-    store::{FileStore, FlattenedStore, SeekableStore, Store, read_start},
+    store::{FileStore, FlattenedStore, SeekableStore, Store, Unusable, read_start},
     whole,
 };
 use crate::{
     codec::frame::FrameFormat,
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     format::flattened::SIGNATURE,
+    report::human_bytes,
 };
 
 /// One layer around a dump.
@@ -47,16 +48,24 @@ impl Layer {
 
 /// More than anybody wraps around a dump; bounds what a hostile file makes us unpack.
 const MOST_LAYERS: usize = 3;
-/// Takes off the layers of `store`, the file at `path`; in it is a dump, or memory as it is if it is `raw`.
-pub(super) fn open(path: &Path, mut store: Box<dyn Store>, raw: bool) -> Result<(Box<dyn Store>, Vec<Layer>)> {
+
+/// Takes off the layers of `store`, the file at `path`, within `limit` bytes of memory; in it is a dump, or memory as it is if it
+/// is `raw`.
+pub(super) fn open(
+    path: &Path,
+    mut store: Box<dyn Store>,
+    raw: bool,
+    limit: u64,
+) -> Result<(Box<dyn Store>, Vec<Layer>)> {
     let mut layers = Vec::new();
     while layers.len() < MOST_LAYERS {
         let start = start(path, store.as_ref())?;
         let layer = if start.starts_with(SIGNATURE) {
-            store = Box::new(FlattenedStore::open(store).map_err(|cause| bad_flattened(path, &cause))?);
+            store =
+                Box::new(FlattenedStore::open(store, limit / 2).map_err(|cause| bad_flattened(path, cause, limit))?);
             Layer::Flattened
         } else if let Some(format) = FrameFormat::of(&start) {
-            let (plain, layer) = compressed(path, store, format, raw)?;
+            let (plain, layer) = compressed(path, store, format, (raw, limit))?;
             store = plain;
             layer
         } else {
@@ -68,25 +77,42 @@ pub(super) fn open(path: &Path, mut store: Box<dyn Store>, raw: bool) -> Result<
 }
 
 /// What is inside frames: read at random where that is possible, else unpacked.
-fn compressed(path: &Path, store: Box<dyn Store>, format: FrameFormat, raw: bool) -> Result<(Box<dyn Store>, Layer)> {
-    let store = match SeekableStore::open(store, format) {
+fn compressed(
+    path: &Path,
+    store: Box<dyn Store>,
+    format: FrameFormat,
+    (raw, limit): (bool, u64),
+) -> Result<(Box<dyn Store>, Layer)> {
+    let store = match SeekableStore::open(store, format, limit) {
         Ok(seekable) => return Ok((Box::new(seekable), Layer::Seekable(format))),
         Err(store) => store,
     };
-    match SeekableStore::rebuild(store, format) {
+    match SeekableStore::rebuild(store, format, limit) {
         Ok(rebuilt) => Ok((Box::new(rebuilt), Layer::Frames(format))),
         Err(store) => {
-            let plain = whole::decompress_to_temporary(path, format, store.as_ref(), raw)?;
+            let plain = whole::decompress_to_temporary(path, format, store.as_ref(), (raw, limit))?;
             let plain = FileStore::new(plain).map_err(|error| Error::io(path, "unpack", &error))?;
             Ok((Box::new(plain), Layer::Whole(format)))
         }
     }
 }
 
-fn bad_flattened(path: &Path, cause: &str) -> Error {
-    Error::input(format!("cannot use the flattened dump {}", path.display()))
-        .because(cause)
-        .next_step("the stream was cut short or damaged on its way: save it again, or look for another copy")
+fn bad_flattened(path: &Path, cause: Unusable, limit: u64) -> Error {
+    match cause {
+        Unusable::Damaged(cause) => Error::input(format!("cannot use the flattened dump {}", path.display()))
+            .because(cause)
+            .next_step("the stream was cut short or damaged on its way: save it again, or look for another copy"),
+        Unusable::Memory(bytes) => {
+            // The list of records gets half.
+            let wanted = bytes.saturating_mul(2);
+            let what = format!("not enough memory to read {}: {} are needed", path.display(), human_bytes(wanted));
+            Error::new(Kind::Memory, what).because(format!("the limit is {}", human_bytes(limit))).next_step(format!(
+                "give --memory-limit {}M or more, or put its records in order first: vdump merge - OUTPUT < {}",
+                wanted.div_ceil(1 << 20),
+                path.display()
+            ))
+        }
+    }
 }
 
 /// The first bytes of what is in `store`.

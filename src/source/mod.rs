@@ -13,6 +13,7 @@ mod open;
 mod ram;
 mod raw;
 mod reader;
+mod scattered;
 mod search;
 pub mod store;
 mod whole;
@@ -31,7 +32,7 @@ pub use layers::Layer;
 pub use mask::{Mask, Masked, OutputReader};
 pub use open::is_part;
 pub(crate) use open::{open_file, unknown_format};
-pub use ram::{Piece, RamMap};
+pub use ram::{Finder, Piece, RamMap};
 pub use raw::{CoreHeaders, Opening, RamGiven};
 pub use reader::{PageReader, ReadError};
 pub use search::FoundNote;
@@ -206,8 +207,9 @@ impl Source {
     /// Page frames that the machine had, as far as the dump tells, and the dump has not.
     #[must_use]
     pub fn absent(&self, page_shift: u32) -> u64 {
-        let pages = |map: &RamMap| map.pfn_ranges(page_shift).map(|range| range.end - range.start).sum::<u64>();
-        self.existing.as_ref().map_or(0, |existing| pages(existing) - pages(&self.ram))
+        self.existing
+            .as_ref()
+            .map_or(0, |existing| existing.frames(page_shift).saturating_sub(self.ram.frames(page_shift)))
     }
 
     /// Width of the ELF core, or of one of this machine.
@@ -332,8 +334,7 @@ impl Source {
     /// Bytes of memory that the maps take.
     #[must_use]
     pub fn map_bytes(&self) -> u64 {
-        let pieces = self.ram.pieces().len() + self.existing.as_ref().map_or(0, |map| map.pieces().len());
-        (pieces * size_of::<Piece>()) as u64
+        self.ram.held() + self.existing.as_ref().map_or(0, RamMap::held)
     }
 
     /// A reader of pages as they are stored, by number: the offset of [`Source::ram`] in pages. `None` where the format has

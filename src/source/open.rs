@@ -44,7 +44,11 @@ impl Source {
     /// # Errors
     /// The file cannot be opened, is not a dump, is damaged, or is of a kind that is not read.
     pub fn open(path: &Path) -> Result<Self> {
-        let opened = Opened::new(path, false)?;
+        Self::open_one(path, Opening::usual_limit())
+    }
+
+    fn open_one(path: &Path, limit: u64) -> Result<Self> {
+        let opened = Opened::new(path, false, limit)?;
         match opened.magic.as_slice() {
             [0x7f, b'E', b'L', b'F', ..] => Self::from_elf(opened),
             magic if kdump::is_kdump(magic) => Self::from_kdump(vec![opened]),
@@ -58,19 +62,19 @@ impl Source {
     /// As [`Source::open`]; the files are not all the parts of one dump; what is said about raw memory does not fit it.
     pub fn open_all(opening: &Opening) -> Result<Self> {
         match (&opening.ram, opening.paths.as_slice()) {
-            (None, [path]) => Self::open(path),
-            (None, paths) => Self::from_parts(paths),
-            (Some(ram), [path]) => Self::from_raw(Opened::new(path, true)?, ram),
+            (None, [path]) => Self::open_one(path, opening.limit),
+            (None, paths) => Self::from_parts(paths, opening.limit),
+            (Some(ram), [path]) => Self::from_raw(Opened::new(path, true, opening.limit)?, ram),
             (Some(_), _) => Err(Error::new(Kind::Usage, "cannot use several inputs as raw memory")
                 .because("raw memory is one file, in which a byte's offset is its physical address")
                 .next_step("put the parts together first, each at its address")),
         }
     }
 
-    fn from_parts(paths: &[PathBuf]) -> Result<Self> {
+    fn from_parts(paths: &[PathBuf], limit: u64) -> Result<Self> {
         let mut parts = Vec::with_capacity(paths.len());
         for path in paths {
-            let opened = Opened::new(path, false).map_err(|error| {
+            let opened = Opened::new(path, false, limit).map_err(|error| {
                 // Whoever names several files where one was wanted made a mistake on the command line.
                 if path.exists() { error } else { several(path, "No such file or directory") }
             })?;
@@ -95,7 +99,7 @@ impl Source {
         let (ram, existing, cut_short) = match core.cut(size) {
             None => (whole, None, None),
             Some(_) if is_live => (whole, None, None),
-            Some((ram, _)) if core.end() > size && !ram.pieces().iter().any(|piece| piece.offset.is_some()) => {
+            Some((ram, _)) if core.end() > size && !ram.pieces().any(|piece| piece.offset.is_some()) => {
                 return Err(nothing_left(&opened.path, size, core.end()));
             }
             Some((ram, existing)) => {
@@ -124,7 +128,7 @@ impl Source {
         let layers = parts.first().map(|part| part.layers.clone()).unwrap_or_default();
         let (mut files, mut opened) = (Vec::with_capacity(parts.len()), Vec::with_capacity(parts.len()));
         for part in parts {
-            files.push(kdump::File { path: part.path, store: part.store });
+            files.push(kdump::File { path: part.path, store: part.store.into() });
             opened.push(part.file);
         }
         let kdump::Kdump { machine, store, ram, existing, missing, notes, recorded } = kdump::open(files)?;
@@ -186,15 +190,15 @@ impl Source {
 }
 
 impl Opened {
-    /// Opens `path` and takes off what lies around a dump, or around memory if it is `raw`.
-    fn new(path: &Path, raw: bool) -> Result<Self> {
+    /// Opens `path` and takes off what lies around a dump, or around memory if it is `raw`, within `limit` bytes of memory.
+    fn new(path: &Path, raw: bool, limit: u64) -> Result<Self> {
         let Bytes { file, store, is_device } = Bytes::open(path, raw)?;
         if is_device {
             // A device has memory as it is. Its first page may be a hole.
             let magic = layers::start(path, store.as_ref()).unwrap_or_default();
             return Ok(Self { path: path.to_owned(), file, store, layers: Vec::new(), magic });
         }
-        let (store, layers) = layers::open(path, store, raw)?;
+        let (store, layers) = layers::open(path, store, raw, limit)?;
         let magic = layers::start(path, store.as_ref())?;
         Ok(Self { path: path.to_owned(), file, store, layers, magic })
     }
@@ -255,7 +259,7 @@ pub(crate) fn open_file(path: &Path) -> Result<Box<dyn Store>> {
 /// Whether `path` is one part of a split dump, by its header; `false` also for what is no dump or not there.
 #[must_use]
 pub fn is_part(path: &Path) -> bool {
-    let opened = Opened::new(path, false).ok().filter(|opened| kdump::is_kdump(&opened.magic));
+    let opened = Opened::new(path, false, Opening::usual_limit()).ok().filter(|opened| kdump::is_kdump(&opened.magic));
     opened.is_some_and(|opened| kdump::is_part(path, opened.store))
 }
 

@@ -2,9 +2,14 @@
 //!
 //! Knows how to turn overlapping segments into sorted, disjoint pieces. Must not do I/O. Goes to every later room.
 
+use std::sync::Arc;
+
 use vdump_filters::PfnRange;
 
-use super::Load;
+use super::{
+    Load,
+    scattered::{Cursor, Scattered},
+};
 
 /// A stretch of physical memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,15 +31,22 @@ impl Piece {
 }
 
 /// Sorted, disjoint pieces of physical memory.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct RamMap {
     pieces: Vec<Piece>,
+    /// Instead of pieces where there are too many of them.
+    scattered: Option<Arc<Scattered>>,
 }
 
 impl RamMap {
+    /// Takes a bitmap that stays where it is.
+    pub(super) fn from_bitmap(scattered: Scattered) -> Self {
+        Self { pieces: Vec::new(), scattered: Some(Arc::new(scattered)) }
+    }
+
     /// Takes pieces that are sorted and disjoint already.
     pub(super) fn from_pieces(pieces: Vec<Piece>) -> Self {
-        Self { pieces }
+        Self { pieces, scattered: None }
     }
 
     /// Resolves segments that may overlap (`/proc/vmcore` describes the kernel's text twice). Stored bytes win over the
@@ -73,8 +85,11 @@ impl RamMap {
         (left, map)
     }
 
-    /// Removes sorted ranges (start, end), which may overlap.
+    /// Removes sorted ranges (start, end), which may overlap; from a bitmap whole page frames that do not.
     pub(super) fn take_out(&mut self, ranges: &[(u64, u64)]) {
+        if let Some(scattered) = self.scattered.as_mut().and_then(Arc::get_mut) {
+            scattered.hide(ranges);
+        }
         let mut next = 0;
         let mut left = Vec::with_capacity(self.pieces.len());
         for piece in std::mem::take(&mut self.pieces) {
@@ -128,21 +143,36 @@ impl RamMap {
         self.pieces = fresh;
     }
 
-    /// The pieces in order of address.
+    /// The pieces in order of address. Some may touch the next one.
+    pub fn pieces(&self) -> impl Iterator<Item = Piece> + '_ {
+        self.overlapping(0, u64::MAX)
+    }
+
+    /// One past the last physical address; 0 where there is no memory.
     #[must_use]
-    pub fn pieces(&self) -> &[Piece] {
-        &self.pieces
+    pub fn end(&self) -> u64 {
+        match &self.scattered {
+            Some(scattered) => scattered.end(),
+            None => self.pieces.last().map_or(0, Piece::end),
+        }
     }
 
     /// One past the highest PFN with any memory.
     #[must_use]
     pub fn max_pfn(&self, page_shift: u32) -> u64 {
-        self.pieces.last().map_or(0, |piece| ((piece.end() - 1) >> page_shift) + 1)
+        self.end().checked_sub(1).map_or(0, |last| (last >> page_shift) + 1)
+    }
+
+    /// Bytes of memory that the map itself takes.
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        let pieces = (self.pieces.capacity() * size_of::<Piece>()) as u64;
+        pieces + self.scattered.as_ref().map_or(0, |scattered| scattered.held())
     }
 
     /// The page frames with at least one byte of memory, as merged ranges in order.
     pub fn pfn_ranges(&self, page_shift: u32) -> impl Iterator<Item = PfnRange> + '_ {
-        let mut pieces = self.pieces.iter().peekable();
+        let mut pieces = self.pieces().peekable();
         std::iter::from_fn(move || {
             let first = pieces.next()?;
             let mut range = PfnRange::new(first.paddr >> page_shift, ((first.end() - 1) >> page_shift) + 1);
@@ -153,16 +183,74 @@ impl RamMap {
         })
     }
 
-    /// The pieces that touch `paddr..end`, in order.
-    pub fn overlapping(&self, paddr: u64, end: u64) -> impl Iterator<Item = &Piece> {
-        let first = self.pieces.partition_point(|piece| piece.end() <= paddr);
-        self.pieces[first..].iter().take_while(move |piece| piece.paddr < end)
+    /// How many page frames have at least one byte of memory.
+    #[must_use]
+    pub fn frames(&self, page_shift: u32) -> u64 {
+        match &self.scattered {
+            Some(scattered) => scattered.bytes() >> page_shift,
+            None => self.pfn_ranges(page_shift).map(|range| range.end - range.start).sum(),
+        }
+    }
+
+    /// The pieces that touch `paddr..end`, in order; they may reach out of it.
+    pub fn overlapping(&self, paddr: u64, end: u64) -> impl Iterator<Item = Piece> + '_ {
+        let (mut finder, mut at) = (self.finder(), paddr);
+        std::iter::from_fn(move || {
+            let piece = finder.next(at, end)?;
+            at = piece.end();
+            Some(piece)
+        })
+    }
+
+    /// A way to look for pieces again and again, for one thread.
+    #[must_use]
+    pub fn finder(&self) -> Finder<'_> {
+        match &self.scattered {
+            Some(scattered) => Finder(Kind::Scattered(Box::new(Cursor::new(scattered)))),
+            None => Finder(Kind::Pieces(&self.pieces, 0)),
+        }
     }
 
     /// Bytes of memory described.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.pieces.iter().map(|piece| piece.len).sum()
+        let scattered = self.scattered.as_ref().map_or(0, |scattered| scattered.bytes());
+        scattered + self.pieces.iter().map(|piece| piece.len).sum::<u64>()
+    }
+}
+
+/// Finds pieces of a [`RamMap`]. What was found last is found again at once.
+#[derive(Debug)]
+pub struct Finder<'a>(Kind<'a>);
+
+#[derive(Debug)]
+enum Kind<'a> {
+    /// And the index of the piece that was found last.
+    Pieces(&'a [Piece], usize),
+    Scattered(Box<Cursor<'a>>),
+}
+
+impl Finder<'_> {
+    /// The first piece that touches `paddr..end`; it may reach out of it.
+    pub fn next(&mut self, paddr: u64, end: u64) -> Option<Piece> {
+        if paddr >= end {
+            return None;
+        }
+        let (pieces, last) = match &mut self.0 {
+            Kind::Scattered(cursor) => return cursor.next(paddr, end),
+            Kind::Pieces(pieces, last) => (pieces, last),
+        };
+        // Mostly it is the same again, or the next one.
+        let is_first = |index: usize| {
+            let ends_after = |index: usize| pieces.get(index).is_none_or(|piece| piece.end() > paddr);
+            ends_after(index) && index.checked_sub(1).is_none_or(|before| !ends_after(before))
+        };
+        *last = match *last {
+            index if is_first(index) => index,
+            index if is_first(index + 1) => index + 1,
+            _ => pieces.partition_point(|piece| piece.end() <= paddr),
+        };
+        pieces.get(*last).copied().filter(|piece| piece.paddr < end)
     }
 }
 
@@ -175,7 +263,7 @@ mod tests {
     }
 
     fn flat(map: &RamMap) -> Vec<(u64, u64, Option<u64>)> {
-        map.pieces().iter().map(|piece| (piece.paddr, piece.len, piece.offset)).collect()
+        map.pieces().map(|piece| (piece.paddr, piece.len, piece.offset)).collect()
     }
 
     #[test]
@@ -222,12 +310,29 @@ mod tests {
             [(0, 0x1800, Some(0x1000)), (0x1800, 0x1800, Some(0x2800)), (0x4000, 0x1000, None), (0x9000, 0x2000, None)]
         );
         assert_eq!(all.bytes(), 0x5000 + 0x3000);
-        assert_eq!(RamMap::from_cut_loads(&loads, u64::MAX, 0x1000).0, RamMap::from_loads(&loads));
+        assert_eq!(flat(&RamMap::from_cut_loads(&loads, u64::MAX, 0x1000).0), flat(&RamMap::from_loads(&loads)));
+    }
+
+    #[test]
+    fn pieces_are_found_from_anywhere() {
+        let map = RamMap::from_loads(&[
+            load(0x1000, 0, 0x1000, 0x1000),
+            load(0x4000, 0, 0x2000, 0x2000),
+            load(0x6000, 9, 1, 1),
+        ]);
+        let all: Vec<_> = map.pieces().collect();
+        let mut finder = map.finder();
+        for paddr in (0..0x7000).step_by(0x800).chain((0..0x7000).rev().step_by(0x800)).chain([0x6000, 0, u64::MAX - 9])
+        {
+            let end = paddr.saturating_add(0x900);
+            let expected = all.iter().find(|piece| piece.end() > paddr && piece.paddr < end).copied();
+            assert_eq!(finder.next(paddr, end), expected, "{paddr:#x}");
+        }
     }
 
     #[test]
     fn empty_segments_are_nothing() {
-        assert!(RamMap::from_loads(&[load(5, 5, 0, 0)]).pieces().is_empty());
+        assert_eq!(RamMap::from_loads(&[load(5, 5, 0, 0)]).pieces().count(), 0);
         assert_eq!(RamMap::default().max_pfn(12), 0);
     }
 }

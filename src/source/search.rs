@@ -77,7 +77,7 @@ struct Search<'a> {
 impl Search<'_> {
     /// Zeros that the dump does not store are passed over: a segment may claim terabytes of them.
     fn run(&mut self, mut reader: PageReader<'_>, ram: &RamMap) {
-        for piece in ram.pieces().iter().filter(|piece| piece.offset.is_some()) {
+        for piece in ram.pieces().filter(|piece| piece.offset.is_some()) {
             let mut at = piece.paddr.next_multiple_of(4);
             while at < piece.end() {
                 let end = (at - at % MAX_READ as u64 + MAX_READ as u64).min(piece.end());

@@ -58,6 +58,9 @@ pub fn usable_memory(root: &Path) -> Option<u64> {
     Some(if is_capture_kernel(root) { bytes - (bytes / 8).min(CAPTURE_RESERVE) } else { bytes / 2 })
 }
 
+/// Assumed where the host does not say how much memory it has, bytes.
+pub const UNKNOWN_MEMORY: u64 = 64 << 20;
+
 /// What a capture kernel keeps at most, bytes: the dirty pages of an output are throttled at a fifth of what is available.
 const CAPTURE_RESERVE: u64 = 64 << 20;
 

@@ -33,7 +33,8 @@ use sample::Sample;
 const WORKER: u64 = FRAME + (1 << 20);
 
 pub(super) fn run(options: &Bench) -> Result<()> {
-    let source = opened::with_kernel(&options.reading.opening(&options.inputs))?;
+    let limit = resolve::memory_limit(options.memory_limit);
+    let source = opened::with_kernel(&options.reading.opening(&options.inputs).within(limit))?;
     let stop = Stop::on_signals()?;
     let report = Measuring::prepare(options, &source, &stop)?.report()?;
     print_report(&Head::new("bench", &options.inputs), &report, options.json)

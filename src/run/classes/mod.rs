@@ -47,10 +47,10 @@ struct ZoneCount {
 }
 
 pub(super) fn run(options: &Classes) -> Result<()> {
-    let source = opened::with_kernel(&options.reading.opening(&options.inputs))?;
+    let limit = resolve::memory_limit(options.memory_limit);
+    let source = opened::with_kernel(&options.reading.opening(&options.inputs).within(limit))?;
     let stop = Stop::on_signals()?;
     let mut warnings = source.remarks().to_vec();
-    let limit = resolve::memory_limit(options.memory_limit);
     let (info, symbols) = known(options, &source, limit, &mut warnings)?;
     let page_shift = facts::page_shift(&source, Some(&info))?;
     // The frames, and those on per-CPU lists; with zeros two more.

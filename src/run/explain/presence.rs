@@ -53,7 +53,7 @@ impl Memory {
         let (paddr, end) = (Pfn(pfn).paddr(page_shift), Pfn(pfn + 1).paddr(page_shift));
         let range = range_of(source.existing(), pfn, page_shift);
         let covered: u64 = overlap(source.existing(), paddr, end);
-        let first = source.ram().overlapping(paddr, end).next().copied();
+        let first = source.ram().overlapping(paddr, end).next();
         let (presence, explanation) = match first {
             Some(piece) if piece.offset.is_some() => ("stored", "yes".to_owned()),
             Some(_) => (

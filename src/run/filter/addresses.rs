@@ -9,7 +9,7 @@ use crate::run::kernel::Kernel;
 use crate::{
     layout::VmcoreInfo,
     memory::{Kallsyms, VirtReader},
-    source::{Load, Piece, Source},
+    source::{Load, Source},
 };
 
 /// The variable with the start of the direct mapping, where it is not fixed (4.8, `CONFIG_RANDOMIZE_MEMORY`).
@@ -27,7 +27,7 @@ pub(super) fn loads<'a>(source: &'a Source, info: Option<&VmcoreInfo>, kernel: O
     if !source.loads().is_empty() {
         return Cow::Borrowed(source.loads());
     }
-    let end = source.existing().pieces().last().map_or(0, Piece::end);
+    let end = source.existing().end();
     let segment = |paddr, vaddr, memsz| Load { paddr, vaddr, offset: 0, filesz: memsz, memsz };
     let known = info.zip(kernel).and_then(|(info, kernel)| mappings(source, info, kernel));
     Cow::Owned(match known {

@@ -3,7 +3,10 @@
 //! Knows which version has which field, and what cannot be true. Must not read bitmaps or pages. The [`Head`] goes to the
 //! other files of this folder.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use vdump_filters::PfnRange;
 use zerocopy::{FromBytes as _, little_endian::U64};
@@ -20,6 +23,9 @@ use crate::{
 /// Page sizes of all kernels that are read, bytes.
 const BLOCK_SIZES: std::ops::RangeInclusive<u32> = 4096..=65536;
 
+/// What the widest physical addresses of any machine that is read can reach: 52 bits (x86_64 and arm64; POWER has 51).
+const MOST_MEMORY: u64 = 1 << 52;
+
 /// How long a `long` is on the machine that wrote the headers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Layout {
@@ -31,7 +37,7 @@ enum Layout {
 #[derive(Debug)]
 pub(in crate::source) struct File {
     pub(in crate::source) path: PathBuf,
-    pub(in crate::source) store: Box<dyn Store>,
+    pub(in crate::source) store: Arc<dyn Store>,
 }
 
 /// What the headers say, checked against the file's size.
@@ -109,7 +115,7 @@ impl File {
             frames => frames,
         };
         let page_shift = block.trailing_zeros();
-        if max_mapnr == 0 || max_mapnr > u64::MAX >> page_shift {
+        if max_mapnr == 0 || max_mapnr > MOST_MEMORY >> page_shift {
             return Err(self.damaged(format!("its header claims {max_mapnr:#x} page frames")));
         }
         let (blocks, needed) = (u64::from(header.bitmap_blocks.get()), max_mapnr.div_ceil(8).div_ceil(block));
@@ -252,5 +258,5 @@ pub(in crate::source) fn is_kdump(magic: &[u8]) -> bool {
 
 /// Whether `file` is one part of a split dump; `false` also where it cannot be read.
 pub(in crate::source) fn is_part(path: &Path, store: Box<dyn Store>) -> bool {
-    File { path: path.to_owned(), store }.head().is_ok_and(|head| head.is_partial())
+    File { path: path.to_owned(), store: store.into() }.head().is_ok_and(|head| head.is_partial())
 }

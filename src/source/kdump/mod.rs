@@ -99,7 +99,7 @@ pub(super) fn open(files: Vec<File>) -> Result<Kdump> {
     let page_shift = head.page_shift;
     let pages = Pages { page_shift, shares: shares(parts, &planes.dumped) };
     let missing = Missing::of(gaps, &mut planes.dumped, page_shift);
-    if planes.dumped.pieces().is_empty() {
+    if planes.dumped.pieces().next().is_none() {
         return Err(missing.nothing_else());
     }
     // Old writers did not set the header's flags.
@@ -164,12 +164,9 @@ fn shares(parts: Vec<Part>, dumped: &RamMap) -> Vec<Share> {
 
 /// How many dumped pages lie below `paddr`.
 fn dumped_below(dumped: &RamMap, paddr: u64, page_shift: u32) -> u64 {
-    let pieces = dumped.pieces();
-    let above = pieces.partition_point(|piece| piece.paddr < paddr);
-    let Some(last) = above.checked_sub(1).and_then(|index| pieces.get(index)) else {
-        return 0;
-    };
-    (last.offset.unwrap_or(0) + last.len.min(paddr - last.paddr)) >> page_shift
+    let above = dumped.overlapping(paddr, u64::MAX).next();
+    let below = above.map_or(dumped.bytes(), |piece| piece.offset.unwrap_or(0) + paddr.saturating_sub(piece.paddr));
+    below >> page_shift
 }
 
 const CODECS: [(u32, &str); 4] =

@@ -68,6 +68,12 @@ impl Store for Pages {
         Box::new(Reader::new(self))
     }
 
+    fn memory(&self) -> (u64, u64) {
+        // A reader has one of each file.
+        let files = self.shares.iter().map(|share| share.file.store.memory());
+        files.fold((0, 0), |(all, each), (store, reader)| (all + store, each + reader))
+    }
+
     fn stored_pages(&self) -> Option<Box<dyn StoredPages + '_>> {
         Some(Box::new(Reader::new(self)))
     }

@@ -1,18 +1,21 @@
-//! The two bitmaps of a kdump-compressed file, as runs of frames.
-//!
-//! Knows bits. Must not hold a bitmap: it may be larger than memory. The runs become the maps of memory that a `Source`
-//! has.
+//! The two bitmaps of a kdump-compressed file, as maps of memory: as runs of frames where there are few, else as bitmaps that stay
+//! where they are.
+
+use std::sync::Arc;
 
 use super::set::Part;
 use crate::{
-    error::{Error, Result},
-    source::{Piece, RamMap, store::StoreReader},
+    error::Result,
+    source::{
+        Piece, RamMap,
+        scattered::{Bits, Scattered},
+    },
 };
 
-/// More runs than a dump of any machine has; bounds what a hostile bitmap makes us hold (512 MiB).
-const MAX_RUNS: usize = 16 << 20;
-/// Of each bitmap, so many bytes are looked at together.
-const CHUNK: u64 = 256 << 10;
+/// Runs of frames that are held as such: 2 MiB. More are left in the bitmap.
+const MOST_RUNS: usize = 1 << 16;
+/// Frames that are looked at together: 256 KiB of each bitmap.
+const STEP: u64 = 1 << 21;
 
 /// What the bitmaps say.
 #[derive(Debug)]
@@ -29,65 +32,76 @@ pub(super) struct Planes {
 /// Reads both planes in one pass. A dumped frame exists, whatever the first plane says.
 pub(super) fn read(part: &Part) -> Result<Planes> {
     let head = &part.head;
-    let (mut first, mut second) = (part.file.store.reader(), part.file.store.reader());
-    let mut dumped = Runs::new(head.page_shift, true);
-    let mut existing = Runs::new(head.page_shift, false);
-    let len = head.max_mapnr.div_ceil(8);
+    let bits =
+        |planes: &[u64]| Bits { store: Arc::clone(&part.file.store), planes: planes.to_vec(), frames: head.max_mapnr };
+    let (have, exist, both) = (bits(&[head.bitmap2]), bits(&[head.bitmap1]), bits(&[head.bitmap1, head.bitmap2]));
+    let mut dumped = Runs::new(&have, head.page_shift, true);
+    let mut existing = Runs::new(&both, head.page_shift, false);
+    let (mut have_readers, mut exist_readers) = (have.readers(), exist.readers());
+    let (mut have_words, mut exist_words) = (Vec::new(), Vec::new());
     let mut at = 0;
-    while at < len {
-        let step = CHUNK.min(len - at);
-        let chunk = |reader: &mut Box<dyn StoreReader + '_>, plane: u64| {
-            let bytes = reader.read(plane + at, step as usize).map(words);
-            bytes.map_err(|error| part.file.unreadable("the bitmaps", &error))
-        };
-        let exist = chunk(&mut first, head.bitmap1)?;
-        let have = chunk(&mut second, head.bitmap2)?;
-        for (pfn, (exist, have)) in (at * 8..).step_by(64).zip(exist.into_iter().zip(have)) {
-            let mask = match head.max_mapnr - pfn {
-                bits @ 0..64 => (1 << bits) - 1,
-                _ => u64::MAX,
-            };
-            dumped.add(pfn, have & mask);
-            existing.add(pfn, (exist | have) & mask);
+    while at < head.max_mapnr {
+        // A header can claim any number of frames: what nobody has written is not gone through.
+        let data = both.next_data(at);
+        if data >= at + STEP {
+            at = data - data % STEP;
+            continue;
         }
-        if dumped.pieces.len().max(existing.pieces.len()) > MAX_RUNS {
-            return Err(Error::input(format!("cannot use {}", part.file.path.display()))
-                .because(format!("its bitmaps scatter memory over more than {MAX_RUNS} runs of page frames"))
-                .next_step("the file is damaged: copy the dump again"));
+        let unreadable = |error| part.file.unreadable("the bitmaps", &error);
+        have.read(&mut have_readers, at, STEP, &mut have_words).map_err(unreadable)?;
+        exist.read(&mut exist_readers, at, STEP, &mut exist_words).map_err(unreadable)?;
+        for (pfn, (exist, have)) in (at..).step_by(64).zip(exist_words.iter().zip(&have_words)) {
+            dumped.add(pfn, *have);
+            existing.add(pfn, exist | have);
         }
-        at += step;
+        at += STEP;
     }
     if dumped.pages == 0 {
         return Err(part.file.damaged("its bitmap says that no page was dumped"));
     }
     let excluded = existing.pages - dumped.pages;
-    Ok(Planes { dumped: RamMap::from_pieces(dumped.pieces), existing: RamMap::from_pieces(existing.pieces), excluded })
-}
-
-/// The bytes as words, the last one filled up with zeros.
-fn words(bytes: &[u8]) -> Vec<u64> {
-    let word = |chunk: &[u8]| {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        u64::from_le_bytes(word)
-    };
-    bytes.chunks(8).map(word).collect()
+    drop((have_readers, exist_readers));
+    Ok(Planes { dumped: dumped.into_map(have), existing: existing.into_map(both), excluded })
 }
 
 struct Runs {
     page_shift: u32,
     numbered: bool,
-    pieces: Vec<Piece>,
+    /// `None`: there are too many.
+    pieces: Option<Vec<Piece>>,
     pages: u64,
+    /// Frames in each block of the bitmap.
+    counts: Vec<u32>,
+    block_shift: u32,
+    /// One past the last frame.
+    end: u64,
 }
 
 impl Runs {
-    fn new(page_shift: u32, numbered: bool) -> Self {
-        Self { page_shift, numbered, pieces: Vec::new(), pages: 0 }
+    fn new(bits: &Bits, page_shift: u32, numbered: bool) -> Self {
+        let block = bits.block();
+        let counts = vec![0; bits.frames.div_ceil(block) as usize];
+        let block_shift = block.trailing_zeros();
+        Self { page_shift, numbered, pieces: Some(Vec::new()), pages: 0, counts, block_shift, end: 0 }
     }
 
     /// Adds the frames whose bits are set in `word`, of which the lowest stands for `pfn`.
-    fn add(&mut self, pfn: u64, mut word: u64) {
+    fn add(&mut self, pfn: u64, word: u64) {
+        if word == 0 {
+            return;
+        }
+        self.end = pfn + 64 - u64::from(word.leading_zeros());
+        if let Some(count) = self.counts.get_mut((pfn >> self.block_shift) as usize) {
+            *count += word.count_ones();
+        }
+        if self.pieces.is_some() {
+            self.add_runs(pfn, word);
+        } else {
+            self.pages += u64::from(word.count_ones());
+        }
+    }
+
+    fn add_runs(&mut self, pfn: u64, mut word: u64) {
         let mut at = pfn;
         while word != 0 {
             let skip = word.trailing_zeros();
@@ -98,38 +112,58 @@ impl Runs {
             self.push(at, count.into());
             at += u64::from(count);
         }
+        if self.pieces.as_ref().is_some_and(|pieces| pieces.len() > MOST_RUNS) {
+            self.pieces = None;
+        }
     }
 
     fn push(&mut self, pfn: u64, count: u64) {
         let (paddr, len) = (pfn << self.page_shift, count << self.page_shift);
-        match self.pieces.last_mut() {
-            Some(last) if last.end() == paddr => last.len += len,
-            _ => {
-                let offset = self.numbered.then_some(self.pages << self.page_shift);
-                self.pieces.push(Piece { paddr, len, offset });
-            }
-        }
+        let offset = self.numbered.then_some(self.pages << self.page_shift);
         self.pages += count;
+        let Some(pieces) = &mut self.pieces else { return };
+        match pieces.last_mut() {
+            Some(last) if last.end() == paddr => last.len += len,
+            _ => pieces.push(Piece { paddr, len, offset }),
+        }
+    }
+
+    fn into_map(self, bits: Bits) -> RamMap {
+        match self.pieces {
+            Some(pieces) => RamMap::from_pieces(pieces),
+            None => RamMap::from_bitmap(Scattered::new(bits, self.page_shift, self.numbered, &self.counts, self.end)),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::store::FileStore;
 
-    #[test]
-    fn words_become_runs_across_their_borders() {
-        let mut runs = Runs::new(12, true);
-        for (pfn, word) in [(0, 0b110 | 1 << 63), (64, u64::MAX), (128, 1), (192, 1 << 5)] {
-            runs.add(pfn, word);
-        }
-        let flat: Vec<_> = runs.pieces.iter().map(|p| (p.paddr >> 12, p.len >> 12, p.offset.unwrap() >> 12)).collect();
-        assert_eq!(flat, [(1, 2, 0), (63, 66, 2), (197, 1, 68)]);
-        assert_eq!(runs.pages, 69);
+    fn bits(frames: u64) -> Bits {
+        Bits { store: Arc::new(FileStore::new(tempfile::tempfile().unwrap()).unwrap()), planes: vec![0], frames }
     }
 
     #[test]
-    fn a_last_word_may_be_short() {
-        assert_eq!(words(&[1, 0, 0, 0, 0, 0, 0, 0, 2]), [1, 2]);
+    fn words_become_runs_across_their_borders() {
+        let mut runs = Runs::new(&bits(256), 12, true);
+        for (pfn, word) in [(0, 0b110 | 1 << 63), (64, u64::MAX), (128, 1), (192, 1 << 5)] {
+            runs.add(pfn, word);
+        }
+        let flat = |p: &Piece| (p.paddr >> 12, p.len >> 12, p.offset.unwrap() >> 12);
+        let flat: Vec<_> = runs.pieces.as_ref().unwrap().iter().map(flat).collect();
+        assert_eq!(flat, [(1, 2, 0), (63, 66, 2), (197, 1, 68)]);
+        assert_eq!((runs.pages, runs.end, &runs.counts[..]), (69, 198, &[69][..]));
+    }
+
+    #[test]
+    fn too_many_runs_are_only_counted() {
+        let frames = 4 * MOST_RUNS as u64;
+        let mut runs = Runs::new(&bits(frames), 12, true);
+        (0..frames).step_by(64).for_each(|pfn| runs.add(pfn, 0x5555_5555_5555_5555));
+        assert!(runs.pieces.is_none());
+        assert_eq!((runs.pages, runs.end), (frames / 2, frames - 1));
+        assert!(runs.counts.iter().map(|count| u64::from(*count)).eq((0..8).map(|_| frames / 16)));
     }
 }

@@ -87,7 +87,12 @@ fn stranger(part: &Part, model: &Part, what: &str) -> Error {
 fn same_bytes(part: &Part, model: &Part) -> Result<bool> {
     let (mut ours, mut theirs) = (part.file.store.reader(), model.file.store.reader());
     let (mut at, end) = (part.head.bitmap1, part.head.descs());
-    while at < end {
+    loop {
+        // Where neither has any data both have zeros.
+        at = part.file.store.next_data(at).min(model.file.store.next_data(at));
+        if at >= end {
+            return Ok(true);
+        }
         let len = (end - at).min(MAX_READ as u64) as usize;
         let one = ours.read(at, len).map_err(|error| part.file.unreadable("the bitmaps", &error))?;
         let other = theirs.read(at, len).map_err(|error| model.file.unreadable("the bitmaps", &error))?;
@@ -96,7 +101,6 @@ fn same_bytes(part: &Part, model: &Part) -> Result<bool> {
         }
         at += len as u64;
     }
-    Ok(true)
 }
 
 /// No frame lies in two of the sorted parts. Gives the frames that lie in none: their part is missing.

@@ -13,7 +13,10 @@ use std::{
 use object::elf::{self, Machine};
 
 use super::{Load, Piece, RamMap, foreign, kdump, store::Store};
-use crate::error::{Error, Kind, Result};
+use crate::{
+    error::{Error, Kind, Result},
+    sys::host,
+};
 
 /// What is to be opened, as the user named it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -24,9 +27,23 @@ pub struct Opening {
     pub ram: Option<RamGiven>,
     /// Physical address of the kernel's VMCOREINFO note; it is searched for where no note of the dump has it.
     pub vmcoreinfo: Option<u64>,
+    /// Memory that opening it may take, bytes.
+    pub limit: u64,
 }
 
 impl Opening {
+    /// The same within so many bytes of memory.
+    #[must_use]
+    pub fn within(self, limit: u64) -> Self {
+        Self { limit, ..self }
+    }
+
+    /// What opening may take if nobody said so, bytes.
+    #[must_use]
+    pub fn usual_limit() -> u64 {
+        host::usable_memory(Path::new("/")).unwrap_or(host::UNKNOWN_MEMORY)
+    }
+
     /// The file that says what is RAM.
     #[must_use]
     pub fn ram_file(&self) -> Option<&Path> {
@@ -39,7 +56,7 @@ impl Opening {
     /// A dump that says itself what it holds.
     #[must_use]
     pub fn of_dump(path: &Path) -> Self {
-        Self { paths: vec![path.to_owned()], ram: None, vmcoreinfo: None }
+        Self { paths: vec![path.to_owned()], ram: None, vmcoreinfo: None, limit: Self::usual_limit() }
     }
 }
 
@@ -126,7 +143,7 @@ fn by_iomem(path: &Path, store: &dyn Store, file: &Path) -> Result<Raw> {
         offset: Some(range.start),
     };
     let ram = RamMap::from_pieces(ranges.into_iter().map(piece).collect());
-    let end = ram.pieces().last().map_or(0, Piece::end);
+    let end = ram.end();
     check_end(path, store, Some(end), "System RAM")?;
     let given = Given { by: format!("RAM as {} says", file.display()), remarks: Vec::new() };
     let (machine, loads, notes) = (elf::EM_NONE, Vec::new(), Vec::new());

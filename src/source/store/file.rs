@@ -45,6 +45,18 @@ impl Store for FileStore {
         self.size
     }
 
+    fn next_data(&self, offset: u64) -> u64 {
+        if self.mapped {
+            return offset;
+        }
+        // Every other read says where, so that it does not matter where the file's own position is.
+        match rustix::fs::seek(&self.file, rustix::fs::SeekFrom::Data(offset)) {
+            Ok(data) => data.max(offset),
+            Err(rustix::io::Errno::NXIO) => self.size.max(offset),
+            Err(_) => offset,
+        }
+    }
+
     fn reader(&self) -> Box<dyn StoreReader + '_> {
         let windows = self.mapped.then(Windows::default);
         Box::new(FileReader { store: self, windows, own: None, buffer: Vec::new() })

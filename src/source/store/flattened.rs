@@ -8,8 +8,24 @@ use std::collections::BTreeMap;
 use super::{Store, StoreError, StoreReader, read_all};
 use crate::format::flattened::{HEADER, RECORD, Record, is_header};
 
-/// As many as makedumpfile makes of a terabyte, 64 KiB each; bounds the memory for them.
-pub(crate) const MOST_RECORDS: usize = 16 << 20;
+/// As many as makedumpfile makes of a terabyte, 64 KiB each; bounds the time for them.
+const MOST_RECORDS: usize = 16 << 20;
+/// What records that overlap take beside the list of them, bytes each: they are sorted into a tree.
+const OVERLAPPING: u64 = 100;
+
+/// Why a flattened file cannot be used.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Unusable {
+    /// It is cut short, or no record could be so; says where.
+    Damaged(String),
+    /// The list of its records would take so many bytes.
+    Memory(u64),
+}
+
+/// As many records as `limit` bytes of memory can hold, so that the list may double.
+pub(crate) fn most_records(limit: u64) -> usize {
+    usize::try_from(limit / (2 * size_of::<Part>() as u64)).map_or(MOST_RECORDS, |most| most.min(MOST_RECORDS))
+}
 
 /// A part of the bytes.
 #[derive(Clone, Copy, Debug)]
@@ -37,17 +53,22 @@ pub struct FlattenedStore {
 }
 
 impl FlattenedStore {
-    /// Reads all records' headers of `inner`.
+    /// Reads all records' headers of `inner`. The list of them may take `limit` bytes of memory.
     ///
     /// # Errors
-    /// The file is cut short or no record could be so; says where.
-    pub fn open(inner: Box<dyn Store>) -> Result<Self, String> {
-        let header =
-            read_all(inner.as_ref(), 0, HEADER).map_err(|error| format!("its header cannot be read: {error}"))?;
+    /// [`Unusable`]
+    pub fn open(inner: Box<dyn Store>, limit: u64) -> Result<Self, Unusable> {
+        let header = read_all(inner.as_ref(), 0, HEADER)
+            .map_err(|error| Unusable::Damaged(format!("its header cannot be read: {error}")))?;
         if !is_header(&header) {
-            return Err("its header has another type or version than makedumpfile's flattened format".to_owned());
+            let cause = "its header has another type or version than makedumpfile's flattened format";
+            return Err(Unusable::Damaged(cause.to_owned()));
         }
-        let parts = records(inner.as_ref())?;
+        let parts = records(inner.as_ref(), limit)?;
+        let sorting = parts.len() as u64 * OVERLAPPING;
+        if sorting > limit && overlap(&parts) {
+            return Err(Unusable::Memory(sorting));
+        }
         Ok(Self::of_parts(inner, parts))
     }
 
@@ -96,16 +117,25 @@ fn put_rest(free: &mut BTreeMap<u64, Part>, part: Part, from: u64) {
     }
 }
 
-fn records(store: &dyn Store) -> Result<Vec<Part>, String> {
+/// Whether records have the same bytes; `false` also for some that are in order but for one place.
+fn overlap(parts: &[Part]) -> bool {
+    let mut sorted: Vec<(u64, u64)> = parts.iter().map(|part| (part.offset, part.end())).collect();
+    sorted.sort_unstable();
+    sorted.windows(2).any(|pair| pair[0].1 > pair[1].0)
+}
+
+fn records(store: &dyn Store, limit: u64) -> Result<Vec<Part>, Unusable> {
+    let most = most_records(limit);
+    let damaged = |cause: String| Unusable::Damaged(cause);
     let mut reader = store.reader();
     let mut parts: Vec<Part> = Vec::new();
     let mut at = HEADER;
     loop {
         let record = reader.read(at, RECORD as usize).map_err(|error| match error {
             StoreError::Truncated(_) => {
-                format!("it ends at byte {} without the mark that makedumpfile puts there", store.size())
+                damaged(format!("it ends at byte {} without the mark that makedumpfile puts there", store.size()))
             }
-            error @ StoreError::Failed(_) => format!("its record at byte {at} cannot be read: {error}"),
+            error @ StoreError::Failed(_) => damaged(format!("its record at byte {at} cannot be read: {error}")),
         })?;
         match Record::parse(record) {
             Some(Record::End) => return Ok(parts),
@@ -113,14 +143,22 @@ fn records(store: &dyn Store) -> Result<Vec<Part>, String> {
                 let data = at + RECORD;
                 let end = data.checked_add(len).filter(|end| *end <= store.size());
                 at = end.ok_or_else(|| {
-                    format!("its record at byte {at} has {len} bytes, but the file ends at byte {}", store.size())
+                    damaged(format!(
+                        "its record at byte {at} has {len} bytes, but the file ends at byte {}",
+                        store.size()
+                    ))
                 })?;
                 parts.push(Part { offset, len, at: data });
             }
-            None => return Err(format!("its record at byte {at} has an impossible offset or size")),
+            None => return Err(damaged(format!("its record at byte {at} has an impossible offset or size"))),
         }
         if parts.len() > MOST_RECORDS {
-            return Err(format!("it has more than {MOST_RECORDS} records"));
+            return Err(damaged(format!("it has more than {MOST_RECORDS} records")));
+        }
+        if parts.len() > most {
+            // If the rest of the file is like what was read.
+            let all = u128::from(store.size()) * (2 * parts.len() * size_of::<Part>()) as u128 / u128::from(at.max(1));
+            return Err(Unusable::Memory(u64::try_from(all).unwrap_or(u64::MAX)));
         }
     }
 }
@@ -132,6 +170,11 @@ impl Store for FlattenedStore {
 
     fn reader(&self) -> Box<dyn StoreReader + '_> {
         Box::new(FlattenedReader { store: self, inner: self.inner.reader(), buffer: Vec::new() })
+    }
+
+    fn next_data(&self, offset: u64) -> u64 {
+        let next = self.parts.partition_point(|part| part.end() <= offset);
+        self.parts.get(next).map_or(self.size, |part| part.offset).max(offset)
     }
 
     fn memory(&self) -> (u64, u64) {
@@ -189,10 +232,14 @@ mod tests {
         file
     }
 
-    fn open(bytes: &[u8]) -> Result<FlattenedStore, String> {
+    fn open(bytes: &[u8]) -> Result<FlattenedStore, Unusable> {
+        open_within(bytes, u64::MAX)
+    }
+
+    fn open_within(bytes: &[u8], limit: u64) -> Result<FlattenedStore, Unusable> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
-        FlattenedStore::open(Box::new(FileStore::new(file).unwrap()))
+        FlattenedStore::open(Box::new(FileStore::new(file).unwrap()), limit)
     }
 
     const END: [u8; 16] = [0xff; 16];
@@ -219,13 +266,30 @@ mod tests {
     }
 
     #[test]
+    fn a_list_of_records_that_memory_cannot_bear_is_refused_with_what_it_would_take() {
+        let records: Vec<(i64, &[u8])> = (0..2000).map(|at| (at, &b"x"[..])).collect();
+        let file = flattened(&records, &END);
+        let whole = open_within(&file, 200 << 10).unwrap();
+        assert_eq!(whole.size(), 2000);
+        let Err(Unusable::Memory(wanted)) = open_within(&file, 20 << 10) else { panic!("it was opened") };
+        assert!((60 << 10..200 << 10).contains(&wanted), "{wanted}");
+        // Overlapping ones take more.
+        let twice = flattened(&[&records[..], &records[..]].concat(), &END);
+        assert_eq!(open_within(&twice, 300 << 10).unwrap_err(), Unusable::Memory(4000 * OVERLAPPING));
+        assert_eq!(open_within(&twice, 400 << 10).unwrap().size(), 2000);
+    }
+
+    #[test]
     fn broken_files_say_where() {
         let records: [(i64, &[u8]); 2] = [(0, b"abcd"), (4, b"efgh")];
         let whole = flattened(&records, &END);
         for cut in [0, 15, 4095, 4096, 4100, 4112, 4120, whole.len() - 1] {
             assert!(open(&whole[..cut]).is_err(), "cut at {cut}");
         }
-        let says = |file: &[u8]| open(file).unwrap_err();
+        let says = |file: &[u8]| match open(file) {
+            Err(Unusable::Damaged(cause)) => cause,
+            other => panic!("{other:?}"),
+        };
         assert!(says(&flattened(&records, b"")).contains("ends at byte 4136 without the mark"));
         assert!(says(&flattened(&[(-2, b"a")], &END)).contains("impossible"));
         assert!(says(&flattened(&[(0, b"")], &END)).contains("impossible"));

@@ -6,6 +6,7 @@
 mod device;
 mod file;
 mod flattened;
+mod frame_index;
 mod seekable;
 mod walk;
 
@@ -13,8 +14,8 @@ use std::{fmt, io};
 
 pub use device::DeviceStore;
 pub use file::FileStore;
-pub use flattened::FlattenedStore;
-pub(crate) use flattened::MOST_RECORDS;
+pub(crate) use flattened::most_records;
+pub use flattened::{FlattenedStore, Unusable};
 pub use seekable::SeekableStore;
 
 use super::MAX_READ;
@@ -41,6 +42,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Memory that the store takes, and that each of its readers takes, bytes: for the budget.
     fn memory(&self) -> (u64, u64) {
         (0, 0)
+    }
+
+    /// The first byte from `offset` on that may not be zero, as far as that is known without reading: files have holes.
+    fn next_data(&self, offset: u64) -> u64 {
+        offset
     }
 
     /// A reader of pages as they are stored, for one thread; `None` where they are not compressed one by one.

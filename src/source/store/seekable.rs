@@ -1,16 +1,16 @@
-//! Bytes inside a compressed file that ends in a seek table, read at random.
-//!
-//! Knows which frame has which bytes, and keeps the last few frames. Must not know what the bytes mean. A damaged frame
-//! costs its own bytes only.
+//! Bytes inside a compressed file that ends in a seek table, read at random. A damaged frame loses only its own bytes.
 
 use std::hash::Hasher as _;
 
 use twox_hash::XxHash64;
 
-use super::{Store, StoreError, StoreReader, read_all, walk};
+use super::{
+    Store, StoreError, StoreReader,
+    frame_index::{End, FrameIndex, Group},
+    read_all,
+};
 use crate::{
     codec::frame::{FrameFormat, decompress},
-    format::seekable::{FOOTER, Footer, SKIPPABLE_HEADER},
     source::MAX_READ,
 };
 
@@ -18,73 +18,46 @@ use crate::{
 const KEPT: usize = 4;
 /// Decompressed bytes that each reader keeps, if that is more than one frame.
 const KEPT_BYTES: u64 = 4 << 20;
-/// Larger frames are no way to read at random: such a file is decompressed as a whole.
-const LARGEST: u32 = 64 << 20;
-
-/// Where a frame ends.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct End {
-    /// In the file, bytes.
-    pub(super) stored: u64,
-    /// In what the frames make, bytes.
-    pub(super) plain: u64,
-    pub(super) checksum: Option<u32>,
-}
-
 /// A compressed file with its seek table.
 #[derive(Debug)]
 pub struct SeekableStore {
     inner: Box<dyn Store>,
     format: FrameFormat,
-    /// In order; a frame starts where the one before ends.
-    ends: Vec<End>,
-    /// The largest frame, decompressed, bytes.
-    largest: u64,
+    index: FrameIndex,
 }
 
 impl SeekableStore {
-    /// Reads the seek table of `inner`.
+    /// Reads the seek table of `inner`. A reader may take `limit` bytes of memory.
     ///
     /// # Errors
     /// There is none, or it does not describe the file, or frames are too large: gives `inner` back.
-    pub fn open(inner: Box<dyn Store>, format: FrameFormat) -> Result<Self, Box<dyn Store>> {
-        match read_table(inner.as_ref()) {
-            Some(ends) => Ok(Self::with(inner, format, ends)),
-            None => Err(inner),
-        }
+    pub fn open(inner: Box<dyn Store>, format: FrameFormat, limit: u64) -> Result<Self, Box<dyn Store>> {
+        let index = FrameIndex::of_table(inner.as_ref());
+        Self::with(inner, format, index, limit)
     }
 
     /// Makes the table that `inner` lacks from the frames themselves: what there is of a file that was cut short.
     ///
     /// # Errors
     /// No frame is whole, or they are no way to read at random: gives `inner` back.
-    pub fn rebuild(inner: Box<dyn Store>, format: FrameFormat) -> Result<Self, Box<dyn Store>> {
-        match walk::frames(inner.as_ref(), format) {
-            Some(ends) => Ok(Self::with(inner, format, ends)),
-            None => Err(inner),
+    pub fn rebuild(inner: Box<dyn Store>, format: FrameFormat, limit: u64) -> Result<Self, Box<dyn Store>> {
+        let index = FrameIndex::of_frames(inner.as_ref(), format);
+        Self::with(inner, format, index, limit)
+    }
+
+    fn with(
+        inner: Box<dyn Store>,
+        format: FrameFormat,
+        index: Option<FrameIndex>,
+        limit: u64,
+    ) -> Result<Self, Box<dyn Store>> {
+        match index {
+            Some(index) if reader_bytes(index.largest()) <= limit => Ok(Self { inner, format, index }),
+            _ => Err(inner),
         }
     }
 
-    fn with(inner: Box<dyn Store>, format: FrameFormat, ends: Vec<End>) -> Self {
-        let mut last = 0;
-        let largest = ends.iter().map(|end| end.plain - std::mem::replace(&mut last, end.plain)).max();
-        Self { inner, format, ends, largest: largest.unwrap_or(0) }
-    }
-
-    /// Start and end of frame `index`.
-    fn frame(&self, index: usize) -> Option<(End, End)> {
-        let end = *self.ends.get(index)?;
-        let start = index.checked_sub(1).and_then(|before| self.ends.get(before));
-        Some((start.copied().unwrap_or(End { stored: 0, plain: 0, checksum: None }), end))
-    }
-
-    /// Frames that a reader keeps.
-    fn kept(&self) -> usize {
-        ((KEPT_BYTES / self.largest.max(1)) as usize).clamp(1, KEPT)
-    }
-
-    fn decode(&self, index: usize) -> Result<Vec<u8>, StoreError> {
-        let (start, end) = self.frame(index).ok_or(StoreError::Truncated(0))?;
+    fn decode(&self, number: usize, start: End, end: End) -> Result<Vec<u8>, StoreError> {
         let stored = read_all(self.inner.as_ref(), start.stored, end.stored - start.stored)?;
         let plain = decompress(self.format, &stored, (end.plain - start.plain) as usize);
         let plain = plain.and_then(|plain| {
@@ -95,55 +68,41 @@ impl SeekableStore {
         });
         plain.map_err(|cause| {
             let (name, at) = (self.format.name(), start.stored);
-            StoreError::Failed(format!("{name} frame {index} at byte {at} of the file is damaged ({cause})"))
+            StoreError::Failed(format!("{name} frame {number} at byte {at} of the file is damaged ({cause})"))
         })
     }
 }
 
-/// `None` where the file ends in no table that describes it.
-fn read_table(store: &dyn Store) -> Option<Vec<End>> {
-    let at = store.size().checked_sub(FOOTER)?;
-    let footer = Footer::parse(&read_all(store, at, FOOTER).ok()?)?;
-    let start = store.size().checked_sub(footer.table_len())?;
-    let table = read_all(store, start, footer.table_len()).ok()?;
-    let (header, entries) = table.split_at_checked(SKIPPABLE_HEADER as usize)?;
-    if !footer.matches(header) {
-        return None;
-    }
-    let (mut stored, mut plain) = (0u64, 0u64);
-    let mut ends = Vec::with_capacity(footer.frames as usize);
-    for entry in footer.entries(entries) {
-        if entry.plain > LARGEST || entry.stored > 2 * LARGEST {
-            return None;
-        }
-        stored += u64::from(entry.stored);
-        plain += u64::from(entry.plain);
-        ends.push(End { stored, plain, checksum: entry.checksum });
-    }
-    // With other frames between them the numbers would lead astray.
-    (stored == start && !ends.is_empty()).then_some(ends)
+/// Frames that a reader keeps.
+fn kept(largest: u64) -> usize {
+    ((KEPT_BYTES / largest.max(1)) as usize).clamp(1, KEPT)
+}
+
+/// Memory that a reader takes: one frame more while it is decoded, and as much for its stored form.
+fn reader_bytes(largest: u64) -> u64 {
+    (kept(largest) as u64 + 2) * largest + MAX_READ as u64
 }
 
 impl Store for SeekableStore {
     fn size(&self) -> u64 {
-        self.ends.last().map_or(0, |end| end.plain)
+        self.index.size()
     }
 
     fn reader(&self) -> Box<dyn StoreReader + '_> {
-        Box::new(SeekableReader { store: self, frames: Vec::new(), damaged: None, buffer: Vec::new() })
+        Box::new(SeekableReader { store: self, group: None, frames: Vec::new(), damaged: None, buffer: Vec::new() })
     }
 
     fn memory(&self) -> (u64, u64) {
         let (store, reader) = self.inner.memory();
-        // One frame more while it is decoded, and as much for its stored form.
-        let frames = (self.kept() as u64 + 2) * self.largest;
-        (store + (self.ends.len() * size_of::<End>()) as u64, reader + frames + MAX_READ as u64)
+        (store + self.index.held(), reader + reader_bytes(self.index.largest()))
     }
 }
 
 #[derive(Debug)]
 struct SeekableReader<'a> {
     store: &'a SeekableStore,
+    /// The part of the table that was used last.
+    group: Option<Group>,
     /// Index and bytes of the frames used last, the newest at the end.
     frames: Vec<(usize, Vec<u8>)>,
     /// The last damaged frame, so that it is not decoded again for each of its pages.
@@ -153,38 +112,51 @@ struct SeekableReader<'a> {
 }
 
 impl SeekableReader<'_> {
-    /// Makes frame `index` the newest of the kept ones.
-    fn hold(&mut self, index: usize) -> Result<(), StoreError> {
+    /// Makes frame `number` the newest of the kept ones.
+    fn hold(&mut self, number: usize, start: End, end: End) -> Result<(), StoreError> {
         if let Some((damaged, error)) = &self.damaged
-            && *damaged == index
+            && *damaged == number
         {
             return Err(error.clone());
         }
-        if let Some(at) = self.frames.iter().position(|(held, _)| *held == index) {
+        if let Some(at) = self.frames.iter().position(|(held, _)| *held == number) {
             self.frames[at..].rotate_left(1);
             return Ok(());
         }
-        if self.frames.len() >= self.store.kept() {
+        if self.frames.len() >= kept(self.store.index.largest()) {
             self.frames.remove(0);
         }
-        match self.store.decode(index) {
-            Ok(bytes) => self.frames.push((index, bytes)),
+        match self.store.decode(number, start, end) {
+            Ok(bytes) => self.frames.push((number, bytes)),
             Err(error) => {
-                self.damaged = Some((index, error.clone()));
+                self.damaged = Some((number, error.clone()));
                 return Err(error);
             }
         }
         Ok(())
     }
 
-    /// The bytes of `offset..end` that lie in frame `index`.
-    fn part(&mut self, index: usize, offset: u64, end: u64) -> Result<&[u8], StoreError> {
-        let (start, _) = self.store.frame(index).ok_or(StoreError::Truncated(0))?;
-        self.hold(index)?;
+    /// The frame that has the byte at `offset`: its number, start and end.
+    fn find(&mut self, offset: u64) -> Result<(usize, End, End), StoreError> {
+        let index = &self.store.index;
+        let number = index.group_of(offset);
+        let group = match self.group.take().filter(|group| group.number() == number) {
+            Some(group) => group,
+            None => index.group(self.store.inner.as_ref(), number)?,
+        };
+        let found = group.find(offset).ok_or(StoreError::Truncated(0));
+        self.group = Some(group);
+        found
+    }
+
+    /// The bytes of `offset..end` that lie in the frame with the first of them.
+    fn part(&mut self, offset: u64, end: u64) -> Result<&[u8], StoreError> {
+        let (number, start, stop) = self.find(offset)?;
+        self.hold(number, start, stop)?;
         let bytes = self.frames.last().map_or(&[][..], |(_, bytes)| bytes);
-        let from = offset.saturating_sub(start.plain) as usize;
+        let from = (offset - start.plain) as usize;
         let to = bytes.len().min((end - start.plain) as usize);
-        bytes.get(from..to).ok_or(StoreError::Truncated(0))
+        bytes.get(from..to).filter(|part| !part.is_empty()).ok_or(StoreError::Truncated(0))
     }
 }
 
@@ -194,16 +166,17 @@ impl StoreReader for SeekableReader<'_> {
         if end > self.store.size() {
             return Err(StoreError::Truncated(self.store.size().saturating_sub(offset) as usize));
         }
-        let first = self.store.ends.partition_point(|frame| frame.plain <= offset);
-        if self.store.ends.get(first).is_none_or(|frame| end <= frame.plain) {
-            return if len == 0 { Ok(&[]) } else { self.part(first, offset, end) };
+        if len == 0 {
+            return Ok(&[]);
+        }
+        let (_, _, stop) = self.find(offset)?;
+        if end <= stop.plain {
+            return self.part(offset, end);
         }
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.clear();
-        let mut index = first;
         while buffer.len() < len {
-            buffer.extend_from_slice(self.part(index, offset + buffer.len() as u64, end)?);
-            index += 1;
+            buffer.extend_from_slice(self.part(offset + buffer.len() as u64, end)?);
         }
         self.buffer = buffer;
         Ok(&self.buffer)
@@ -242,7 +215,7 @@ mod tests {
     fn open(bytes: &[u8]) -> Result<SeekableStore, Box<dyn Store>> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
-        SeekableStore::open(Box::new(FileStore::new(file).unwrap()), FrameFormat::of(bytes).unwrap())
+        SeekableStore::open(Box::new(FileStore::new(file).unwrap()), FrameFormat::of(bytes).unwrap(), u64::MAX)
     }
 
     #[test]
@@ -260,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_frame_costs_itself_only() {
+    fn a_damaged_frame_loses_only_itself() {
         for compression in [Compression::Zstd(1), Compression::Lz4] {
             let (mut file, table) = packed(compression);
             let third: u32 = table[..3].iter().map(|(stored, _)| stored).sum();
@@ -274,11 +247,64 @@ mod tests {
         }
     }
 
+    /// Each reader finds its way through a table of which only every 64th entry is held.
+    #[test]
+    fn many_small_frames_read_as_the_plain_bytes() {
+        let plain: Vec<u8> = (0..40_000u32).map(|at| (at * at / 77) as u8).collect();
+        for compression in [Compression::Zstd(1), Compression::Lz4] {
+            let mut coder = FrameCoder::new(compression).unwrap();
+            let (mut file, mut table, mut frame) = (Vec::new(), Vec::new(), Vec::new());
+            for (index, part) in plain.chunks(100).enumerate() {
+                if index % 64 == 63 {
+                    // Frames that are passed over, on both sides of a border.
+                    for _ in 0..3 {
+                        file.extend([0x53, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3]);
+                        table.push((11, 0));
+                    }
+                }
+                coder.compress(part, &mut frame).unwrap();
+                file.extend(&frame);
+                table.push((frame.len() as u32, part.len() as u32));
+            }
+            let body = file.len();
+            file.extend(encode(&table));
+            let rebuilt = |bytes: &[u8]| {
+                let mut unnamed = tempfile::tempfile().unwrap();
+                unnamed.write_all(bytes).unwrap();
+                let inner = Box::new(FileStore::new(unnamed).unwrap());
+                SeekableStore::rebuild(inner, FrameFormat::of(bytes).unwrap(), u64::MAX).unwrap()
+            };
+            for store in [open(&file).unwrap(), rebuilt(&file[..body])] {
+                assert_eq!(store.size(), 40_000);
+                let mut reader = store.reader();
+                for at in (0..39_000).step_by(333).chain((0..39_000).rev().step_by(4_001)) {
+                    for len in [1, 99, 250] {
+                        assert!(reader.read(at, len).unwrap() == &plain[at as usize..][..len], "{at} {len}");
+                    }
+                }
+                assert!(reader.read(0, 40_000).unwrap() == plain);
+            }
+        }
+    }
+
+    #[test]
+    fn frames_that_memory_cannot_bear_are_not_read_at_random() {
+        let file = packed(Compression::Zstd(1)).0;
+        let within = |limit| {
+            let mut unnamed = tempfile::tempfile().unwrap();
+            unnamed.write_all(&file).unwrap();
+            SeekableStore::open(Box::new(FileStore::new(unnamed).unwrap()), FrameFormat::Zstd, limit).is_ok()
+        };
+        assert!(within(2 << 20) && !within(1 << 20));
+    }
+
     #[test]
     fn a_table_that_lies_is_none() {
         let (file, table) = packed(Compression::Zstd(1));
         let body = &file[..file.len() - encode(&table).len()];
-        for lie in [vec![], vec![(1, 1)], vec![(u32::MAX, 1); 3], vec![(body.len() as u32, u32::MAX)]] {
+        for lie in
+            [vec![], vec![(1, 1)], vec![(0, 0); 1000], vec![(u32::MAX, 1); 3], vec![(body.len() as u32, u32::MAX)]]
+        {
             assert!(open(&[body, &encode(&lie)].concat()).is_err(), "{lie:?}");
         }
         assert!(open(body).is_err() && open(&file[..file.len() - 1]).is_err());

@@ -3,42 +3,71 @@
 //! Knows the headers of frames and blocks (RFC 8878, the LZ4 frame format) that tell a frame's length without
 //! decompressing it. Must not know what is in them. Its table makes a seekable store of a file that was cut short.
 
-use super::{Store, StoreReader, seekable::End};
+use super::{Store, StoreReader, frame_index::End};
 use crate::codec::frame::FrameFormat;
 
 /// Larger frames are no way to read at random: such a file is decompressed as a whole.
 const LARGEST: u64 = 8 << 20;
-/// As many frames as 16 TiB in frames of a mebibyte; bounds the memory for them.
-const MOST: usize = 16 << 20;
-/// So many frames may be tiny; more of them would take more memory than they are worth.
-const FEW: usize = 1024;
+/// As many frames as 16 TiB in frames of a mebibyte; bounds the time for them.
+const MOST: u64 = 16 << 20;
+/// So many frames may be tiny; more of them would take more time than they are worth.
+const FEW: u64 = 1024;
 /// Bytes that a frame makes on average, at the least.
 const MEAN: u64 = 4 << 10;
 
-/// The whole frames from the start of the file, up to where it ends or something else follows. `None` where frames do
-/// not say how long they are, or are too large or too small to be read at random.
-pub(super) fn frames(store: &dyn Store, format: FrameFormat) -> Option<Vec<End>> {
-    let mut bytes = Bytes { reader: store.reader(), size: store.size() };
-    let (mut at, mut frames, mut total) = (0, Vec::new(), 0u64);
+/// Hands over where the whole frames from the start of the file begin and end, up to where it ends or something else follows. `None`
+/// where frames do not say how long they are, or are too large or too small to be read at random.
+pub(super) fn frames(store: &dyn Store, format: FrameFormat, mut put: impl FnMut(End, End)) -> Option<()> {
+    let mut walk = Walk::new(store, format, START);
+    let mut count = 0;
     loop {
-        let found = match format {
-            FrameFormat::Zstd => zstd(&mut bytes, at),
-            FrameFormat::Lz4 => lz4(&mut bytes, at),
-        };
-        match found {
-            Found::Frame(end, plain) => {
-                (at, total) = (end, total.saturating_add(plain));
-                frames.push(End { stored: end, plain: total, checksum: None });
-            }
+        let start = walk.end;
+        match walk.step() {
+            Found::Frame(..) => put(start, walk.end),
             Found::Nothing => break,
             Found::Unfit => return None,
         }
-        let tiny = frames.len() > FEW && total / (frames.len() as u64) < MEAN;
-        if frames.len() > MOST || tiny {
+        count += 1;
+        let tiny = count > FEW && walk.end.plain / count < MEAN;
+        if count > MOST || tiny {
             return None;
         }
     }
-    (total > 0).then_some(frames)
+    (walk.end.plain > 0).then_some(())
+}
+
+/// Where `count` frames end, or fewer, the first of which begins at `start`.
+pub(super) fn some_frames(store: &dyn Store, format: FrameFormat, start: End, count: usize) -> Vec<End> {
+    let mut walk = Walk::new(store, format, start);
+    let step = |_| matches!(walk.step(), Found::Frame(..)).then_some(walk.end);
+    (0..count).map_while(step).collect()
+}
+
+const START: End = End { stored: 0, plain: 0, checksum: None };
+
+struct Walk<'a> {
+    bytes: Bytes<'a>,
+    format: FrameFormat,
+    /// Where the last frame ended.
+    end: End,
+}
+
+impl<'a> Walk<'a> {
+    fn new(store: &'a dyn Store, format: FrameFormat, end: End) -> Self {
+        Self { bytes: Bytes { reader: store.reader(), size: store.size() }, format, end }
+    }
+
+    /// Passes over the next frame.
+    fn step(&mut self) -> Found {
+        let found = match self.format {
+            FrameFormat::Zstd => zstd(&mut self.bytes, self.end.stored),
+            FrameFormat::Lz4 => lz4(&mut self.bytes, self.end.stored),
+        };
+        if let Found::Frame(stored, plain) = found {
+            self.end = End { stored, plain: self.end.plain.saturating_add(plain), checksum: None };
+        }
+        found
+    }
 }
 
 enum Found {
@@ -151,8 +180,9 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
         let format = FrameFormat::of(bytes).unwrap();
-        let frames = frames(&FileStore::new(file).unwrap(), format)?;
-        Some(frames.iter().map(|end| (end.stored, end.plain)).collect())
+        let mut ends = Vec::new();
+        frames(&FileStore::new(file).unwrap(), format, |_, end| ends.push((end.stored, end.plain)))?;
+        Some(ends)
     }
 
     fn frame(compression: Compression, len: usize) -> Vec<u8> {
