@@ -12,13 +12,20 @@ use std::{path::Path, time::Duration};
 use rayon::ThreadPool;
 use vdump_filters::{PageClass, Selection};
 
-use super::{Stop, facts, kernel::Kernel, known, opened, pool::pools, print_report};
+use super::{
+    Stop, facts,
+    kernel::{self, Kernel},
+    known, opened,
+    pool::pools,
+    print_report,
+};
 use crate::{
     bitmap::PageBitmap,
     classify::{Classifier, Counts, Picks},
     cli::{bench::Bench, resolve},
     codec::Compression,
     error::{Error, Kind, Result},
+    memory::FreePcp,
     plan::{Budget, FRAME, Needs},
     report::{Head, Progress},
     source::Source,
@@ -65,12 +72,18 @@ impl<'a> Measuring<'a> {
         let page_shift = facts::page_shift(source, info.as_ref())?;
         let drop = Selection::from(options.dump_level);
         let budget = fit(options, source, page_shift, limit)?;
-        let symbols = info.as_mut().and_then(|info| known::complete(source, info, &[], limit));
+        let also = if drop.needs_classes() { kernel::keys_to_look_closer() } else { Vec::new() };
+        let symbols = info.as_mut().and_then(|info| known::complete(source, info, &also, limit));
         for warning in warnings {
             super::note(&warning);
         }
         let found = match &info {
-            Some(info) => Kernel::read(source, info, symbols),
+            Some(info) => Kernel::read(source, info, symbols).and_then(|mut kernel| {
+                if drop.needs_classes() {
+                    kernel.look_closer(source, info, FreePcp::bytes_for(source.existing().max_pfn(page_shift)))?;
+                }
+                Ok(kernel)
+            }),
             None => Err(facts::no_vmcoreinfo(source, "so pages cannot be classified", "measure with -d 0 or -d 1")),
         };
         let kernel = match found {
@@ -205,7 +218,8 @@ fn fit(options: &Bench, source: &Source, page_shift: u32, limit: u64) -> Result<
     let codec = options.compress.iter().map(|codec| codec.context_bytes().max(codec.frame_context_bytes())).max();
     let codec = codec.unwrap_or_else(|| Compression::DEFAULT_FRAME_ZSTD.frame_context_bytes());
     let needs = Needs {
-        bitmaps: plane.saturating_mul(2),
+        // And what is free on per-CPU lists.
+        bitmaps: plane.saturating_mul(2).saturating_add(FreePcp::bytes_for(source.existing().max_pfn(page_shift))),
         tables: opened + source.notes().len() as u64 + source.map_bytes(),
         codec: codec + WORKER + reading,
         batch: None,
