@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::sys::stop::{Signal, Stopped};
+
 /// What a failure means for the caller.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -18,8 +20,8 @@ pub enum Kind {
     Output,
     /// The output's device is full.
     NoSpace,
-    /// The user or the system asked us to stop.
-    Interrupted,
+    /// The user or the system asked us to stop, with this signal (exit code 128 and its number).
+    Interrupted(Signal),
     /// Not enough memory within the limit.
     Memory,
     /// The dump does not say enough about its kernel; its vmlinux, BTF or a layout file may.
@@ -37,7 +39,7 @@ impl Kind {
             Self::Input => "input",
             Self::Output => "output",
             Self::NoSpace => "no-space",
-            Self::Interrupted => "interrupted",
+            Self::Interrupted(_) => "interrupted",
             Self::Memory => "memory",
             Self::Unsaid => "unknown-kernel",
             Self::Said => "said",
@@ -77,12 +79,12 @@ impl Error {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
         );
         let kind = if full { Kind::NoSpace } else { Kind::Output };
-        Self::new(kind, format!("cannot {doing} {}", path.display())).because(plain_io(error)).freeing_files(error)
+        Self::file(kind, path, doing, error)
     }
 
     /// A file of the input that an operating system call refused.
     pub fn io(path: &Path, doing: &str, error: &io::Error) -> Self {
-        Self::input(format!("cannot {doing} {}", path.display())).because(plain_io(error)).freeing_files(error)
+        Self::file(Kind::Input, path, doing, error)
     }
 
     /// Where the limit on open files is reached no other name helps.
@@ -94,6 +96,17 @@ impl Error {
             }
             _ => self,
         }
+    }
+
+    /// A file that an operating system call refused, or at which a signal ended a wait; else it is of `kind`.
+    pub fn file(kind: Kind, path: &Path, doing: &str, error: &io::Error) -> Self {
+        let kind = Stopped::signal_in(error).map_or(kind, Kind::Interrupted);
+        Self::new(kind, format!("cannot {doing} {}", path.display())).because(plain_io(error)).freeing_files(error)
+    }
+
+    /// A signal ended what we did.
+    pub fn stopped(signal: Signal, how_far: impl fmt::Display) -> Self {
+        Self::new(Kind::Interrupted(signal), format!("stopped by {signal} {how_far}"))
     }
 
     /// Adds the cause.
@@ -148,10 +161,14 @@ impl Error {
         self.kind
     }
 
-    /// The process's exit code: 2 for usage, else 1.
+    /// The process's exit code: 2 for usage, 128 and the number for a signal, else 1.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
-        if self.kind == Kind::Usage { 2 } else { 1 }
+        match self.kind {
+            Kind::Usage => 2,
+            Kind::Interrupted(signal) => signal.exit_code(),
+            _ => 1,
+        }
     }
 }
 

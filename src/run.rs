@@ -20,22 +20,22 @@ mod merge;
 mod opened;
 mod panicked;
 mod pool;
-mod stop;
 
 use std::{
     fmt::Display,
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 pub use called::called;
 use serde::Serialize;
-pub use stop::Stop;
 
 use crate::{
     cli::{Cli, Command},
     error::{Error, Kind, Result},
     report::{Document, Failure, Head},
+    sink::{Inputs, Target},
+    sys::{out::StandardOutput, stop::Stop},
 };
 
 /// Runs the command.
@@ -91,6 +91,12 @@ fn json_head(command: &Command) -> Option<Head> {
     }
 }
 
+/// Listens to the signals that ask a program to end.
+fn stop_on_signals() -> Result<Stop> {
+    Stop::on_signals()
+        .map_err(|error| Error::new(Kind::Output, "cannot listen to signals").because(crate::error::plain_io(&error)))
+}
+
 /// Says something that is no error.
 fn note(text: &str) {
     let _ = writeln!(io::stderr(), "vdump: note: {}", crate::error::printable(text));
@@ -116,10 +122,22 @@ fn print_json(head: &Head, body: &impl Serialize) -> Result<()> {
     })
 }
 
-/// Writes to standard output; a reader that has seen enough (`| head`) is no failure.
+/// Writes a file beside its final name first, as every output.
+fn write_file(name: &Path, text: &[u8], force: bool, inputs: &Inputs) -> Result<()> {
+    let mut target = Target::create(name, force, inputs)?;
+    target.write(text, 0)?;
+    target.finish()?;
+    target.remarks().iter().for_each(|remark| note(remark));
+    Ok(())
+}
+
+/// Writes to standard output; a reader that has seen enough (`| head`) is no failure, and a slow one is waited for.
 fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    match write(&mut out).and_then(|()| out.flush()) {
+    let printed = StandardOutput::open().and_then(|out| {
+        let mut out = io::BufWriter::new(out);
+        write(&mut out).and_then(|()| out.flush())
+    });
+    match printed {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Error::new(Kind::Output, "cannot write to standard output").because(crate::error::plain_io(&error)))
         }

@@ -44,7 +44,7 @@ pub fn library(dir: &Path) -> PathBuf {
 }
 
 /// Runs `vdump filter` with a library that the variables tell what is to fail.
-fn filter_on(library: &Path, variables: &[(&str, String)], options: &[&str], input: &Path, out: &Path) -> Run {
+pub fn filter_on(library: &Path, variables: &[(&str, String)], options: &[&str], input: &Path, out: &Path) -> Run {
     let mut command = vdump();
     command.env("LD_PRELOAD", library).envs(variables.iter().map(|(key, value)| (key, value)));
     run(command.args(["filter", "--json", "--progress", "none"]).args(options).arg(input).arg(out))

@@ -25,6 +25,7 @@ use rule::Findings;
 use crate::{
     error::{Error, Result},
     report::Progress,
+    sys::stop,
 };
 
 /// What all parts of a check share.
@@ -85,7 +86,7 @@ impl Check<'_> {
             return Ok(());
         }
         self.progress.finish();
-        Err(Error::new(crate::error::Kind::Interrupted, "stopped before the whole dump was checked"))
+        Err(Error::stopped(stop::caught(), "before the whole dump was checked"))
     }
 }
 

@@ -101,10 +101,16 @@ pub enum Command {
     Bench(bench::Bench),
 }
 
+/// What the exit codes of commands that write dumps mean.
+const WRITING_CODES: &str = "Exit codes: 0 the dump is written, 1 it is not, 2 wrong usage, 130 stopped by Ctrl-C (SIGINT), \
+    143 by SIGTERM, 129 by SIGHUP. OUTPUT-incomplete stays if the device is full or fails, and if a signal comes when a tenth \
+    of the pages is written.";
+
 /// Options of `vdump filter`.
 #[derive(Clone, Debug, Args)]
 #[command(
-    override_usage = "vdump filter [OPTIONS] <INPUT>... <OUTPUT>\n       vdump filter [OPTIONS] -o <OUTPUT> [-o <OUTPUT>]... <INPUT>...\n       vdump filter [OPTIONS] --dry-run <INPUT>..."
+    override_usage = "vdump filter [OPTIONS] <INPUT>... <OUTPUT>\n       vdump filter [OPTIONS] -o <OUTPUT> [-o <OUTPUT>]... <INPUT>...\n       vdump filter [OPTIONS] --dry-run <INPUT>...",
+    after_help = WRITING_CODES
 )]
 pub struct Filter {
     /// INPUT: the memory to read: /proc/vmcore, a copy of it, QEMU's dump-guest-memory, or a kdump-compressed dump (all parts
@@ -168,7 +174,7 @@ pub struct Filter {
 
 /// Options of `vdump convert`.
 #[derive(Clone, Debug, Args)]
-#[command(override_usage = "vdump convert [OPTIONS] <INPUT>... <OUTPUT>")]
+#[command(override_usage = "vdump convert [OPTIONS] <INPUT>... <OUTPUT>", after_help = WRITING_CODES)]
 pub struct Convert {
     /// INPUT: a dump of any kind that 'vdump filter' reads (all parts of a split one). OUTPUT: the dump to write; '-' is
     /// standard output
@@ -284,7 +290,10 @@ pub struct Layout {
 
 /// Options of `vdump merge`.
 #[derive(Clone, Debug, Args)]
-#[command(override_usage = "vdump merge [OPTIONS] <PART>... <OUTPUT>\n       vdump merge [OPTIONS] - <OUTPUT>")]
+#[command(
+    override_usage = "vdump merge [OPTIONS] <PART>... <OUTPUT>\n       vdump merge [OPTIONS] - <OUTPUT>",
+    after_help = WRITING_CODES
+)]
 pub struct Merge {
     /// PART: all parts of a split kdump-compressed dump in any order, also flattened or compressed; or '-': a flattened dump
     /// from standard input, as 'makedumpfile -F' or 'vdump filter INPUT -' write it. OUTPUT: the whole dump
@@ -311,7 +320,7 @@ pub struct Merge {
     #[arg(long, value_enum, default_value_t = ProgressStyle::Auto)]
     pub progress: ProgressStyle,
 
-    /// Overwrite OUTPUT
+    /// Overwrite OUTPUT, and OUTPUT-incomplete of a run that did not finish; in a capture kernel that one is always overwritten
     #[arg(long)]
     pub force: bool,
 
@@ -441,7 +450,7 @@ pub struct Writing {
     #[arg(long, value_enum, default_value_t = ProgressStyle::Auto)]
     pub progress: ProgressStyle,
 
-    /// Overwrite OUTPUT
+    /// Overwrite OUTPUT, and OUTPUT-incomplete of a run that did not finish; in a capture kernel that one is always overwritten
     #[arg(long)]
     pub force: bool,
 

@@ -3,13 +3,16 @@
 //! Knows how each becomes lines of VMCOREINFO, and what proves that it belongs to the crashed kernel. Must not read the dump.
 //! The lines are added to the note's.
 
-use std::{fs::File, io::Read as _, path::Path};
+use std::{io, path::Path};
 
 use super::{
     VmcoreInfo, Witness,
     types::{Vmlinux, Wanted, describe, read_btf},
 };
-use crate::error::{Error, Kind, Result, plain_io};
+use crate::{
+    error::{Error, Kind, Result},
+    sys::file,
+};
 
 /// Symbols that VMCOREINFO exports, in some kernel or other, and some more, whose addresses are those of variables or functions.
 const SYMBOLS: &[&str] = &[
@@ -107,10 +110,12 @@ pub fn of_vmlinux(path: &Path, threads: usize, limit: u64) -> Result<VmcoreInfo>
 /// # Errors
 /// It cannot be read, or has no such line.
 pub fn of_layout_file(path: &Path) -> Result<VmcoreInfo> {
-    let mut text = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut text));
-    read.map_err(|error| Error::io(path, "read", &error).or_next_step("check the path"))?;
-    let info = VmcoreInfo::parse_of(&text, Witness::File);
+    let read = file::read(path, MAX_FILE);
+    layout_in(path, &read.map_err(|error| Error::io(path, "read", &error).or_next_step("check the path"))?)
+}
+
+fn layout_in(path: &Path, text: &[u8]) -> Result<VmcoreInfo> {
+    let info = VmcoreInfo::parse_of(text, Witness::File);
     let is_known =
         |key: &str| ["SIZE(", "OFFSET(", "LENGTH(", "NUMBER(", "SYMBOL("].iter().any(|kind| key.starts_with(kind));
     if text.contains(&0) || !info.lines().any(|(key, ..)| is_known(key)) {
@@ -230,11 +235,14 @@ pub fn at_link_time(note: &VmcoreInfo) -> VmcoreInfo {
 /// # Errors
 /// It is none of them, or cannot be read, or memory does not do for it.
 pub fn of_any_file(path: &Path, threads: usize, limit: u64) -> Result<VmcoreInfo> {
-    let mut start = [0; 4];
-    let read = File::open(path).and_then(|mut file| file.read(&mut start));
-    read.map_err(|error| Error::input(format!("cannot read {}", path.display())).because(plain_io(&error)))?;
-    match start {
-        [0x7f, b'E', b'L', b'F'] => of_vmlinux(path, threads, limit),
+    let cannot = |error: &io::Error| Error::io(path, "read", error);
+    let opened = file::open(path).map_err(|error| cannot(&error))?;
+    if !opened.metadata().is_ok_and(|meta| meta.is_file()) {
+        // Its start could not be read twice.
+        return layout_in(path, &file::read_from(&opened, MAX_FILE).map_err(|error| cannot(&error))?);
+    }
+    match file::read_from(&opened, 4).map_err(|error| cannot(&error))?.as_slice() {
+        b"\x7fELF" => of_vmlinux(path, threads, limit),
         [0x9f, 0xeb, ..] => of_btf_file(path),
         _ => of_layout_file(path),
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Stop, print_report};
+use super::print_report;
 use crate::{
     check::{check, report::Report},
     cli::{Check, resolve},
@@ -12,7 +12,7 @@ use crate::{
 
 pub(super) fn run(options: &Check) -> Result<()> {
     options.inputs.iter().try_for_each(|input| refuse_running(input))?;
-    let stop = Stop::on_signals()?;
+    let stop = super::stop_on_signals()?;
     let progress = Progress::new(resolve::mode(options.progress), 4096, stop.flag());
     let threads = resolve::threads(options.threads.map(usize::from));
     let checked = check(&options.inputs, threads, resolve::available_memory(), &progress)?;

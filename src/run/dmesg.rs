@@ -12,7 +12,7 @@ use crate::{
     klog::{self, KernelLog},
     layout::KernelLayout,
     memory::VirtReader,
-    sink::{Inputs, Target},
+    sink::Inputs,
     source::Source,
 };
 
@@ -42,14 +42,12 @@ pub(super) fn run(options: &Dmesg) -> Result<()> {
     Ok(())
 }
 
-/// Writes the log beside its final name first, as every output.
+/// Writes the log to a file.
 fn write_file(path: &Path, options: &Dmesg, source: &Source, log: &KernelLog) -> Result<()> {
     let mut text = Vec::new();
     // A Vec takes everything.
     let _ = klog::write_dmesg(log, &mut text);
     let opening = options.reading.opening(&[]);
     let inputs = Inputs::opened(source.opened()).and(options.knowing.files()).and(opening.ram_file());
-    let mut target = Target::create(path, options.force, &inputs)?;
-    target.write(&text, 0)?;
-    target.finish()
+    super::write_file(path, &text, options.force, &inputs)
 }

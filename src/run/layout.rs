@@ -13,7 +13,7 @@ use crate::{
     error::{Error, Kind, Result, printable},
     layout::{VmcoreInfo, known as files},
     report::{Document, Head},
-    sink::{Inputs, Target},
+    sink::Inputs,
     source::Opening,
     sys::host,
 };
@@ -60,9 +60,7 @@ pub(super) fn run(options: &Layout) -> Result<()> {
             let read = [&options.from, &options.vmlinux, &options.btf].into_iter().flatten().map(PathBuf::as_path);
             let opening = options.reading.opening(&[]);
             let inputs = Inputs::default().and(read).and(opening.ram_file());
-            let mut target = Target::create(path, options.force, &inputs)?;
-            target.write(text.as_bytes(), 0)?;
-            target.finish()
+            super::write_file(path, text.as_bytes(), options.force, &inputs)
         }
         None => super::print(|out| out.write_all(text.as_bytes())),
     }

@@ -12,7 +12,7 @@ use std::{
 use serde::Serialize;
 use zerocopy::FromBytes as _;
 
-use super::{Stop, filter};
+use super::filter;
 use crate::{
     cli::{Merge, ProgressStyle},
     error::{Error, Kind, Result, plain_io, printable},
@@ -22,6 +22,7 @@ use crate::{
     },
     report::{Head, human_bytes},
     sink::{Inputs, Target},
+    sys::stop::{Stopped, until_readable},
 };
 
 pub(super) fn run(merge: &Merge) -> Result<()> {
@@ -66,8 +67,6 @@ struct Rearranged {
 
 /// Read at a time, and held.
 const BLOCK: usize = 1 << 20;
-/// How long a stalled stream may keep us from seeing that somebody wants to stop, milliseconds.
-const PATIENCE: i64 = 200;
 const DAMAGED: &str = "the stream was truncated or damaged on its way: send it again";
 
 /// Writes each record where it belongs, as it comes: what a later one has again is overwritten, as `makedumpfile -R` does it.
@@ -75,16 +74,20 @@ fn rearrange(merge: &Merge) -> Result<()> {
     let [_, output] = merge.files.as_slice() else {
         return Ok(());
     };
-    let stop = Stop::on_signals()?;
-    let mut stream = Stream::open(&stop)?;
+    super::stop_on_signals()?;
+    let mut stream = Stream::open()?;
     stream.header()?;
     let inputs = Inputs::opened(std::slice::from_ref(&stream.file));
     let mut target = Target::create(output, merge.force, &inputs)?.limited(merge.limit);
     let mut found = Rearranged { output: output.display().to_string(), ..Rearranged::default() };
     let done = copy(&mut stream, &mut target, &mut found).and_then(|()| target.finish());
+    found.warnings.extend(target.remarks());
     if let Err(error) = done {
-        let keep = if error.kind() == Kind::Interrupted { stop.keeps_partial() } else { found.records > 0 };
-        let partial = target.abandon(keep);
+        // How long a stream is nobody knows before its end: all that came stays, and nothing that is nothing.
+        if found.records == 0 {
+            target.discard();
+        }
+        let partial = target.abandon(found.records > 0);
         let error = error.leaving(partial.as_slice());
         let left = match partial {
             Some(partial) => format!("{} has what came until then", partial.display()),
@@ -116,7 +119,7 @@ fn say(merge: &Merge, found: &Rearranged) -> Result<()> {
     Ok(())
 }
 
-fn copy(stream: &mut Stream<'_>, target: &mut Target, found: &mut Rearranged) -> Result<()> {
+fn copy(stream: &mut Stream, target: &mut Target, found: &mut Rearranged) -> Result<()> {
     let mut block = vec![0; BLOCK];
     let mut start = Vec::new();
     let mut most = MOST_FILE;
@@ -205,21 +208,20 @@ fn broken(cause: String) -> Error {
 }
 
 /// Standard input, read once from its start to its end.
-struct Stream<'a> {
+struct Stream {
     file: File,
-    stop: &'a Stop,
     at: u64,
 }
 
-impl<'a> Stream<'a> {
-    fn open(stop: &'a Stop) -> Result<Self> {
+impl Stream {
+    fn open() -> Result<Self> {
         let stdin = io::stdin();
         if stdin.is_terminal() {
             return Err(Error::new(Kind::Usage, "cannot read a dump from a terminal")
                 .next_step("pipe it in, for example: vdump merge - vmcore < stream"));
         }
         let file = stdin.as_fd().try_clone_to_owned().map_err(|error| unreadable(&error))?;
-        Ok(Self { file: file.into(), stop, at: 0 })
+        Ok(Self { file: file.into(), at: 0 })
     }
 
     fn header(&mut self) -> Result<()> {
@@ -244,7 +246,7 @@ impl<'a> Stream<'a> {
     fn fill(&mut self, buf: &mut [u8]) -> Result<usize> {
         let mut got = 0;
         while got < buf.len() {
-            self.wait()?;
+            until_readable(&self.file).map_err(|error| unreadable(&error))?;
             match self.file.read(&mut buf[got..]) {
                 Ok(0) => break,
                 Ok(more) => got += more,
@@ -256,23 +258,6 @@ impl<'a> Stream<'a> {
         Ok(got)
     }
 
-    /// Until there is something to read, or nothing will come any more.
-    fn wait(&self) -> Result<()> {
-        use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        loop {
-            if let Some(signal) = self.stop.signal() {
-                let how_far = format!("stopped by {signal} after {}", human_bytes(self.at));
-                return Err(Error::new(Kind::Interrupted, how_far));
-            }
-            let timeout = Timespec { tv_sec: 0, tv_nsec: PATIENCE * 1_000_000 };
-            match poll(&mut [PollFd::new(&self.file, PollFlags::IN)], Some(&timeout)) {
-                Ok(0) | Err(rustix::io::Errno::INTR) => {}
-                // Where it cannot be waited for, reading waits.
-                _ => return Ok(()),
-            }
-        }
-    }
-
     fn ends_early(&self, record: u64) -> Error {
         let whole = if self.at == record { "without the end mark" } else { "in the middle of a record" };
         broken(format!("it ends at byte {} {whole}", self.at))
@@ -280,5 +265,8 @@ impl<'a> Stream<'a> {
 }
 
 fn unreadable(error: &io::Error) -> Error {
-    Error::input("cannot read standard input").because(plain_io(error))
+    match Stopped::signal_in(error) {
+        Some(signal) => Error::stopped(signal, "while the dump came"),
+        None => Error::input("cannot read standard input").because(plain_io(error)),
+    }
 }

@@ -171,6 +171,10 @@ impl Sink for ElfSink {
         Ok(self.plan.size)
     }
 
+    fn remarks(&mut self) -> Vec<String> {
+        self.target.remarks()
+    }
+
     /// What stays shows the pages that were written, and no others, as a file does whose writer was killed.
     fn abandon(&mut self, keep: bool) -> Option<std::path::PathBuf> {
         if self.target.stays(keep) {

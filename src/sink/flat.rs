@@ -174,7 +174,12 @@ impl Sink for FlatSink {
         self.send_data()?;
         self.send_descs()?;
         self.send(&Record::End.encode())?;
+        self.pipe.finish()?;
         Ok(self.sent)
+    }
+
+    fn remarks(&mut self) -> Vec<String> {
+        self.pipe.remarks()
     }
 
     /// Without its end mark no reader takes it for a dump.

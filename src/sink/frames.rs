@@ -91,6 +91,10 @@ impl Sink for FrameSink {
         self.stream.finish()
     }
 
+    fn remarks(&mut self) -> Vec<String> {
+        self.stream.remarks()
+    }
+
     /// What stays is a prefix of the core, with the table of the frames that it has.
     fn abandon(&mut self, keep: bool) -> Option<std::path::PathBuf> {
         let keep = keep && self.table.as_ref().is_none_or(|table| !table.is_empty());

@@ -9,6 +9,7 @@ use zerocopy::IntoBytes as _;
 
 use super::{
     KdumpFacts, Sink, Target, Written, front,
+    pages::{PAGE, Pages},
     publish::{Lead, Publisher},
 };
 use crate::{
@@ -17,9 +18,6 @@ use crate::{
     format::diskdump::{Areas, DESC_SIZE, Header, PageDesc, STATUS_INCOMPLETE},
     pipeline::{Fate, PackedBatch},
 };
-
-/// Leads are written in whole pages, as caches have them: a part of one costs some file systems a read.
-const PAGE: usize = 4096;
 
 /// A kdump file in the making.
 #[derive(Debug)]
@@ -34,7 +32,7 @@ pub struct KdumpSink {
     end_descs: u64,
     publisher: Publisher,
     /// Where the next page's data goes.
-    next_data: u64,
+    data: Pages,
     /// Pages are missing whatever comes.
     partial: bool,
     written: Written,
@@ -67,7 +65,7 @@ impl KdumpSink {
             descs_at: areas.descs,
             end_descs: areas.data,
             publisher,
-            next_data: areas.data,
+            data: Pages::from(areas.data),
             partial: facts.partial,
             written: Written::default(),
         };
@@ -86,11 +84,13 @@ impl KdumpSink {
         // Reserved first, so that a full disk later costs data but never the way to the data before it.
         self.target.reserve(0, self.end_descs)?;
         self.target.set_len(self.end_descs)?;
-        front::write(&self.areas, &self.header, facts, part, ram, dumped, |bytes, at| self.target.write(bytes, at))?;
+        let mut pages = Pages::from(0);
+        front::write(&self.areas, &self.header, facts, part, ram, dumped, |bytes, at| {
+            pages.skip_to(at);
+            pages.append(&self.target, bytes)
+        })?;
         // All zero pages share this one.
-        let zero = vec![0; block_size as usize];
-        self.target.write(&zero, self.next_data)?;
-        self.next_data += block_size;
+        self.data.append(&self.target, &vec![0; block_size as usize])?;
         self.target.settle();
         Ok(())
     }
@@ -116,7 +116,7 @@ impl KdumpSink {
     pub(super) fn complete(&mut self) -> Result<u64> {
         self.publish_all()?;
         // At least as long as the largest page of an analysing host, which reads that much as the header.
-        let size = self.next_data.max(crate::format::diskdump::BITMAP_ALIGNMENT);
+        let size = self.data.at().max(crate::format::diskdump::BITMAP_ALIGNMENT);
         self.target.set_len(size)?;
         self.target.sync()?;
         Ok(size)
@@ -126,7 +126,7 @@ impl KdumpSink {
     pub(super) fn mark(&mut self, incomplete: bool) -> Result<()> {
         let status = self.header.status.get() & !STATUS_INCOMPLETE;
         self.header.status = (if incomplete || self.partial { status | STATUS_INCOMPLETE } else { status }).into();
-        self.target.write(self.header.as_bytes(), 0)
+        self.target.write_page(self.header.as_bytes(), 0)
     }
 
     pub(super) fn target(&mut self) -> &mut Target {
@@ -167,9 +167,8 @@ impl KdumpSink {
 
 impl Sink for KdumpSink {
     fn commit(&mut self, batch: &PackedBatch) -> Result<()> {
-        let at = self.next_data;
-        self.target.write(&batch.data, at)?;
-        self.next_data += batch.data.len() as u64;
+        let at = self.data.at();
+        self.data.append(&self.target, &batch.data)?;
         self.publisher.wrote(batch.data.len() as u64);
         let descs = self.descs_of(batch, at);
         if self.descs_at + self.descs.len() as u64 + descs.len() as u64 * DESC_SIZE > self.end_descs {
@@ -191,6 +190,10 @@ impl Sink for KdumpSink {
         self.mark(self.written.lost > 0)?;
         self.target.finish()?;
         Ok(size)
+    }
+
+    fn remarks(&mut self) -> Vec<String> {
+        self.target.remarks()
     }
 
     fn abandon(&mut self, keep: bool) -> Option<std::path::PathBuf> {

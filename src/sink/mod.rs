@@ -6,8 +6,11 @@ mod elf;
 mod flat;
 mod frames;
 mod front;
+mod inputs;
 mod kdump;
+mod names;
 mod output;
+mod pages;
 mod publish;
 mod set;
 mod shown;
@@ -17,10 +20,11 @@ pub use elf::ElfSink;
 pub use flat::FlatSink;
 pub use frames::FrameSink;
 pub use front::KdumpFacts;
+pub use inputs::Inputs;
 pub use kdump::KdumpSink;
 pub use output::{Output, Pipe, Stream};
 pub use set::KdumpSet;
-pub use target::{Inputs, Target};
+pub use target::Target;
 
 use crate::{error::Result, pipeline::PackedBatch};
 
@@ -90,6 +94,9 @@ pub trait Sink {
     /// # Errors
     /// As [`Sink::commit`].
     fn finish(&mut self) -> Result<u64>;
+
+    /// What was done otherwise than it should be, and not told yet.
+    fn remarks(&mut self) -> Vec<String>;
 
     /// Gives up. `keep`: leave what was written under its `-incomplete` name, marked as such. Returns that name.
     fn abandon(&mut self, keep: bool) -> Option<std::path::PathBuf>;

@@ -3,61 +3,80 @@
 //! Knows how to append and how each of them ends. Must not know formats. Used by the sinks that write in one pass.
 
 use std::{
-    fs::File,
-    io::{self, IsTerminal as _, Write as _},
-    os::fd::AsFd as _,
+    io::{self, Write as _},
     path::PathBuf,
 };
 
-use super::Target;
+use super::{Inputs, Target, pages::PAGE, target::not_synced};
 use crate::{
     error::{Error, Kind, Result, plain_io},
     format::flattened::{self, Record},
+    sys::{out::StandardOutput, stop::Stopped},
 };
 
 /// Standard output as the place of a dump.
 #[derive(Debug)]
 pub struct Pipe {
-    file: File,
+    out: StandardOutput,
     /// How many bytes may still follow.
     room: u64,
+    remarks: Vec<String>,
 }
 
 impl Pipe {
     /// Takes standard output, for so many bytes at most.
     ///
     /// # Errors
-    /// It is a terminal, or closed.
-    pub fn standard_output(limit: Option<u64>) -> Result<Self> {
-        let stdout = io::stdout();
-        if stdout.is_terminal() {
+    /// It is a terminal, or closed, or one of the `inputs` (`1<>FILE`).
+    pub fn standard_output(limit: Option<u64>, inputs: &Inputs) -> Result<Self> {
+        let out = StandardOutput::open().map_err(|error| failed(&error))?;
+        if out.is_terminal() {
             return Err(Error::new(Kind::Usage, "cannot write a dump to a terminal")
                 .next_step("pipe it into a program or name an output file"));
         }
-        let file = stdout.as_fd().try_clone_to_owned().map_err(|error| failed(&error))?;
-        Ok(Self { file: file.into(), room: limit.unwrap_or(u64::MAX) })
+        if inputs.have_file(out.metadata()) {
+            return Err(Error::new(Kind::Usage, "cannot write to standard output")
+                .because("it is an input, which would be overwritten")
+                .next_step("send it to another file"));
+        }
+        Ok(Self { out, room: limit.unwrap_or(u64::MAX), remarks: Vec::new() })
     }
 
-    /// Writes all of `bytes`.
+    /// Writes all of `bytes`, however long the reader takes.
     ///
     /// # Errors
-    /// The reader is gone, or the device behind it is full or fails, or the limit is reached.
+    /// The reader is gone, or the device behind it is full or fails, or the limit is reached, or a signal came meanwhile.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.room = self.room.checked_sub(bytes.len() as u64).ok_or_else(|| {
             Error::new(Kind::NoSpace, "cannot write to standard output")
                 .because("the limit of its size is reached")
                 .next_step("what was written so far is no dump")
         })?;
-        self.file.write_all(bytes).map_err(|error| failed(&error))
+        self.out.write_all(bytes).map_err(|error| failed(&error))
+    }
+
+    /// Brings what was written to the disk, if standard output is a file.
+    ///
+    /// # Errors
+    /// The device is full or fails.
+    pub fn finish(&mut self) -> Result<()> {
+        let unsure = self.out.sync().map_err(|error| failed(&error))?;
+        self.remarks.extend(unsure.map(|error| not_synced(&"the dump on standard output", &error)));
+        Ok(())
+    }
+
+    /// What was done otherwise than it should be, and not told yet.
+    pub fn remarks(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.remarks)
     }
 }
 
 fn failed(error: &io::Error) -> Error {
-    let base = match error.kind() {
+    let kind = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => Kind::NoSpace,
-        _ => Kind::Output,
+        _ => Stopped::signal_in(error).map_or(Kind::Output, Kind::Interrupted),
     };
-    let base = Error::new(base, "cannot write to standard output").because(plain_io(error));
+    let base = Error::new(kind, "cannot write to standard output").because(plain_io(error));
     match error.kind() {
         io::ErrorKind::BrokenPipe => base.next_step("the program that reads the dump ended first: see what it says"),
         _ => base.next_step("what was written so far is no dump"),
@@ -73,11 +92,14 @@ pub enum Output {
     Pipe(Pipe),
 }
 
-/// Bytes one after the other.
+/// Bytes one after the other. A file is written in whole pages, and never has more than was appended: one whose writer is
+/// killed ends in the middle of its data and not in zeros.
 #[derive(Debug)]
 pub struct Stream {
     output: Output,
-    len: u64,
+    written: u64,
+    /// What follows that, and is not written yet: less than a page, and nothing of a pipe.
+    held: Vec<u8>,
     /// Bytes of the records around them, if there are any.
     records: Option<u64>,
 }
@@ -86,7 +108,7 @@ impl Stream {
     /// An empty one.
     #[must_use]
     pub fn new(output: Output) -> Self {
-        Self { output, len: 0, records: None }
+        Self { output, written: 0, held: Vec::new(), records: None }
     }
 
     /// An empty one in the records of a flattened stream, of which `makedumpfile -R` makes the bytes again.
@@ -96,7 +118,7 @@ impl Stream {
     pub fn flattened(mut pipe: Pipe) -> Result<Self> {
         let header = flattened::header();
         pipe.write(&header)?;
-        Ok(Self { output: Output::Pipe(pipe), len: 0, records: Some(header.len() as u64) })
+        Ok(Self { records: Some(header.len() as u64), ..Self::new(Output::Pipe(pipe)) })
     }
 
     fn record(&mut self, record: Record) -> Result<()> {
@@ -114,16 +136,32 @@ impl Stream {
     /// As [`Target::write`] and [`Pipe::write`]; what a file then has besides is overwritten or cut off.
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
         if !bytes.is_empty() {
-            self.record(Record::Data { offset: self.len, len: bytes.len() as u64 })?;
+            self.record(Record::Data { offset: self.written, len: bytes.len() as u64 })?;
         }
-        match &mut self.output {
-            Output::File(target) => {
-                target.write(bytes, self.len)?;
-                target.settle();
+        let target = match &mut self.output {
+            Output::File(target) => target,
+            Output::Pipe(pipe) => {
+                pipe.write(bytes)?;
+                self.written += bytes.len() as u64;
+                return Ok(());
             }
-            Output::Pipe(pipe) => pipe.write(bytes)?,
+        };
+        target.settle();
+        let begun = self.held.len();
+        let (first, rest) = bytes.split_at(if begun == 0 { 0 } else { bytes.len().min(PAGE - begun) });
+        self.held.extend_from_slice(first);
+        if begun > 0 {
+            if self.held.len() < PAGE {
+                return Ok(());
+            }
+            target.write(&self.held, self.written)?;
+            self.written += PAGE as u64;
+            self.held.clear();
         }
-        self.len += bytes.len() as u64;
+        let (whole, last) = rest.split_at(rest.len() / PAGE * PAGE);
+        target.write(whole, self.written)?;
+        self.written += whole.len() as u64;
+        self.held.extend_from_slice(last);
         Ok(())
     }
 
@@ -133,10 +171,24 @@ impl Stream {
     /// As [`Target::finish`] and [`Pipe::write`].
     pub fn finish(&mut self) -> Result<u64> {
         self.record(Record::End)?;
-        if let Output::File(target) = &mut self.output {
-            target.finish()?;
+        match &mut self.output {
+            Output::File(target) => {
+                target.write(&self.held, self.written)?;
+                self.written += self.held.len() as u64;
+                self.held.clear();
+                target.finish()?;
+            }
+            Output::Pipe(pipe) => pipe.finish()?,
         }
-        Ok(self.len + self.records.unwrap_or(0))
+        Ok(self.written + self.records.unwrap_or(0))
+    }
+
+    /// What was done otherwise than it should be, and not told yet.
+    pub fn remarks(&mut self) -> Vec<String> {
+        match &mut self.output {
+            Output::File(target) => target.remarks(),
+            Output::Pipe(pipe) => pipe.remarks(),
+        }
     }
 
     /// Cuts a file back to `len` and appends `end`. A pipe cannot be cut.
@@ -145,9 +197,12 @@ impl Stream {
     /// As [`Stream::append`].
     pub fn cut(&mut self, len: u64, end: &[u8]) -> Result<()> {
         if let Output::File(target) = &self.output {
+            let held = len.saturating_sub(self.written).min(self.held.len() as u64);
+            target.write(&self.held[..held as usize], self.written)?;
             target.set_len(len)?;
             target.write(end, len)?;
-            self.len = len + end.len() as u64;
+            self.written = len + end.len() as u64;
+            self.held.clear();
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ impl KdumpSet {
     /// As [`KdumpSink::create`].
     pub fn create<R: Iterator<Item = PfnRange>>(
         targets: Vec<Target>,
-        frames: Vec<PfnRange>,
+        frames: &[PfnRange],
         facts: &KdumpFacts,
         page_size: u64,
         ram: impl Fn() -> R,
@@ -32,7 +32,7 @@ impl KdumpSet {
     ) -> Result<Self> {
         let mut set = Self { parts: Vec::with_capacity(targets.len()) };
         for (target, part) in targets.into_iter().zip(frames) {
-            match KdumpSink::create(target, facts, page_size, ram(), dumped, Some(part)) {
+            match KdumpSink::create(target, facts, page_size, ram(), dumped, Some(*part)) {
                 Ok(sink) => set.parts.push(sink),
                 Err(error) => {
                     // Parts without a page are worth nothing.
@@ -75,7 +75,13 @@ impl KdumpSet {
                 return named.map(|()| Vec::new());
             }
         }
+        self.parts.iter_mut().try_for_each(|part| part.target().sync_name())?;
         Ok(sizes)
+    }
+
+    /// What was done otherwise than it should be, and not told yet.
+    pub fn remarks(&mut self) -> Vec<String> {
+        self.parts.iter_mut().flat_map(super::Sink::remarks).collect()
     }
 
     /// Gives up, as [`super::Sink::abandon`]: returns the names of the parts that stay.
@@ -111,10 +117,10 @@ mod tests {
             erased: Vec::new(),
             partial: false,
         };
-        let frames = (0..names.len() as u64).map(|part| PfnRange::new(part * 64, part * 64 + 64)).collect();
+        let frames: Vec<_> = (0..names.len() as u64).map(|part| PfnRange::new(part * 64, part * 64 + 64)).collect();
         let dumped = PageBitmap::new(64 * names.len() as u64);
         let targets = Target::create_all(names, false, &Inputs::default()).unwrap();
-        KdumpSet::create(targets, frames, &facts, 4096, std::iter::empty::<PfnRange>, &dumped).unwrap()
+        KdumpSet::create(targets, &frames, &facts, 4096, std::iter::empty::<PfnRange>, &dumped).unwrap()
     }
 
     fn there(room: &Path) -> Vec<String> {

@@ -3,65 +3,55 @@
 //! Knows files and directories. Must not know formats. Used by every sink.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File, OpenOptions},
     io,
-    os::unix::{
-        ffi::OsStrExt as _,
-        fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
-    },
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
+use super::{
+    Inputs,
+    inputs::is_same,
+    names::{check, clear, give, taken, work_name},
+    pages::PAGE,
+};
 use crate::{
-    error::{Error, Kind, Result},
+    error::{Error, Kind, Result, plain_io},
     report::human_bytes,
-    sys::space,
+    sys::{file, host, space},
 };
 
-/// How kdump scripts name a dump that is not whole yet, and how we do.
-const SUFFIX: &str = "-incomplete";
+/// What becomes of the file when its value goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fate {
+    /// It goes too.
+    Goes,
+    /// It stays under its working name.
+    Stays,
+    /// It is whole and has its name.
+    Named,
+}
 
-/// An output file in the making.
+/// An output file in the making. It is never read: a file system may have to read a page before a part of it can be written
+/// (NFS does, of files that are open for both), and may fail to.
 #[derive(Debug)]
 pub struct Target {
     file: File,
     work: PathBuf,
     name: PathBuf,
     force: bool,
-    /// Whether the working file goes when this does: until it is finished, or kept on purpose.
-    temporary: bool,
+    fate: Fate,
     /// The most bytes that it may have.
     limit: Option<u64>,
+    /// What its reader should know, not said yet.
+    remarks: Vec<String>,
 }
 
 impl Drop for Target {
     fn drop(&mut self) {
-        if self.temporary && self.is_ours() {
+        if self.fate == Fate::Goes && self.is_ours() {
             let _ = fs::remove_file(&self.work);
         }
-    }
-}
-
-/// The files that are read for an output.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Inputs(Vec<Identity>);
-
-impl Inputs {
-    /// Those that are open.
-    #[must_use]
-    pub fn opened(files: &[File]) -> Self {
-        Self(files.iter().filter_map(|file| identity(file.metadata())).collect())
-    }
-
-    /// And those at `paths`, which are read at other times. One that is not there cannot be overwritten.
-    #[must_use]
-    pub fn and<'p>(mut self, paths: impl IntoIterator<Item = &'p Path>) -> Self {
-        self.0.extend(paths.into_iter().filter_map(|path| identity(fs::metadata(path))));
-        self
-    }
-
-    fn have(&self, path: &Path) -> bool {
-        identity(fs::metadata(path)).is_some_and(|path| self.0.contains(&path))
     }
 }
 
@@ -69,7 +59,8 @@ impl Target {
     /// Creates the file beside `name` with `-incomplete` added, mode 0600. A name that ends so already is used as it is: kdump
     /// scripts rename it themselves. Until [`Target::settle`] the file disappears with the value.
     ///
-    /// Whatever the names, `inputs` are never overwritten.
+    /// Whatever the names, `inputs` are never overwritten. What an earlier run left under the working name is replaced if
+    /// `force` is set; in a capture kernel, where nobody can be asked and memory is lost with the next boot, always.
     ///
     /// # Errors
     /// The name or its working name is taken and `force` is not set, or is an input, or the directory does not allow it.
@@ -106,18 +97,19 @@ impl Target {
                     .next_step("give each part a name of its own"));
             }
         }
-        check_name(name, force)?;
+        let replaces = force || host::is_capture_kernel(Path::new("/"));
+        if *name != work {
+            check(name, force)?;
+        }
         if let Some(path) = [name, &work].into_iter().find(|path| inputs.have(path)) {
             return Err(Error::new(Kind::Usage, format!("cannot create {}", name.display()))
                 .because(format!("{} is an input", path.display()))
                 .next_step("choose another name"));
         }
-        if force {
-            remove_unused(&work)?;
-        }
+        let remark = if replaces { clear(&work)? } else { None };
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&work);
         let file = file.map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => taken(&work),
+            io::ErrorKind::AlreadyExists => taken(&work, name),
             io::ErrorKind::NotFound => Error::output(&work, "create", &error).next_step("create the directory first"),
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 Error::output(&work, "create", &error).next_step("choose a directory that can be written to")
@@ -126,12 +118,15 @@ impl Target {
         })?;
         // A file system without locks goes without: then two runs with --force to one name are the user's affair.
         let _ = file.try_lock();
-        Ok(Self { file, work, name: name.to_owned(), force, temporary: true, limit: None })
+        let remarks = remark.into_iter().collect();
+        Ok(Self { file, work, name: name.to_owned(), force, fate: Fate::Goes, limit: None, remarks })
     }
 
     /// From here on the file is worth something: under a name that the caller chose it stays whatever happens.
     pub fn settle(&mut self) {
-        self.temporary = self.work != self.name;
+        if self.work == self.name {
+            self.fate = Fate::Stays;
+        }
     }
 
     /// Makes sure that the device has room for `bytes` at least.
@@ -185,6 +180,21 @@ impl Target {
         self.file.try_clone().map_err(|error| Error::output(&self.work, "open", &error))
     }
 
+    /// Writes `bytes`, with zeros up to the end of their page. `offset` is that of a page.
+    ///
+    /// # Errors
+    /// As [`Target::write`]; zeros past the limit are left out.
+    pub(super) fn write_page(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        let mut page = [0; PAGE];
+        match page.get_mut(..bytes.len()) {
+            Some(start) if self.check_limit(offset, PAGE as u64).is_ok() => {
+                start.copy_from_slice(bytes);
+                self.write(&page, offset)
+            }
+            _ => self.write(bytes, offset),
+        }
+    }
+
     /// Sets the file's length.
     ///
     /// # Errors
@@ -193,12 +203,16 @@ impl Target {
         self.file.set_len(len).map_err(|error| self.failed(&error))
     }
 
-    /// Brings what was written to the disk.
+    /// Brings what was written to the disk. Where the file system does not say when it is there (it has no fsync(2)), that is
+    /// a remark: the file has all its bytes.
     ///
     /// # Errors
     /// The device is full or fails: some file systems say so only now.
-    pub fn sync(&self) -> Result<()> {
-        self.file.sync_all().map_err(|error| self.failed(&error))
+    pub fn sync(&mut self) -> Result<()> {
+        if let Some(error) = file::sync(&self.file).map_err(|error| self.failed(&error))? {
+            self.remark(not_synced(&self.name.display(), &error));
+        }
+        Ok(())
     }
 
     /// Brings the file to the disk, then gives it its name: after a power cut the name never stands for half a dump.
@@ -207,10 +221,11 @@ impl Target {
     /// The device fails, or somebody took the name meanwhile. The file is still there then, under its working name.
     pub fn finish(&mut self) -> Result<()> {
         self.sync()?;
-        self.take_name()
+        self.take_name()?;
+        self.sync_name()
     }
 
-    /// The second half of [`Target::finish`]: of several files none takes its name before all are on the disk.
+    /// The second part of [`Target::finish`]: of several files none takes its name before all are on the disk.
     ///
     /// # Errors
     /// Somebody took the name meanwhile.
@@ -226,71 +241,92 @@ impl Target {
                     .because("another process has replaced it")
                     .next_step("give each run its own output"));
             }
-            self.rename()?;
+            let given = give(&self.work, &self.name, self.force);
+            let remark = given.map_err(|error| Error::output(&self.name, "give the whole dump the name", &error))?;
+            remark.into_iter().for_each(|remark| self.remark(remark));
         }
-        self.temporary = false;
-        self.sync_directory();
+        self.fate = Fate::Named;
         Ok(())
     }
 
+    /// The last part of [`Target::finish`]: brings the name to the disk.
+    ///
+    /// # Errors
+    /// The device fails. The file keeps its name, and has all its bytes; but who acts upon the exit code, as capture scripts
+    /// do before they reset the machine, must not take it for saved.
+    pub fn sync_name(&self) -> Result<()> {
+        self.sync_directory().map_err(|error| {
+            let name = self.name.display();
+            Error::output(&self.name, "sync the directory of", &error).next_step(format!(
+                "{name} is whole, but may not outlast a reset: copy it to another device before that"
+            ))
+        })
+    }
+
     /// Takes the name back, where another file of a set could not get its own.
-    pub fn give_name_back(&self) {
-        if self.work != self.name && is_same(&self.file, &self.name) {
-            let _ = fs::rename(&self.name, &self.work);
-            self.sync_directory();
+    pub fn give_name_back(&mut self) {
+        if self.work != self.name && is_same(&self.file, &self.name) && fs::rename(&self.name, &self.work).is_ok() {
+            self.fate = Fate::Stays;
+            let _ = self.sync_directory();
         }
     }
 
-    fn sync_directory(&self) {
+    fn sync_directory(&self) -> io::Result<()> {
         let parent = match self.name.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        // A directory that cannot be synced (some network file systems) has its new name all the same.
-        if let Ok(directory) = File::open(parent) {
-            let _ = directory.sync_all();
+        // One that may not be read, or that has no fsync (some network file systems), has its new name all the same.
+        match File::open(parent) {
+            Ok(directory) => file::sync(&directory).map(|_| ()),
+            Err(_) => Ok(()),
         }
+    }
+
+    /// Whether it is whole and has its name.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        self.fate == Fate::Named
+    }
+
+    fn remark(&mut self, remark: String) {
+        if !self.remarks.contains(&remark) {
+            self.remarks.push(remark);
+        }
+    }
+
+    /// What was done otherwise than it should be, and not told yet.
+    pub fn remarks(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.remarks)
     }
 
     /// Gives up and leaves nothing, whatever the file is called: it will be written again.
     pub fn discard(&mut self) {
-        self.temporary = true;
+        if self.fate != Fate::Named {
+            self.fate = Fate::Goes;
+        }
     }
 
-    /// Whether the file stays when it is given up: one under a name that the caller chose does, wanted or not.
+    /// Whether the file stays when it is given up: one under a name that the caller chose does, wanted or not. One that has
+    /// its name is whole, and no longer given up.
     #[must_use]
     pub fn stays(&self, keep: bool) -> bool {
-        keep || !self.temporary
+        self.fate != Fate::Named && (keep || self.fate == Fate::Stays)
     }
 
     /// Gives up; returns the working name if the file stays.
     pub fn abandon(&mut self, keep: bool) -> Option<PathBuf> {
-        self.temporary = !self.stays(keep);
-        if self.temporary {
+        if !self.stays(keep) {
             return None;
         }
-        let _ = self.file.sync_all();
+        self.fate = Fate::Stays;
+        let _ = file::sync(&self.file);
+        let _ = self.sync_directory();
         Some(self.work.clone())
     }
 
     fn is_ours(&self) -> bool {
         is_same(&self.file, &self.work)
-    }
-
-    fn rename(&self) -> Result<()> {
-        use rustix::{
-            fs::{CWD, RenameFlags, renameat_with},
-            io::Errno,
-        };
-        let failed = |error: io::Error| Error::output(&self.name, "give the whole dump the name", &error);
-        if !self.force {
-            match renameat_with(CWD, &self.work, CWD, &self.name, RenameFlags::NOREPLACE) {
-                // Not every file system knows the flag.
-                Err(Errno::INVAL | Errno::NOSYS) => {}
-                result => return result.map_err(|error| failed(error.into())),
-            }
-        }
-        fs::rename(&self.work, &self.name).map_err(failed)
     }
 
     fn check_limit(&self, offset: u64, len: u64) -> Result<()> {
@@ -312,71 +348,13 @@ impl Target {
     }
 }
 
-/// Device and inode: what a file is, whatever it is called.
-type Identity = (u64, u64);
-
-fn identity(meta: io::Result<fs::Metadata>) -> Option<Identity> {
-    meta.ok().map(|meta| (meta.dev(), meta.ino()))
-}
-
-/// Whether `path` leads to `file`, whatever it is called.
-fn is_same(file: &File, path: &Path) -> bool {
-    identity(file.metadata()).is_some_and(|file| identity(fs::metadata(path)) == Some(file))
-}
-
-fn check_name(name: &Path, force: bool) -> Result<()> {
-    let refused = |cause: &str, next: &str| {
-        Err(Error::new(Kind::Output, format!("cannot create {}", name.display())).because(cause).next_step(next))
-    };
-    match fs::symlink_metadata(name) {
-        Ok(meta) if meta.is_dir() => refused("it is a directory", "name a file in it, for example vmcore"),
-        Ok(meta) if !meta.is_file() => {
-            refused("it is not a regular file", "name a file that does not exist yet, or use --dry-run")
-        }
-        Ok(_) if !force => Err(taken(name)),
-        _ => Ok(()),
-    }
-}
-
-/// Removes what an earlier run left, unless a run is still writing to it.
-fn remove_unused(work: &Path) -> Result<()> {
-    let failed =
-        |error: &io::Error| Error::output(work, "replace", error).next_step("remove it or choose another name");
-    let left = match File::open(work) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other.map_err(|error| failed(&error))?,
-    };
-    if matches!(left.try_lock(), Err(TryLockError::WouldBlock)) {
-        return Err(Error::new(Kind::Output, format!("cannot replace {}", work.display()))
-            .because("another vdump is writing to it")
-            .next_step("give each run its own output"));
-    }
-    fs::remove_file(work).map_err(|error| failed(&error))
-}
-
-fn taken(name: &Path) -> Error {
-    Error::new(Kind::Output, format!("cannot create {}", name.display()))
-        .because("it exists already")
-        .next_step("remove it, choose another name, or give --force")
-}
-
-fn work_name(name: &Path) -> Result<PathBuf> {
-    let Some(file_name) = name.file_name() else {
-        return Err(Error::new(Kind::Output, format!("cannot create '{}'", name.display()))
-            .because("it names no file")
-            .next_step("name a file that does not exist yet"));
-    };
-    // "vmcore/" has this file name for us, but rename(2) would refuse it when all is written.
-    if !name.as_os_str().as_bytes().ends_with(file_name.as_bytes()) {
-        return Err(Error::new(Kind::Output, format!("cannot create {}", name.display()))
-            .because("it is the name of a directory")
-            .next_step("name a file in it, for example vmcore"));
-    }
-    let mut work = file_name.to_owned();
-    if !work.to_string_lossy().ends_with(SUFFIX) {
-        work.push(SUFFIX);
-    }
-    Ok(name.with_file_name(work))
+/// Why what has all its bytes may not be on the disk.
+pub(super) fn not_synced(name: &dyn std::fmt::Display, error: &io::Error) -> String {
+    let error = plain_io(error);
+    format!(
+        "{name} is whole, but may not be on the disk yet: this file system cannot say when it is (fsync: {error}); run \
+         'sync' before the machine is reset"
+    )
 }
 
 #[cfg(test)]
@@ -454,12 +432,5 @@ mod tests {
         let name = room.path().join("vmcore");
         let _first = Target::create(&name, false, &Inputs::default()).unwrap();
         assert!(Target::create(&name, true, &Inputs::default()).unwrap_err().to_string().contains("another vdump"));
-    }
-
-    #[test]
-    fn names_without_a_file_are_refused() {
-        for name in ["/", "..", "", "new/", "new/."] {
-            assert!(Target::create(Path::new(name), false, &Inputs::default()).is_err(), "{name}");
-        }
     }
 }

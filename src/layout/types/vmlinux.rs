@@ -30,6 +30,7 @@ use super::{
 use crate::{
     error::{Error, Kind, Result},
     report::human_bytes,
+    sys::file,
 };
 
 /// The largest unit believed, bytes; with link-time optimisation the whole kernel is in one of some hundred megabytes.
@@ -88,7 +89,7 @@ impl Vmlinux {
     /// # Errors
     /// It cannot be read or is not a 64-bit little-endian ELF file.
     pub fn open(path: &Path, limit: u64) -> Result<Self> {
-        let opened = File::open(path).and_then(|file| Ok((file.try_clone()?, file)));
+        let opened = file::open_regular(path).and_then(|file| Ok((file.try_clone()?, file)));
         let (file, cached) = opened.map_err(|error| Error::io(path, "open", &error).or_next_step("check the path"))?;
         let cache = ReadCache::new(cached);
         let elf = Elf::parse(&cache).map_err(|error| not_a_vmlinux(path, error))?;
@@ -464,8 +465,7 @@ pub fn read_btf(path: &Path, wanted: &Wanted<'_>) -> Result<Types> {
             .because(cause)
             .next_step("give /sys/kernel/btf/vmlinux of the crashed kernel, or its vmlinux with -x")
     };
-    let file = File::open(path).map_err(|error| Error::io(path, "open", &error).or_next_step("check the path"))?;
-    let mut bytes = Vec::new();
-    file.take(super::btf::MAX_BTF).read_to_end(&mut bytes).map_err(|error| bad(crate::error::plain_io(&error)))?;
+    let read = file::open_regular(path).and_then(|opened| file::read_from(&opened, super::btf::MAX_BTF));
+    let bytes = read.map_err(|error| Error::io(path, "read", &error).or_next_step("check the path"))?;
     Btf::parse(&bytes).and_then(|btf| btf.types(wanted)).map_err(|error| bad(error.to_string()))
 }

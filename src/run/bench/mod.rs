@@ -24,7 +24,7 @@ use crate::{
     classify::{Classifier, Counts, Picks},
     cli::{bench::Bench, resolve},
     codec::Compression,
-    error::{Error, Kind, Result},
+    error::{Error, Result},
     memory::FreePcp,
     plan::{Budget, FRAME, Needs},
     report::{Head, Progress},
@@ -42,7 +42,7 @@ const WORKER: u64 = FRAME + (1 << 20);
 pub(super) fn run(options: &Bench) -> Result<()> {
     let limit = resolve::memory_limit(options.memory_limit);
     let source = opened::with_kernel(&options.reading.opening(&options.inputs).within(limit))?;
-    let stop = Stop::on_signals()?;
+    let stop = super::stop_on_signals()?;
     let report = Measuring::prepare(options, &source, &stop)?.report()?;
     print_report(&Head::new("bench", &options.inputs), &report, options.json)
 }
@@ -204,7 +204,7 @@ impl<'a> Measuring<'a> {
         match self.stop.signal() {
             Some(signal) => {
                 self.progress.finish();
-                Err(Error::new(Kind::Interrupted, format!("stopped by {signal} while measuring")))
+                Err(Error::stopped(signal, "while measuring"))
             }
             None => Ok(()),
         }

@@ -209,7 +209,7 @@ fn stride(count: usize) -> usize {
 pub(super) fn write(measuring: &Measuring<'_>, sample: &Sample, folder: &Path) -> Result<Unit> {
     let name = folder.join(format!("vdump-bench.{}", std::process::id()));
     // Not settled: it goes with the value.
-    let target = Target::create(&name, false, &Inputs::opened(measuring.source.opened()))?;
+    let mut target = Target::create(&name, false, &Inputs::opened(measuring.source.opened()))?;
     let clock = Clock::start();
     let mut bytes = 0;
     for piece in sample.pieces() {

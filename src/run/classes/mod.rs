@@ -8,7 +8,7 @@ mod show;
 use vdump_filters::{DumpLevel, PageClass, PfnRange, Selection};
 
 use super::{
-    Stop, facts,
+    facts,
     filter::budget,
     kernel::{Kernel, keys_to_look_closer},
     known, opened,
@@ -17,7 +17,7 @@ use crate::{
     bitmap::PageBitmap,
     classify::{Classifier, Counts, Picks},
     cli::{classes::Classes, resolve},
-    error::{Error, Kind, Result},
+    error::{Error, Result},
     layout::VmcoreInfo,
     memory::{FreePcp, Symbols, VirtReader, Zone, zones},
     pipeline::find_zeros,
@@ -49,7 +49,7 @@ struct ZoneCount {
 pub(super) fn run(options: &Classes) -> Result<()> {
     let limit = resolve::memory_limit(options.memory_limit);
     let source = opened::with_kernel(&options.reading.opening(&options.inputs).within(limit))?;
-    let stop = Stop::on_signals()?;
+    let stop = super::stop_on_signals()?;
     let mut warnings = source.remarks().to_vec();
     let (info, symbols) = known(options, &source, limit, &mut warnings)?;
     let page_shift = facts::page_shift(&source, Some(&info))?;
@@ -66,7 +66,7 @@ pub(super) fn run(options: &Classes) -> Result<()> {
     let counted = pool.install(|| count(&source, &kernel, zones, options.zero, &progress));
     progress.finish();
     if let Some(signal) = stop.signal() {
-        return Err(Error::new(Kind::Interrupted, format!("stopped by {signal} before all pages were counted")));
+        return Err(Error::stopped(signal, "before all pages were counted"));
     }
     let report = Report::new(&source, &info, page_shift, &counted, kernel.map.problems(), warnings);
     super::print_report(&Head::new("classes", &options.inputs), &report, options.json)

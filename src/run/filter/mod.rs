@@ -46,7 +46,7 @@ pub(super) fn run(filter: &Filter) -> Result<()> {
     if job.show_vmcoreinfo {
         super::facts::show_vmcoreinfo(&source);
     }
-    let stop = Stop::on_signals()?;
+    let stop = super::stop_on_signals()?;
     let report = until_it_fits(job, &source, &stop)?;
     if filter.writing.json {
         // The dump is there all the same, and that is what the exit code says.
@@ -134,6 +134,8 @@ struct Outcome {
     mapped: Option<Mapped>,
     /// The input is a 32-bit ELF core, and the output is too large for one.
     widened: bool,
+    /// What was done otherwise than it should be.
+    remarks: Vec<String>,
     /// Where there are several: name and size of each.
     parts: Vec<PartLine>,
 }
@@ -162,7 +164,7 @@ impl Run<'_> {
             total: self.started.elapsed().as_secs_f64(),
         };
         let report = self.report(&classified, &outcome, seconds);
-        self.show(&report);
+        self.show(&report, &outcome.remarks);
         Ok(report)
     }
 
@@ -170,7 +172,7 @@ impl Run<'_> {
         match self.stop.signal() {
             Some(signal) => {
                 self.progress.finish();
-                Err(Error::new(Kind::Interrupted, format!("stopped by {signal} {how_far}")))
+                Err(Error::stopped(signal, how_far))
             }
             None => Ok(()),
         }

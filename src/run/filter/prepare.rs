@@ -237,7 +237,7 @@ fn place(job: &Job, source: &Source) -> Result<Place> {
     let one = |target: Target| Place::One(Output::File(target.limited(job.limit)));
     Ok(match &job.output {
         None => Place::Nowhere,
-        Some(Destination::StandardOutput) => Place::One(Output::Pipe(Pipe::standard_output(job.limit)?)),
+        Some(Destination::StandardOutput) => Place::One(Output::Pipe(Pipe::standard_output(job.limit, &inputs)?)),
         Some(Destination::File(name)) => one(Target::create(name, job.force, &inputs)?),
         Some(Destination::Files(names)) => {
             let targets = Target::create_all(names, job.force, &inputs)?;

@@ -5,8 +5,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
-    io::Read as _,
     path::{Path, PathBuf},
 };
 
@@ -14,7 +12,7 @@ use super::Run;
 use crate::{
     bitmap::PageBitmap,
     cli::{Format, resolve::Job},
-    error::{Error, Kind, Result, plain_io},
+    error::{Error, Kind, Result},
     format::note,
     layout::{
         KernelLayout, VmcoreInfo,
@@ -25,7 +23,7 @@ use crate::{
     report::{RedactedAt, RedactionLine, RuleLine, UnfollowedLine},
     run::{Stop, facts},
     source::{Mask, Source},
-    sys::host,
+    sys::{file, host},
 };
 
 /// How often types may lead to types that were not asked for yet.
@@ -66,7 +64,7 @@ pub(super) fn find(
     let stopped = || stop.signal().is_some();
     let redaction = Follower::new(source, &virt, spare / 2 / Follower::PLACE, &stopped).run(&plan);
     if let Some(signal) = stop.signal() {
-        return Err(Error::new(Kind::Interrupted, format!("stopped by {signal} before anything was written")));
+        return Err(Error::stopped(signal, "before anything was written"));
     }
     let first = unfollowed(&redaction).next();
     match first {
@@ -78,9 +76,8 @@ pub(super) fn find(
 }
 
 fn read(path: &Path) -> Result<Rules> {
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes));
-    read.map_err(|error| Error::new(Kind::Usage, format!("cannot read {}", path.display())).because(plain_io(&error)))?;
+    let bytes =
+        file::read(path, MAX_FILE as u64 + 1).map_err(|error| Error::file(Kind::Usage, path, "read", &error))?;
     let refused =
         |cause: &str| Error::new(Kind::Usage, format!("cannot use {} as rules", path.display())).because(cause);
     if bytes.len() > MAX_FILE {

@@ -133,11 +133,12 @@ impl Run<'_> {
         if let gap_pages @ 1.. = outcome.gap_pages {
             warnings.push(format!("{gap_pages} dropped pages lie in small gaps inside ELF segments and read as zeros"));
         }
+        warnings.extend(outcome.remarks.iter().cloned());
         warnings
     }
 
-    /// Shows the report on standard error: losses always, the rest unless all but errors is to be quiet.
-    pub(super) fn show(&self, report: &Report) {
+    /// Shows the report on standard error: losses always, and what is to be known of the output; the rest unless all but errors is to be quiet.
+    pub(super) fn show(&self, report: &Report, remarks: &[String]) {
         let mut text = String::new();
         if self.job.verbose
             && let Some(kernel) = &self.kernel
@@ -149,6 +150,8 @@ impl Run<'_> {
         }
         if self.job.progress != Mode::None {
             text += &report.to_string();
+        } else {
+            text += &remarks.iter().map(|remark| format!("vdump: {}\n", printable(remark))).collect::<String>();
         }
         text += &report.losses();
         // A console that is gone is no reason to call the dump failed.

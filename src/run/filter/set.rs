@@ -32,14 +32,14 @@ impl Run<'_> {
         let shares = self.shares(pages, targets.len())?;
         let ram = || self.source.existing().pfn_ranges(self.page_shift);
         let facts = self.kdump_facts();
-        let mut set = KdumpSet::create(targets, shares.clone(), &facts, 1 << self.page_shift, ram, pages)?;
+        let mut set = KdumpSet::create(targets, &shares, &facts, 1 << self.page_shift, ram, pages)?;
         let total = pages.count();
         self.progress.start("write", total);
         let done = AtomicU64::new(0);
         let result = self.write_parts(&mut set, &shares, pages, &done);
         let done = done.into_inner();
         let how_far = format!("after {done} of {total} pages");
-        let result = result.and_then(|()| {
+        let result = self.told_how_far(result, &how_far).and_then(|()| {
             if done < total { self.check_interrupted(&how_far) } else { self.check_something(&set.written()) }
         });
         match result.and_then(|()| self.pool.install(|| set.finish())) {
@@ -53,14 +53,14 @@ impl Run<'_> {
                     end_pfn: share.end,
                 });
                 let bytes = sizes.iter().sum();
-                Ok(Outcome { written, bytes, parts: parts.collect(), ..Outcome::default() })
+                Ok(Outcome { written, bytes, parts: parts.collect(), remarks: set.remarks(), ..Outcome::default() })
             }
             Err(error) => {
                 self.progress.finish();
-                Err(match self.left_by(&error) {
+                Err(match self.left_by(&error, (done, total)) {
                     Left::Nothing => {
                         set.discard();
-                        error
+                        if self.tries_next(&error) { error } else { self.explained(error, &[], &how_far) }
                     }
                     Left::Written(keep) => self.explained(error, &set.abandon(keep), &how_far),
                 })
@@ -126,7 +126,7 @@ impl Run<'_> {
             move |batch: &mut PackedBatch| {
                 commit(sink, batch).inspect_err(|error: &Error| {
                     failed.store(true, Relaxed);
-                    let useless = error.kind() == Kind::Input || matches!(self.left_by(error), Left::Nothing);
+                    let useless = error.kind() == Kind::Input || self.tries_next(error);
                     ended.fetch_or(useless, Relaxed);
                 })
             }

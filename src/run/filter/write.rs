@@ -27,6 +27,9 @@ enum Worker<'a> {
     Copies(Copier<'a>),
 }
 
+/// A dump that a signal ends stays if it has one of so many pages.
+const WORTH_KEEPING: u64 = 10;
+
 /// What stays of a dump that cannot be completed.
 pub(super) enum Left {
     /// Nothing under any name.
@@ -97,7 +100,7 @@ impl Run<'_> {
     /// Runs a pipeline of `total` pages into `sink`.
     pub(super) fn write(
         &self,
-        mut sink: Box<dyn Sink>,
+        mut sink: Box<dyn Sink + '_>,
         total: u64,
         gap_pages: u64,
         pipeline: impl FnOnce(&mut dyn FnMut(&mut PackedBatch) -> Result<()>) -> Result<()>,
@@ -114,37 +117,55 @@ impl Run<'_> {
             Ok(())
         });
         let how_far = format!("after {done} of {total} pages");
-        let result = result.and_then(|()| {
+        let result = self.told_how_far(result, &how_far).and_then(|()| {
             // A signal that comes when all is done changes nothing.
             let ended_early = done < total || !sink.is_whole();
             if ended_early { self.check_interrupted(&how_far) } else { self.check_something(sink.written()) }
         });
         match result.and_then(|()| sink.finish()) {
-            Ok(bytes) => Ok(Outcome { written: sink.written().clone(), bytes, gap_pages, ..Outcome::default() }),
+            Ok(bytes) => {
+                let (written, remarks) = (sink.written().clone(), sink.remarks());
+                Ok(Outcome { written, bytes, gap_pages, remarks, ..Outcome::default() })
+            }
             Err(error) => {
                 self.progress.finish();
-                Err(self.give_up(sink.as_mut(), error, &how_far))
+                Err(self.give_up(sink.as_mut(), error, (done, total), &how_far))
             }
         }
     }
 
     /// Ends a dump that cannot be completed.
-    fn give_up(&self, sink: &mut dyn Sink, error: Error, how_far: &str) -> Error {
-        match self.left_by(&error) {
+    fn give_up(&self, sink: &mut dyn Sink, error: Error, progress: (u64, u64), how_far: &str) -> Error {
+        match self.left_by(&error, progress) {
             Left::Nothing => {
                 sink.discard();
-                error
+                if self.tries_next(&error) { error } else { self.explained(error, &[], how_far) }
             }
             Left::Written(keep) => self.explained(error, sink.abandon(keep).as_slice(), how_far),
         }
     }
 
-    /// What stays. What could be written is worth keeping, unless a person pressed Ctrl-C, asked for all or nothing, or got
-    /// nothing; or a higher level is tried next.
-    pub(super) fn left_by(&self, error: &Error) -> Left {
+    /// A signal that ended a wait of the sink is told as one that came at any other time.
+    pub(super) fn told_how_far(&self, result: Result<()>, how_far: &str) -> Result<()> {
+        result.map_err(|error| match error.kind() {
+            Kind::Interrupted(signal) => Error::stopped(signal, how_far),
+            _ => error,
+        })
+    }
+
+    /// Whether another level is tried, of which less may do.
+    pub(super) fn tries_next(&self, error: &Error) -> bool {
+        error.kind() == Kind::NoSpace && !self.job.next_levels.is_empty()
+    }
+
+    /// What stays when `done` of `total` pages are written. What could be written is worth keeping, unless somebody stopped
+    /// the run before a tenth of it, asked for all or nothing, or got nothing; or a higher level is tried next.
+    pub(super) fn left_by(&self, error: &Error, (done, total): (u64, u64)) -> Left {
         match error.kind() {
-            Kind::NoSpace if !self.job.next_levels.is_empty() => Left::Nothing,
-            Kind::Interrupted => Left::Written(self.stop.keeps_partial()),
+            _ if self.tries_next(error) => Left::Nothing,
+            // A file without a page, under whatever name, is only in the way.
+            _ if done == 0 && total > 0 => Left::Nothing,
+            Kind::Interrupted(_) => Left::Written(done >= total.div_ceil(WORTH_KEEPING)),
             Kind::Input => Left::Written(false),
             _ => Left::Written(true),
         }

@@ -13,6 +13,7 @@ use crate::{
         elf::{self, Core, Headers, Notes},
         store::{FileStore, Part, Store, StoreError, read_all, read_start},
     },
+    sys::file::open_regular,
 };
 
 /// Headers at a physical address, with `size` bytes at most.
@@ -50,7 +51,7 @@ pub(super) fn in_file(path: &Path, store: &dyn Store, file: &Path) -> Result<Raw
         Error::io(file, "read the ELF core headers in", error)
             .next_step("give a file, or a physical address: 0x..., or a number with K, M or G")
     };
-    let opened = File::open(file).map_err(|error| cannot(&error))?;
+    let opened = open_regular(file).map_err(|error| cannot(&error))?;
     let held = FileStore::new(opened.try_clone().map_err(|error| cannot(&error))?).map_err(|error| cannot(&error))?;
     let core = Core { name: format!("the ELF core headers {}", file.display()), store: &held };
     if read_start(&held, 4).is_ok_and(|magic| magic != b"\x7fELF") {

@@ -2,11 +2,14 @@
 //!
 //! Knows which of its lines a dump of the machine would have. Must not know what is in the RAM. The ranges go to `raw`.
 
-use std::{fs::File, io::Read as _, ops::Range, path::Path};
+use std::{fs::File, ops::Range, path::Path};
 
 use vdump_filters::{iomem::Resource, ranges::Ranges};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    sys::file::{open, read_from},
+};
 
 /// More than any machine's; bounds what is read of a wrong file.
 const MOST_BYTES: u64 = 16 << 20;
@@ -27,9 +30,8 @@ pub(in crate::source) fn not_dumped(file: &Path) -> Result<Vec<(u64, u64)>> {
 
 fn text_of(file: &Path) -> Result<(File, Vec<u8>)> {
     let reading = |error: &std::io::Error| Error::io(file, "read", error).or_next_step("save /proc/iomem as root");
-    let opened = File::open(file).map_err(|error| reading(&error))?;
-    let mut text = Vec::new();
-    (&opened).take(MOST_BYTES).read_to_end(&mut text).map_err(|error| reading(&error))?;
+    let opened = open(file).map_err(|error| reading(&error))?;
+    let text = read_from(&opened, MOST_BYTES).map_err(|error| reading(&error))?;
     Ok((opened, text))
 }
 
