@@ -269,7 +269,7 @@ impl Core<'_> {
         }
         let Some(first) = loads.first() else { return };
         let memory = loads.iter().any(|load| load.memsz > 0);
-        findings.must(Rule::ElfLoads, memory, || self.place("none has any memory").at(first.at));
+        findings.must(Rule::ElfLoadMemory, memory, || self.place("none has any memory").at(first.at));
         findings.must(Rule::ElfFirstOffset, first.offset > 0, || self.place("p_offset is 0").at(first.at));
         let nowhere = loads.len() > 1 && loads.iter().all(|load| load.paddr == 0);
         findings.must(Rule::ElfLoadAddress, !nowhere, || self.place("p_paddr is 0 in all of them").at(first.at));

@@ -123,7 +123,11 @@ rules! {
         "libkdumpfile diskdump.c tries the 32-bit layout first", THROUGH_LIBKDUMPFILE;
     KdumpUtsname "kdump-utsname" Kdump Warning
         "system name, node name, release, version and machine are texts",
-        "libkdumpfile takes no architecture from others, as QEMU's, and drgn then refuses",
+        "libkdumpfile: uts sanity",
+        NO_HARM;
+    KdumpUtsGiven "kdump-uts-given" Kdump Warning
+        "system name, release and version are given",
+        "libkdumpfile takes no architecture from a header without one of them, as QEMU's, and drgn then refuses",
         &[(Drgn, Refuses), (Libkdumpfile, Stumbles)];
     KdumpMachine "kdump-machine" Kdump Warning
         "the machine is one that has kdump", "crash diskdump.c: machine_type", &[(Crash, Stumbles), (Drgn, Refuses)];
@@ -218,8 +222,11 @@ rules! {
     ElfPhdrs "elf-phdrs" Elf Error
         "there are program headers, and all lie in the file", "crash netdump.c", NOBODY;
     ElfLoads "elf-loads" Elf Error
-        "there is a PT_LOAD, and one has memory", "a dump without memory is none",
+        "there is a PT_LOAD", "a dump without memory is none",
         &[(Crash, Refuses), (Drgn, Stumbles), (Gdb, Stumbles), (Libkdumpfile, Refuses), (Makedumpfile, Refuses)];
+    ElfLoadMemory "elf-load-memory" Elf Error
+        "a PT_LOAD has memory", "a dump without memory is none; makedumpfile 1.7.2 refuses it",
+        &[(Crash, Stumbles), (Drgn, Stumbles), (Gdb, Stumbles), (Libkdumpfile, Stumbles), (Makedumpfile, Refuses)];
     ElfPhoff "elf-phoff" Elf Warning
         "the program headers start at byte 192 or before", "crash netdump.c looks at 304 bytes",
         &[(Crash, Refuses)];

@@ -91,7 +91,7 @@ pub fn corpus() -> Vec<Broken> {
         one("program headers at 192", &["elf-phdrs-follow"], with(|core| core.phoff = 192)),
         one(
             "no memory in any PT_LOAD",
-            &["elf-loads"],
+            &["elf-load-memory"],
             with(|core| core.segments[1..].iter_mut().for_each(|load| (load.filesz, load.memsz) = (0, 0))),
         ),
         one(

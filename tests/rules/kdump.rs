@@ -111,6 +111,8 @@ pub fn corpus() -> Vec<Broken> {
         one("4096 microseconds", &["kdump-time-usec"], with_time(4096, 1)),
         one("65536 microseconds", &["kdump-time-usec"], with_time(65536, 1)),
         one("a release that is no text", &["kdump-utsname"], patched(|_| 12 + 2 * 65, b"\x01\xff")),
+        one("no system name", &["kdump-uts-given"], patched(|_| 12, b"\0")),
+        one("no release", &["kdump-uts-given"], patched(|_| 12 + 2 * 65, b"\0")),
         one("no node name", &["kdump-utsname"], patched(|_| 12 + 65, b"\0")),
         one("another machine", &["kdump-machine"], with(|spec| spec.machine = "pdp11")),
         one("no CPUs", &["kdump-cpus"], header(460, 0)),

@@ -195,10 +195,14 @@ fn utsname(input: usize, bytes: &[u8], findings: &mut Findings) {
     for (index, name) in ["system name", "node name", "release", "version", "machine"].iter().enumerate() {
         let field = uts(bytes, index);
         let printable = text(field).bytes().all(|byte| (0x20..0x7f).contains(&byte));
-        let ends = field.contains(&0) && field.first() != Some(&0);
-        findings.must(Rule::KdumpUtsname, printable && ends, || {
-            Place::of(input, format!("the {name} is {:?}", text(field))).at((UTSNAME + index * UTS_LEN) as u64)
-        });
+        let place =
+            || Place::of(input, format!("the {name} is {:?}", text(field))).at((UTSNAME + index * UTS_LEN) as u64);
+        let given = field.first() != Some(&0);
+        let needed = ["system name", "release", "version"].contains(name);
+        if needed {
+            findings.must(Rule::KdumpUtsGiven, given, place);
+        }
+        findings.must(Rule::KdumpUtsname, printable && field.contains(&0) && (given || needed), place);
     }
     let machine = text(uts(bytes, 4));
     let known = MACHINES.contains(&machine.as_str()) || machine.starts_with("arm") || machine.starts_with("mips");
