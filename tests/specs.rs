@@ -128,7 +128,7 @@ fn in_kdump(case: &Case, dump: &Kdump, report: &Value) -> Vec<String> {
 fn in_elf(case: &Case, core: &Elf) -> Vec<String> {
     let mut faults = core.faults();
     faults.retain(|fault| fault != "not an x86_64 core" || case.machine == "x86_64");
-    let narrow = case.machine == "i686" || case.machine.starts_with("arm");
+    let narrow = ["i386", "i686"].contains(&case.machine.as_str()) || case.machine.starts_with("arm");
     let fits = case.wants.iter().all(|(address, want)| *address < 1 << 32 || *want == Want::Absent);
     if core.wide == (narrow && fits) {
         faults.push(format!("ELF: {} bits", if core.wide { 64 } else { 32 }));
