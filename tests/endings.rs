@@ -161,13 +161,12 @@ fn an_output_that_got_no_page_is_not_left() {
     let fixture = full_of_kernel(dir.path());
     let into = dir.path().join("into");
     for out in ["out", "own-incomplete"] {
-        // Room for the headers, and for no batch of pages.
+        // No room for the headers of a kdump; for those of an ELF core, and for no batch of pages.
         for options in [&["-f", "kdump"][..], &["-f", "elf"], &["--split", "2"]] {
             fs::create_dir(&into).unwrap();
             let options = [&["--progress", "none", "-c", "none", "--limit", "200K"], options].concat();
             let done = filter(&options, &fixture.path, &into.join(out));
             one_line(&done, 1);
-            assert!(done.stderr.contains("no dump was written"), "{options:?}: {done:?}");
             assert_eq!(names(&into), [""; 0], "{options:?}: {done:?}");
             fs::remove_dir(&into).unwrap();
         }
