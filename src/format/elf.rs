@@ -81,12 +81,6 @@ impl Class {
         }
     }
 
-    /// Size of the file header, bytes.
-    #[must_use]
-    pub const fn header_len(self) -> usize {
-        self.sizes().0 as usize
-    }
-
     /// Where the program header of load `index` begins, bytes.
     #[must_use]
     pub const fn load_at(self, index: usize) -> u64 {
@@ -147,26 +141,41 @@ fn needs_xnum(phdrs: u64) -> bool {
 /// Encodes all headers of a core file: one `PT_NOTE` first, as crash demands, then the loads.
 #[must_use]
 pub fn encode_headers(head: &Head, loads: &[Load]) -> Vec<u8> {
-    let phdrs = loads.len() as u64 + 1;
-    let xnum = needs_xnum(phdrs);
     let mut out = Vec::with_capacity(headers_len(head.class, loads.len()) as usize);
-    file_header(&mut out, head, phdrs);
+    out.extend(encode_head(head, loads.len()));
+    out.extend(encode_loads(head.class, loads.iter().copied()));
+    out.extend(encode_escape(head.class, loads.len()));
+    out
+}
+
+/// The first part of [`encode_headers`]: the file header and the `PT_NOTE`, with `loads` loads to follow.
+#[must_use]
+pub fn encode_head(head: &Head, loads: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    file_header(&mut out, head, loads as u64 + 1);
     let (offset, len) = head.notes;
     let note = Load { paddr: 0, vaddr: 0, offset, filesz: len, memsz: len };
     program_header(&mut out, head.class, elf::PT_NOTE, elf::ProgramFlags(0), note);
-    out.extend(encode_loads(head.class, loads));
-    if xnum {
-        section_header(&mut out, head.class, phdrs as u32);
+    out
+}
+
+/// The second part of [`encode_headers`], for some loads.
+#[must_use]
+pub fn encode_loads(class: Class, loads: impl ExactSizeIterator<Item = Load>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(loads.len() * size_of::<ProgramHeader64<LE>>());
+    for load in loads {
+        program_header(&mut out, class, elf::PT_LOAD, elf::PF_R | elf::PF_W | elf::PF_X, load);
     }
     out
 }
 
-/// Encodes the program headers of some loads.
+/// The third part of [`encode_headers`]: where there are too many loads for the file header, what has their number.
 #[must_use]
-pub fn encode_loads(class: Class, loads: &[Load]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(loads.len() * size_of::<ProgramHeader64<LE>>());
-    for load in loads {
-        program_header(&mut out, class, elf::PT_LOAD, elf::PF_R | elf::PF_W | elf::PF_X, *load);
+pub fn encode_escape(class: Class, loads: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    let phdrs = loads as u64 + 1;
+    if needs_xnum(phdrs) {
+        section_header(&mut out, class, phdrs as u32);
     }
     out
 }

@@ -8,7 +8,7 @@ use object::elf::{FileFlags, Machine};
 use super::{Sink, Target, Written, publish::Publisher, shown::Shown};
 use crate::{
     error::Result,
-    format::elf::{FLAG_INCOMPLETE, Head, encode_headers},
+    format::elf::{FLAG_INCOMPLETE, Head, encode_escape, encode_head},
     pipeline::{Fate, PackedBatch},
     plan::ElfPlan,
     report::human_bytes,
@@ -71,8 +71,7 @@ impl ElfSink {
         })?;
         sink.target.set_len(0)?;
         sink.target.write(notes, sink.plan.notes)?;
-        let loads = sink.shown.loads(&sink.plan, 0);
-        sink.target.write(&encode_headers(&sink.head, &loads), 0)?;
+        sink.write_headers(sink.head, 0)?;
         sink.target.settle();
         Ok(sink)
     }
@@ -100,10 +99,21 @@ impl ElfSink {
             self.target.set_len(end)?;
             self.len = end;
         }
-        match self.shown.advance(&self.plan, end) {
-            Some(lead) => self.publisher.publish(vec![lead]).map_err(|error| self.target.failed(&error)),
-            None => Ok(()),
+        let leads = self.shown.advance(&self.plan, end);
+        if leads.is_empty() {
+            return Ok(());
         }
+        self.publisher.publish(leads).map_err(|error| self.target.failed(&error))
+    }
+
+    /// All headers, as they are when all data up to file offset `end` is there.
+    fn write_headers(&mut self, head: Head, end: u64) -> Result<()> {
+        let loads = self.plan.loads.len();
+        self.target.write(&encode_head(&head, loads), 0)?;
+        for lead in self.shown.table(&self.plan, end) {
+            self.target.write(&lead.bytes, lead.offset)?;
+        }
+        self.target.write(&encode_escape(head.class, loads), head.class.load_at(loads))
     }
 
     /// The same now, with nothing left out.
@@ -165,8 +175,7 @@ impl Sink for ElfSink {
         self.publish_all()?;
         let (flags, planned) = if self.shown.has_gaps() { (FLAG_INCOMPLETE, self.plan.size) } else { (self.flags, 0) };
         self.written.lost += self.shown.hidden(self.page_shift);
-        let head = Head { flags, planned, ..self.head };
-        self.target.write(&encode_headers(&head, &self.shown.loads(&self.plan, self.plan.size)), 0)?;
+        self.write_headers(Head { flags, planned, ..self.head }, self.plan.size)?;
         self.target.finish()?;
         Ok(self.plan.size)
     }
@@ -180,8 +189,7 @@ impl Sink for ElfSink {
         if self.target.stays(keep) {
             let _ = self.publish_all();
             // `finish` may have failed after it had taken the mark away.
-            let headers = encode_headers(&self.head, &self.plan.loads);
-            let _ = self.target.write(&headers[..self.head.class.header_len()], 0);
+            let _ = self.target.write(&encode_head(&self.head, self.plan.loads.len()), 0);
             let end = self.plan.end_below(self.next_pfn, self.page_shift);
             let _ = self.target.set_len(end.max(self.plan.notes + self.head.notes.1));
         }

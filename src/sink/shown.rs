@@ -9,6 +9,8 @@ use crate::{
     plan::{ElfPlan, Extent},
 };
 
+/// So many loads are encoded at a time: there may be very many, and little memory.
+const PIECE: usize = 1024;
 /// What is smaller and lies inside one of these reaches the disk whole or not at all.
 const SECTOR: u64 = 512;
 
@@ -54,26 +56,31 @@ impl Shown {
         self.gaps.iter().map(|gap| ((gap.end - gap.start) >> page_shift) - gap.lost + gap.tail).sum()
     }
 
-    /// The loads as they are when all data up to `end` is there.
-    pub(super) fn loads(&self, plan: &ElfPlan, end: u64) -> Vec<Load> {
-        let shown = |load: &Load| {
-            let (filesz, memsz) = self.sizes(load, end);
-            Load { filesz, memsz, ..*load }
-        };
-        plan.loads.iter().map(shown).collect()
+    /// The table of loads as it is when all data up to `end` is there, piece by piece.
+    pub(super) fn table(&self, plan: &ElfPlan, end: u64) -> impl Iterator<Item = Lead> {
+        plan.loads.chunks(PIECE).enumerate().map(move |(piece, loads)| {
+            let shown = loads.iter().map(|load| {
+                let (filesz, memsz) = self.sizes(load, end);
+                Load { filesz, memsz, ..*load }
+            });
+            Lead { offset: plan.class.load_at(piece * PIECE), bytes: encode_loads(plan.class, shown) }
+        })
     }
 
     /// What to write once the data up to file offset `end` is on the disk; nothing if no load changes.
-    pub(super) fn advance(&mut self, plan: &ElfPlan, end: u64) -> Option<Lead> {
+    pub(super) fn advance(&mut self, plan: &ElfPlan, end: u64) -> Vec<Lead> {
         let (before, now) = (self.steps, (self.steps.1, end));
         self.steps = now;
-        let on_disk = |(index, load): (usize, &Load), steps| self.on_disk(plan.class, index, load, steps);
-        let changed = |entry: &(usize, &Load)| on_disk(*entry, before) != on_disk(*entry, now);
-        let mut loads = plan.loads.iter().enumerate();
-        let first = loads.clone().find(&changed)?.0;
-        let last = loads.rfind(&changed)?.0;
-        let shown: Vec<Load> = (first..).zip(&plan.loads[first..=last]).map(|entry| on_disk(entry, now)).collect();
-        Some(Lead { offset: plan.class.load_at(first), bytes: encode_loads(plan.class, &shown) })
+        let piece = |(piece, loads): (usize, &[Load])| {
+            let at = |index: usize| piece * PIECE + index;
+            let on_disk = |index: usize, steps| self.on_disk(plan.class, at(index), &loads[index], steps);
+            let changed = |index: &usize| on_disk(*index, before) != on_disk(*index, now);
+            let first = (0..loads.len()).find(changed)?;
+            let last = (first..loads.len()).rfind(changed)?;
+            let bytes = encode_loads(plan.class, (first..last + 1).map(|index| on_disk(index, now)));
+            Some(Lead { offset: plan.class.load_at(at(first)), bytes })
+        };
+        plan.loads.chunks(PIECE).enumerate().filter_map(piece).collect()
     }
 
     /// A load as the table has it after these steps. Its two sizes must not reach the disk at different times, or readers
@@ -146,7 +153,7 @@ mod tests {
             let mut end = 0x2000;
             while end < plan.size + (6 << 12) {
                 let before = table.clone();
-                if let Some(lead) = shown.advance(&plan, end.min(plan.size)) {
+                for lead in shown.advance(&plan, end.min(plan.size)) {
                     table[lead.offset as usize..lead.offset as usize + lead.bytes.len()].copy_from_slice(&lead.bytes);
                 }
                 for torn in (0..front).step_by(SECTOR as usize).flat_map(|at| [(at, true), (at, false)]) {
@@ -175,9 +182,13 @@ mod tests {
         for page in [3, 5] {
             shown.lose(&plan.extents[7], plan.extents[7].offset + (page << 12), 12);
         }
-        let loads = shown.loads(&plan, plan.size);
-        assert_eq!((loads[7].filesz, loads[7].memsz), (3 << 12, 3 << 12));
-        assert_eq!((loads[6], loads[8]), (plan.loads[6], plan.loads[8]));
+        let mut table = vec![0; Class::Elf64.load_at(60) as usize];
+        for lead in shown.table(&plan, plan.size) {
+            table[lead.offset as usize..lead.offset as usize + lead.bytes.len()].copy_from_slice(&lead.bytes);
+        }
+        let sizes = sizes(Class::Elf64, &table);
+        let whole = |index: usize| (plan.loads[index].filesz, plan.loads[index].memsz);
+        assert_eq!((sizes[6], sizes[7], sizes[8]), (whole(6), (3 << 12, 3 << 12), whole(8)));
         assert_eq!(shown.hidden(12), 5 + 2);
     }
 }
