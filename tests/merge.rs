@@ -143,7 +143,6 @@ fn what_cannot_be_merged_is_named() {
     let out = dir.path().join("out");
     let stdin = PathBuf::from("-");
     for (inputs, code, says) in [
-        (vec![parts[0].clone(), parts[2].clone()], 1, "part-3"),
         (vec![parts[0].clone(), theirs[1].clone(), parts[2].clone()], 1, "theirs-2"),
         (vec![parts[0].clone(), parts[0].clone(), parts[1].clone(), parts[2].clone()], 1, "part-1"),
         (vec![fixture.path.clone()], 2, "vdump convert"),
@@ -158,6 +157,9 @@ fn what_cannot_be_merged_is_named() {
     }
     let to_pipe = merge(&[], &parts, Path::new("-"));
     assert_eq!((to_pipe.code(), to_pipe.stdout.as_str()), (Some(2), ""), "{}", to_pipe.stderr);
+    let lacking = [parts[0].clone(), parts[2].clone()];
+    let refused = merge(&["--strict"], &lacking, &out);
+    assert!(refused.code() == Some(1) && refused.stderr.contains("a part of the split dump is missing"), "{refused:?}");
     let unseen = merge(&["--strict"], &["-".into()], &out);
     assert!(unseen.code() == Some(2) && unseen.stderr.contains("--strict"), "{unseen:?}");
     let own = merge(&[], &parts, &parts[1]);

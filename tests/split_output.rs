@@ -135,7 +135,7 @@ fn what_cannot_be_a_set_is_refused() {
         (&["--split", "2", input, "/"], 1, "names no file"),
         (&["--split", "0", input, "out"], 2, "0"),
         (&["--split", "65", input, "out"], 2, "65"),
-        (&["--split", "2", "-o", "a", input], 2, "cannot be used with"),
+        (&["--split", "2", "-o", "a", input], 2, "cannot be given together with"),
         (&["-d", "1,31", input, "-"], 2, "cannot be taken back"),
     ] {
         let run = run(vdump().arg("filter").args(words).current_dir(dir.path()));

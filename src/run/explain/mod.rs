@@ -63,6 +63,7 @@ pub(super) fn run(options: &Explain) -> Result<()> {
         warnings.extend(known::contradictions(info, false)?);
     }
     let page_shift = facts::page_shift(&source, info.as_ref())?;
+    warnings.extend(facts::cut_short(&source, page_shift).map(|cause| format!("the dump is incomplete: {cause}")));
     let teller = Teller::new(&source, info.as_ref(), symbols, page_shift);
     warnings.extend(teller.warnings());
     let pages = teller.stories(options)?;

@@ -61,7 +61,7 @@ impl Memory {
                 "yes, as zeros that take no room in the file: it was zero, or, if the dump was filtered, excluded"
                     .to_owned(),
             ),
-            None if range.is_some() => absent(source, decision),
+            None if range.is_some() => absent(source, pfn, decision),
             None => ("none", nothing(source, page)),
         };
         let in_file = |piece: crate::source::Piece| {
@@ -101,16 +101,20 @@ fn overlap(map: &RamMap, paddr: u64, end: u64) -> u64 {
 }
 
 /// Why the dump does not have a page that the machine had.
-fn absent(source: &Source, decision: Option<&Decision>) -> (&'static str, String) {
+fn absent(source: &Source, pfn: u64, decision: Option<&Decision>) -> (&'static str, String) {
     if let Some(cut) = source.cut_short() {
         return ("lost", format!("no: the file is truncated, at byte {} of {}", cut.size, cut.wanted));
     }
+    let missing = source.missing_parts().is_some_and(|parts| parts.frames.iter().any(|range| range.contains(pfn)));
     let level = source.recorded().map(|recorded| recorded.dump_level);
     let by_level = level.and_then(|level| u8::try_from(level).ok()).and_then(|bits| DumpLevel::new(bits & 31).ok());
     let class = decision.and_then(|decision| decision.of);
     match (by_level, class) {
         (Some(level), Some(class)) if level.drops(class) => {
             ("excluded", format!("no: it was made at level {level}, which excludes {class} pages"))
+        }
+        _ if missing => {
+            ("lost", "no: it was in, or excluded from, a part of the split dump that is missing".to_owned())
         }
         _ if source.is_incomplete() => ("lost", "no: the dump is incomplete, and ended before this page".to_owned()),
         (Some(level), Some(class)) => (
