@@ -50,7 +50,7 @@ pub fn is_capture_kernel(root: &Path) -> bool {
 
 /// Bytes of memory that a run may use if nobody said how much, of what is available under `root`. Half of it: others need some
 /// too. In a capture kernel there are no others, and a dump that is refused is lost: there an eighth is left to the kernel, for
-/// page tables and what is being written, and never more than [`CAPTURE_RESERVE`].
+/// page tables and what is being written, and never more than 64 MiB.
 #[must_use]
 pub fn usable_memory(root: &Path) -> Option<u64> {
     let shared = available_memory(root);
