@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use vdump_filters::{DumpLevel, number};
 
-use super::{Knowing, ProgressStyle, Reading, usage};
+use super::{InputArgs, JsonArgs, KernelArgs, MemoryArgs, ProgressArgs, ThreadArgs, usage};
 use crate::codec::Compression;
 
 /// Options of `vdump bench`.
@@ -44,25 +44,25 @@ pub struct Bench {
 
     /// How to read the dump.
     #[command(flatten)]
-    pub reading: Reading,
+    pub input_args: InputArgs,
 
     /// What is known about the kernel.
     #[command(flatten)]
-    pub knowing: Knowing,
+    pub kernel_args: KernelArgs,
 
-    /// Worker threads [default: the CPUs this process may use]
-    #[arg(short = 'j', long, value_name = "N", value_parser = usage::count(4096))]
-    pub threads: Option<u16>,
+    /// How many threads work.
+    #[command(flatten)]
+    pub threads: ThreadArgs,
 
-    /// Memory to use at most, for example 64M [default: half of what is available to this process; in a capture kernel nearly all]
-    #[arg(long, value_name = "SIZE", value_parser = number::size)]
-    pub memory_limit: Option<u64>,
+    /// How much memory may be used.
+    #[command(flatten)]
+    pub memory: MemoryArgs,
 
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
+    /// Whether JSON is printed.
+    #[command(flatten)]
+    pub report: JsonArgs,
 
-    /// How to show progress
-    #[arg(long, value_enum, default_value_t = ProgressStyle::Auto)]
-    pub progress: ProgressStyle,
+    /// How progress is shown.
+    #[command(flatten)]
+    pub progress: ProgressArgs,
 }

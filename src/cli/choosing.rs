@@ -9,7 +9,8 @@ use crate::error::{Error, Kind, Result};
 
 /// What to keep and what to leave out, beside the dump level.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Args)]
-pub struct Choosing {
+#[command(next_help_heading = "Pages")]
+pub struct SelectionArgs {
     /// Drop pages of these classes too: free, free-pcp, unaccepted, cache, cache-private, user, hugetlb, zero
     ///
     /// Without --dump-level only these are dropped. 'free' stands for 'free-pcp', too, unless that is named itself
@@ -20,18 +21,22 @@ pub struct Choosing {
     #[arg(long, value_name = "CLASS[,CLASS]...", value_delimiter = ',', num_args = 1, value_parser = parse_class)]
     pub keep: Vec<PageClass>,
 
-    /// Keep each page that the physical addresses touch, whatever its class, but for poisoned and offline ones. END is the last
-    /// byte, as in /proc/iomem; 0x... or with K, M or G. May be given several times
+    /// Keep each page that the physical addresses touch, whatever its class, but for poisoned and offline ones
+    ///
+    /// END is the last byte, as in /proc/iomem; 0x... or with K, M or G. May be given several times
     #[arg(long, value_name = "START-END|START+SIZE", value_parser = parse_range)]
     pub keep_range: Vec<ByteRange>,
 
-    /// Drop the pages that lie within the physical addresses, whatever their class, but for the kernel image and the notes.
+    /// Drop the pages that lie within the physical addresses, whatever their class, but for the kernel image and the notes
+    ///
     /// May be given several times; what is kept by an option stays
     #[arg(long, value_name = "START-END|START+SIZE", value_parser = parse_range)]
     pub drop_range: Vec<ByteRange>,
 
     /// Keep user memory of a task: by its number (that of a process stands for all its threads), by its name, or 'panic', the
-    /// task that panicked. A name that looks like one of these: comm:NAME. May be given several times
+    /// task that panicked
+    ///
+    /// A name that looks like one of these: comm:NAME. May be given several times
     #[arg(long, value_name = "PID|COMM|panic", value_parser = parse_task)]
     pub keep_task: Vec<TaskName>,
 
@@ -102,7 +107,7 @@ pub enum TaskMemory {
     All,
 }
 
-impl Choosing {
+impl SelectionArgs {
     /// The set of classes to drop, made from what a dump level says.
     #[must_use]
     pub fn applied(&self, level: Selection) -> Selection {
@@ -149,7 +154,7 @@ fn parse_class(name: &str) -> std::result::Result<PageClass, String> {
 
 fn why_no_choice(class: PageClass) -> &'static str {
     match class {
-        PageClass::HwPoison => "reading one may end the capture",
+        PageClass::HwPoison => "input_args one may end the capture",
         PageClass::Offline => "there is nothing behind them",
         PageClass::Unreadable => "there is nothing to write",
         PageClass::Doubtful(_) => "what they were used for is not certain",

@@ -6,9 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use vdump_filters::number;
-
-use super::{Knowing, ProgressStyle, Reading, usage};
+use super::{InputArgs, JsonArgs, KernelArgs, MemoryArgs, ProgressArgs, ThreadArgs};
 
 /// Options of `vdump classes`.
 #[derive(Clone, Debug, Args)]
@@ -16,14 +14,6 @@ pub struct Classes {
     /// The dump; all parts of a split one. /proc/kcore is this machine's memory as it is now: how large would a dump be?
     #[arg(required = true, value_name = "DUMP")]
     pub inputs: Vec<PathBuf>,
-
-    /// How to read the dump.
-    #[command(flatten)]
-    pub reading: Reading,
-
-    /// What is known about the kernel.
-    #[command(flatten)]
-    pub knowing: Knowing,
 
     /// Count zero pages too: reads all memory instead of the page structures alone
     #[arg(long)]
@@ -33,19 +23,27 @@ pub struct Classes {
     #[arg(short, long)]
     pub verbose: bool,
 
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
+    /// How to read the dump.
+    #[command(flatten)]
+    pub input_args: InputArgs,
 
-    /// Worker threads [default: the CPUs this process may use]
-    #[arg(short = 'j', long, value_name = "N", value_parser = usage::count(4096))]
-    pub threads: Option<u16>,
+    /// What is known about the kernel.
+    #[command(flatten)]
+    pub kernel_args: KernelArgs,
 
-    /// Memory to use at most, for example 64M [default: half of what is available to this process; in a capture kernel nearly all]
-    #[arg(long, value_name = "SIZE", value_parser = number::size)]
-    pub memory_limit: Option<u64>,
+    /// Whether JSON is printed.
+    #[command(flatten)]
+    pub report: JsonArgs,
 
-    /// How to show progress
-    #[arg(long, value_enum, default_value_t = ProgressStyle::Auto)]
-    pub progress: ProgressStyle,
+    /// How many threads work.
+    #[command(flatten)]
+    pub threads: ThreadArgs,
+
+    /// How much memory may be used.
+    #[command(flatten)]
+    pub memory: MemoryArgs,
+
+    /// How progress is shown.
+    #[command(flatten)]
+    pub progress: ProgressArgs,
 }

@@ -8,8 +8,9 @@ use std::{ffi::OsString, path::PathBuf};
 use vdump_filters::{DumpLevel, number};
 
 use super::{
-    Cli, Command, Dmesg, Filter, Format, Knowing, Layout, Merge, ProgressStyle, Reading, Redacting, Writing,
-    choosing::Choosing,
+    Cli, Command, Dmesg, Filter, Format, InputArgs, JsonArgs, KernelArgs, Layout, MemoryArgs, Merge, OutputArgs,
+    ProgressArgs, ProgressStyle, RedactionArgs, ThreadArgs,
+    choosing::SelectionArgs,
     classes::Classes,
     getopt::{Row, Table, Word},
     resolve::Job,
@@ -216,8 +217,8 @@ struct Line {
     /// Show the dump's VMCOREINFO: openSUSE's kdump-save (in dracut/) has the kernel's release and the crash's time from there.
     debug: bool,
     threads: Option<u16>,
-    knowing: Knowing,
-    redacting: Redacting,
+    kernel_args: KernelArgs,
+    redaction_args: RedactionArgs,
     write_layout: Option<PathBuf>,
     files: Vec<PathBuf>,
     notes: Vec<String>,
@@ -255,9 +256,9 @@ impl Line {
                 self.debug = bits & messages::DEBUG != 0;
             }
             Does::Threads(what) => self.threads = Some(value.parse().map_err(|_| bad(what))?).filter(|n| *n > 0),
-            Does::Vmlinux => self.knowing.vmlinux = Some(typed.into()),
-            Does::LayoutFile => self.knowing.layout = Some(typed.into()),
-            Does::Rules => self.redacting.redact = Some(typed.into()),
+            Does::Vmlinux => self.kernel_args.vmlinux = Some(typed.into()),
+            Does::LayoutFile => self.kernel_args.layout = Some(typed.into()),
+            Does::Rules => self.redaction_args.redact = Some(typed.into()),
             Does::WriteLayout => self.write_layout = Some(typed.into()),
             Does::Ignored(why) | Does::IgnoredValue(why) => self.notes.push(format!("{name} changes nothing: {why}")),
             Does::Refused(why) | Does::RefusedValue(why) => {
@@ -276,18 +277,18 @@ impl Line {
                 .because("-g, -R, --dump-dmesg and --reassemble always write"));
         }
         if let Some(output) = self.write_layout.take() {
-            let vmlinux = self.knowing.vmlinux.take().ok_or_else(|| usage("-g needs the VMLINUX to read (-x)"))?;
+            let vmlinux = self.kernel_args.vmlinux.take().ok_or_else(|| usage("-g needs the VMLINUX to read (-x)"))?;
             let (output, force) = (Some(output), self.force);
-            let reading = Reading::default();
+            let input_args = InputArgs::default();
             let layout = Layout {
                 vmlinux: Some(vmlinux),
                 btf: None,
                 from: None,
-                reading,
+                input_args,
                 diff: None,
                 output,
                 force,
-                json: false,
+                report: JsonArgs::default(),
             };
             return self.ask(Command::Layout(layout));
         }
@@ -331,8 +332,8 @@ impl Line {
         };
         Ok(Command::Dmesg(Dmesg {
             inputs: vec![input.clone()],
-            reading: Reading::default(),
-            knowing: self.knowing.clone(),
+            input_args: InputArgs::default(),
+            kernel_args: self.kernel_args.clone(),
             output,
             force: self.force,
             show_vmcoreinfo: self.debug,
@@ -345,14 +346,14 @@ impl Line {
         };
         Ok(Command::Classes(Classes {
             inputs: vec![input.clone()],
-            reading: Reading::default(),
-            knowing: self.knowing.clone(),
+            input_args: InputArgs::default(),
+            kernel_args: self.kernel_args.clone(),
             zero: false,
             verbose: self.verbose,
-            json: false,
-            threads: self.threads,
-            memory_limit: None,
-            progress: self.progress(),
+            report: JsonArgs::default(),
+            threads: ThreadArgs { threads: self.threads },
+            memory: MemoryArgs::default(),
+            progress: ProgressArgs { progress: self.progress() },
         }))
     }
 
@@ -366,10 +367,10 @@ impl Line {
         Ok(Command::Merge(Merge {
             files,
             limit: self.limit,
-            threads: self.threads,
-            memory_limit: None,
-            json: false,
-            progress: self.progress(),
+            threads: ThreadArgs { threads: self.threads },
+            memory: MemoryArgs::default(),
+            report: JsonArgs::default(),
+            progress: ProgressArgs { progress: self.progress() },
             force: self.force,
             strict: false,
         }))
@@ -392,23 +393,23 @@ impl Line {
         };
         Ok(Command::Filter(Filter {
             files: vec![input.clone()],
-            reading: Reading::default(),
-            knowing: self.knowing.clone(),
-            redacting: self.redacting.clone(),
+            input_args: InputArgs::default(),
+            kernel_args: self.kernel_args.clone(),
+            redaction_args: self.redaction_args.clone(),
             // makedumpfile's defaults: everything, as it is.
             dump_level: if self.levels.is_empty() { vec![DumpLevel::NONE] } else { self.levels.clone() },
-            choosing: Choosing::default(),
-            writing: Writing {
+            selection: SelectionArgs::default(),
+            output_args: OutputArgs {
                 format: Some(if self.elf { Format::Elf } else { Format::Kdump }),
                 compress: Some(self.compress.unwrap_or(Compression::None)),
                 map_virtual: false,
                 split: None,
                 output,
                 limit: self.limit,
-                threads: self.threads,
-                memory_limit: None,
-                json: false,
-                progress: self.progress(),
+                threads: ThreadArgs { threads: self.threads },
+                memory: MemoryArgs::default(),
+                report: JsonArgs::default(),
+                progress: ProgressArgs { progress: self.progress() },
                 force: self.force,
                 strict: false,
             },
@@ -477,8 +478,8 @@ mod tests {
             ("/proc/vmcore vmcore", 0, Compression::None),
         ] {
             let (filter, notes) = filter(line);
-            assert_eq!((filter.dump_level[0].bits(), filter.writing.compress), (level, Some(compress)), "{line}");
-            assert_eq!(filter.writing.format, Some(Format::Kdump));
+            assert_eq!((filter.dump_level[0].bits(), filter.output_args.compress), (level, Some(compress)), "{line}");
+            assert_eq!(filter.output_args.format, Some(Format::Kdump));
             assert!(notes.is_empty(), "{notes:?}");
         }
     }
@@ -486,7 +487,10 @@ mod tests {
     #[test]
     fn what_no_longer_matters_is_noted_and_what_cannot_be_is_refused() {
         let (filter, notes) = filter("--cyclic-buffer 1024 --non-mmap --splitblock-size 9 -E in out");
-        assert_eq!((filter.writing.format, filter.writing.compress), (Some(Format::Elf), Some(Compression::None)));
+        assert_eq!(
+            (filter.output_args.format, filter.output_args.compress),
+            (Some(Format::Elf), Some(Compression::None))
+        );
         assert_eq!(notes.len(), 3, "{notes:?}");
         for line in ["-X in out", "--eppic script in out"] {
             let error = parsed(line).unwrap_err();
@@ -498,7 +502,10 @@ mod tests {
     #[test]
     fn rules_are_taken() {
         let (filter, notes) = filter("-d 31 -x vmlinux --config rules in out");
-        assert_eq!((filter.redacting.redact, filter.knowing.vmlinux), (Some("rules".into()), Some("vmlinux".into())));
+        assert_eq!(
+            (filter.redaction_args.redact, filter.kernel_args.vmlinux),
+            (Some("rules".into()), Some("vmlinux".into()))
+        );
         assert!(notes.is_empty(), "{notes:?}");
     }
 

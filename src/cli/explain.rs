@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args};
 use vdump_filters::number;
 
-use super::{Knowing, Reading};
+use super::{InputArgs, JsonArgs, KernelArgs};
 
 /// Options of `vdump explain`.
 #[derive(Clone, Debug, Args)]
@@ -31,15 +31,15 @@ pub struct Explain {
 
     /// How to read the dump.
     #[command(flatten)]
-    pub reading: Reading,
+    pub input_args: InputArgs,
 
     /// What is known about the kernel.
     #[command(flatten)]
-    pub knowing: Knowing,
+    pub kernel_args: KernelArgs,
 
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
+    /// Whether JSON is printed.
+    #[command(flatten)]
+    pub report: JsonArgs,
 }
 
 /// A number as people paste it: `0x1a2b`, `6699`, and, where it cannot be decimal, bare hexadecimal as crash prints addresses.

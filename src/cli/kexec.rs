@@ -8,11 +8,13 @@ use std::{ffi::OsString, path::PathBuf};
 use vdump_filters::number;
 use vdump_loader::{
     cmdline,
-    plan::{SerialPort, serial_port},
+    corehdr::Class,
+    job::Method,
+    plan::{Backup, MemoryMap, Mismatch, SerialPort, serial_port},
 };
 
 use super::getopt::{Row, Table, Word};
-use super::load::{CoreHeaders, Exec, Load, MemoryMap, Method, Unload};
+use super::load::{Exec, Load, Unload};
 use super::voice::Dictionary;
 use crate::error::{Error, Kind, Result};
 
@@ -28,7 +30,7 @@ enum Does {
     ReuseCommandLine,
     Initrd,
     Debug,
-    CoreHeaders(CoreHeaders),
+    CoreHeaders(Class),
     MemoryMap,
     Hotplug,
     NoEfi,
@@ -86,8 +88,8 @@ const OPTIONS: &[Row<Does>] = &[
     (None, Some("reuse-cmdline"), Does::ReuseCommandLine),
     (None, Some("initrd"), Does::Initrd),
     (None, Some("ramdisk"), Does::Initrd),
-    (None, Some("elf64-core-headers"), Does::CoreHeaders(CoreHeaders::Elf64)),
-    (None, Some("elf32-core-headers"), Does::CoreHeaders(CoreHeaders::Elf32)),
+    (None, Some("elf64-core-headers"), Does::CoreHeaders(Class::Elf64)),
+    (None, Some("elf32-core-headers"), Does::CoreHeaders(Class::Elf32)),
     (None, Some("pass-memmap-cmdline"), Does::MemoryMap),
     (None, Some("hotplug"), Does::Hotplug),
     (None, Some("noefi"), Does::NoEfi),
@@ -218,7 +220,7 @@ struct Line {
     reuse: bool,
     initrd: Option<PathBuf>,
     debug: bool,
-    core_headers: Option<CoreHeaders>,
+    core_headers: Option<Class>,
     exact_map: bool,
     hotplug: bool,
     no_efi: bool,
@@ -299,7 +301,7 @@ impl Line {
         }
         let mut core_headers = self.core_headers.filter(|_| self.panic);
         let mut exact_map = self.exact_map && self.panic;
-        if method == Method::File && (serial.is_some() || exact_map || core_headers == Some(CoreHeaders::Elf32)) {
+        if method == Method::File && (serial.is_some() || exact_map || core_headers == Some(Class::Elf32)) {
             notes.push("with -s the running kernel decides about core headers, memory map and messages".to_owned());
             (serial, core_headers, exact_map) = (None, None, false);
         }
@@ -314,12 +316,12 @@ impl Line {
             append,
             reuse_cmdline: self.reuse,
             method,
-            core_headers,
-            backup: None,
-            memory_map: exact_map.then_some(MemoryMap::Exactmap),
+            core_headers: core_headers.unwrap_or_default(),
+            backup: Backup::default(),
+            memory_map: if exact_map { MemoryMap::Exactmap } else { MemoryMap::default() },
             hotplug: self.hotplug && self.panic,
             serial,
-            on_mismatch: None,
+            on_mismatch: Mismatch::default(),
             debug_port: false,
             dry_run: false,
             json: false,
@@ -386,7 +388,7 @@ mod tests {
         assert_eq!((fedora.method, fedora.panic, then), (Method::File, true, Then::Stop));
         assert_eq!((fedora.append.as_str(), fedora.debug), ("quiet", true));
         let (debian, _) = load("-p --args-linux --elf64-core-headers --append=irqpoll --initrd=/i /k");
-        assert_eq!((debian.method, debian.core_headers), (Method::Auto, Some(CoreHeaders::Elf64)));
+        assert_eq!((debian.method, debian.core_headers), (Method::Auto, Class::Elf64));
         let (suse, _) = load("-p -a /boot/vmlinuz --append=x --initrd=/i");
         assert_eq!((suse.method, suse.kernel), (Method::Auto, "/boot/vmlinuz".into()));
         let (reboot, then) = load("-l /k --reuse-cmdline --initrd /i -tbzImage64");

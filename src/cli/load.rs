@@ -4,8 +4,38 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
-use vdump_loader::plan::{SerialPort, serial_port};
+use clap::Args;
+use vdump_loader::{
+    corehdr::Class,
+    job::Method,
+    plan::{Backup, MemoryMap, Mismatch, SerialPort, serial_port},
+};
+
+use super::{
+    JsonArgs,
+    usage::{Choice, one_of},
+};
+
+const METHODS: [Choice<Method>; 3] = [
+    ("auto", "As files; as segments where the running kernel cannot, or an option needs it", Method::Auto),
+    ("file", "As files, which the running kernel checks (kexec_file_load)", Method::File),
+    ("segments", "As segments, placed by vdump (kexec_load)", Method::Segments),
+];
+const CORE_HEADERS: [Choice<Class>; 2] =
+    [("64", "ELF64", Class::Elf64), ("32", "ELF32, where all RAM is below 4 GiB", Class::Elf32)];
+const BACKUPS: [Choice<Backup>; 3] = [
+    ("auto", "When the running kernel may have data there", Backup::Auto),
+    ("always", "Always", Backup::Always),
+    ("never", "Never", Backup::Never),
+];
+const MEMORY_MAPS: [Choice<MemoryMap>; 2] = [
+    ("e820", "In its boot parameters", MemoryMap::E820),
+    ("exactmap", "As memmap= on its command line as well", MemoryMap::Exactmap),
+];
+const MISMATCHES: [Choice<Mismatch>; 2] = [
+    ("hang", "Stop, so that the message can be read", Mismatch::Hang),
+    ("reboot", "Reset the machine", Mismatch::Reboot),
+];
 
 /// Options of `vdump load`.
 #[derive(Clone, Debug, Args)]
@@ -22,8 +52,9 @@ pub struct Load {
     #[arg(long, value_name = "FILE")]
     pub initrd: Option<PathBuf>,
 
-    /// Its command line; after the running kernel's with --reuse-cmdline. A capture kernel gets acpi_no_memhotplug too,
-    /// so that it does not treat the dead kernel's memory as hot-added
+    /// Its command line; after the running kernel's with --reuse-cmdline
+    ///
+    /// A capture kernel gets acpi_no_memhotplug too, so that it does not treat the dead kernel's memory as hot-added
     #[arg(long, value_name = "STRING", default_value = "", allow_hyphen_values = true, hide_default_value = true)]
     pub append: String,
 
@@ -32,20 +63,20 @@ pub struct Load {
     pub reuse_cmdline: bool,
 
     /// How to hand it to the running kernel
-    #[arg(long, value_enum, default_value_t = Method::Auto)]
+    #[arg(long, value_parser = one_of(&METHODS), default_value = "auto")]
     pub method: Method,
 
-    /// Width of the core headers, which the capture kernel shows as /proc/vmcore [default: 64]
-    #[arg(long, value_enum)]
-    pub core_headers: Option<CoreHeaders>,
+    /// Width of the core headers, which the capture kernel shows as /proc/vmcore
+    #[arg(long, value_name = "BITS", value_parser = one_of(&CORE_HEADERS), default_value = "64")]
+    pub core_headers: Class,
 
-    /// When the purgatory copies the lowest 640 KiB aside [default: auto, for kernels before 5.5]
-    #[arg(long, value_enum)]
-    pub backup: Option<Backup>,
+    /// When the purgatory copies the lowest 640 KiB aside; auto: for kernels before 5.5
+    #[arg(long, value_name = "WHEN", value_parser = one_of(&BACKUPS), default_value = "auto")]
+    pub backup: Backup,
 
-    /// How the capture kernel is told its memory [default: e820, in its boot parameters]
-    #[arg(long, value_enum)]
-    pub memory_map: Option<MemoryMap>,
+    /// How the capture kernel is told its memory
+    #[arg(long, value_name = "HOW", value_parser = one_of(&MEMORY_MAPS), default_value = "e820")]
+    pub memory_map: MemoryMap,
 
     /// Let the running kernel rewrite the core headers when CPUs and memory come and go
     #[arg(long)]
@@ -56,9 +87,9 @@ pub struct Load {
     #[arg(long, value_name = "PORT[,BAUD]", value_parser = parse_serial)]
     pub serial: Option<SerialPort>,
 
-    /// What the purgatory does then [default: hang]
-    #[arg(long, value_enum)]
-    pub on_mismatch: Option<Mismatch>,
+    /// What the purgatory does then
+    #[arg(long, value_name = "ACTION", value_parser = one_of(&MISMATCHES), default_value = "hang")]
+    pub on_mismatch: Mismatch,
 
     /// Let the purgatory speak on QEMU's debug port (0xe9)
     #[arg(long, hide = true)]
@@ -94,7 +125,7 @@ pub struct Unload {
     pub panic: bool,
 
     /// How to ask the running kernel
-    #[arg(long, value_enum, default_value_t = Method::Auto)]
+    #[arg(long, value_parser = one_of(&METHODS), default_value = "auto")]
     pub method: Method,
 }
 
@@ -113,62 +144,11 @@ pub struct Exec {
                         that cannot be found out, 2 wrong usage. 'vdump status || vdump load --panic ...' keeps a machine armed."
 )]
 pub struct Status {
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-
     /// Read /proc and /sys under this folder
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub root: PathBuf,
-}
 
-/// How a kernel is handed over.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub enum Method {
-    /// As files; as segments where the running kernel cannot, or an option needs it
-    Auto,
-    /// As files, which the running kernel checks (kexec_file_load)
-    File,
-    /// As segments, placed by vdump (kexec_load)
-    Segments,
-}
-
-/// Width of the core headers.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub enum CoreHeaders {
-    /// ELF64
-    #[value(name = "64")]
-    Elf64,
-    /// ELF32, where all RAM is below 4 GiB
-    #[value(name = "32")]
-    Elf32,
-}
-
-/// When the lowest memory is copied aside.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub enum Backup {
-    /// When the running kernel may have data there
-    Auto,
-    /// Always
-    Always,
-    /// Never
-    Never,
-}
-
-/// How the capture kernel is told its memory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub enum MemoryMap {
-    /// In its boot parameters
-    E820,
-    /// As memmap= on its command line as well
-    Exactmap,
-}
-
-/// What the purgatory does when loaded memory was overwritten.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub enum Mismatch {
-    /// Stop, so that the message can be read
-    Hang,
-    /// Reset the machine
-    Reboot,
+    /// Whether JSON is printed.
+    #[command(flatten)]
+    pub report: JsonArgs,
 }

@@ -10,14 +10,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use vdump_filters::{DumpLevel, Selection, number};
+use vdump_filters::{DumpLevel, Selection};
 
-use super::{Filter, Format, Knowing, ProgressStyle, Writing, choosing::Choosing};
+use super::{
+    Filter, Format, KernelArgs, MemoryArgs, OutputArgs, ProgressArgs, ProgressStyle, ThreadArgs,
+    choosing::SelectionArgs,
+};
 use crate::{
     codec::Compression,
     error::{Error, Kind, Result},
     report::Mode,
-    source::{self, CoreHeaders, Opening},
+    source::{self, Opening},
     sys::host,
 };
 
@@ -40,9 +43,9 @@ pub struct Job {
     /// What to drop.
     pub level: DumpLevel,
     /// What to keep and to drop besides.
-    pub choosing: Choosing,
+    pub selection: SelectionArgs,
     /// What is known about the kernel besides.
-    pub knowing: Knowing,
+    pub kernel_args: KernelArgs,
     /// The file of rules that say what must not be in the dump.
     pub redact: Option<PathBuf>,
     /// What to drop if the dump does not fit: one after the other.
@@ -131,7 +134,7 @@ impl Job {
     /// The classes that are dropped.
     #[must_use]
     pub fn drop(&self) -> Selection {
-        self.choosing.applied(Selection::from(self.level))
+        self.selection.applied(Selection::from(self.level))
     }
 
     /// Whether anything is asked of the crashed kernel.
@@ -146,49 +149,49 @@ impl Job {
     /// Options that contradict each other.
     pub fn resolve(filter: &Filter) -> Result<Self> {
         let (inputs, typed) = told_apart(filter)?;
-        let split = filter.writing.split.map_or(1, usize::from);
+        let split = filter.output_args.split.map_or(1, usize::from);
         let (format, compression) = format(filter, typed, split)?;
-        let named = output_names(typed, filter.writing.split)?;
+        let named = output_names(typed, filter.output_args.split)?;
         let parts = named.len().max(split);
         let output = if filter.dry_run { None } else { destination(named) };
-        filter.choosing.check()?;
+        filter.selection.check()?;
         let (level, next_levels) = levels(filter, output.as_ref())?;
-        if filter.writing.json && output == Some(Destination::StandardOutput) {
+        if filter.output_args.report.json && output == Some(Destination::StandardOutput) {
             return Err(Error::new(Kind::Usage, "cannot print the report as JSON")
                 .because("standard output has the dump")
                 .next_step("leave out --json (the summary is on standard error), or name an output file"));
         }
-        if filter.writing.map_virtual && format == Format::Kdump {
+        if filter.output_args.map_virtual && format == Format::Kdump {
             return Err(Error::new(Kind::Usage, "--virtual is for ELF dumps only")
                 .because(
                     "a kdump file has pages without virtual addresses: its readers walk the page tables themselves",
                 )
                 .next_step("give -f elf or an OUTPUT that ends in .elf, or leave out --virtual"));
         }
-        let progress = mode(filter.writing.progress);
-        let memory_limit = memory_limit(filter.writing.memory_limit);
+        let progress = filter.output_args.progress.mode();
+        let memory_limit = filter.output_args.memory.bytes();
         Ok(Self {
-            input: filter.reading.opening(inputs).within(memory_limit),
+            input: filter.input_args.opening(inputs).within(memory_limit),
             output,
             parts,
-            limit: filter.writing.limit,
+            limit: filter.output_args.limit,
             level,
-            choosing: filter.choosing.clone(),
+            selection: filter.selection.clone(),
             next_levels,
             tried: Vec::new(),
-            knowing: filter.knowing.clone(),
-            redact: filter.redacting.redact.clone(),
+            kernel_args: filter.kernel_args.clone(),
+            redact: filter.redaction_args.redact.clone(),
             format,
             compression,
-            threads: threads(filter.writing.threads.map(usize::from)),
+            threads: filter.output_args.threads.count(),
             memory_limit,
             progress,
-            force: filter.writing.force,
-            strict: filter.writing.strict,
-            json: filter.writing.json,
+            force: filter.output_args.force,
+            strict: filter.output_args.strict,
+            json: filter.output_args.report.json,
             verbose: filter.verbose,
             keep_all: filter.keep_all,
-            map_virtual: filter.writing.map_virtual,
+            map_virtual: filter.output_args.map_virtual,
             copy: filter.copy,
             flattened: filter.flattened,
             show_vmcoreinfo: filter.show_vmcoreinfo,
@@ -250,7 +253,7 @@ fn destination(mut names: Vec<PathBuf>) -> Option<Destination> {
 fn levels(filter: &Filter, output: Option<&Destination>) -> Result<(DumpLevel, Vec<DumpLevel>)> {
     let Some((first, next)) = filter.dump_level.split_first() else {
         // Who names what to drop wants nothing else dropped.
-        return Ok((if filter.choosing.drop.is_empty() { DumpLevel::MAX } else { DumpLevel::NONE }, Vec::new()));
+        return Ok((if filter.selection.drop.is_empty() { DumpLevel::MAX } else { DumpLevel::NONE }, Vec::new()));
     };
     if !next.is_empty() && output == Some(&Destination::StandardOutput) {
         return Err(Error::new(Kind::Usage, "cannot try several dump levels")
@@ -260,8 +263,32 @@ fn levels(filter: &Filter, output: Option<&Destination>) -> Result<(DumpLevel, V
     Ok((*first, next.to_vec()))
 }
 
+impl ThreadArgs {
+    /// Threads wanted.
+    #[must_use]
+    pub fn count(self) -> usize {
+        threads(self.threads.map(usize::from))
+    }
+}
+
+impl MemoryArgs {
+    /// The limit, bytes.
+    #[must_use]
+    pub fn bytes(self) -> u64 {
+        memory_limit(self.memory_limit)
+    }
+}
+
+impl ProgressArgs {
+    /// How progress is shown here.
+    #[must_use]
+    pub fn mode(self) -> Mode {
+        mode(self.progress)
+    }
+}
+
 /// How progress is shown here.
-pub(crate) fn mode(style: ProgressStyle) -> Mode {
+fn mode(style: ProgressStyle) -> Mode {
     match style {
         ProgressStyle::Auto => Mode::detect(),
         ProgressStyle::Bar => Mode::Bar,
@@ -276,14 +303,14 @@ pub(crate) fn available_memory() -> u64 {
 }
 
 /// What a run may use where `said` is what its caller allows, bytes: never more than the process can have.
-pub(crate) fn memory_limit(said: Option<u64>) -> u64 {
+fn memory_limit(said: Option<u64>) -> u64 {
     said.map_or_else(available_memory, |said| host::mappable_memory().map_or(said, |most| said.min(most)))
 }
 
 /// Tells inputs from the outputs: those of `-o`, else the last name. A dry run may go without: then the last name is an
 /// input too if it is, like the others, a part of a split dump.
 pub(crate) fn told_apart(filter: &Filter) -> Result<(&[PathBuf], &[PathBuf])> {
-    let Filter { files, writing: Writing { output, .. }, .. } = filter;
+    let Filter { files, output_args: OutputArgs { output, .. }, .. } = filter;
     if !output.is_empty() {
         return Ok((files, output));
     }
@@ -303,7 +330,7 @@ const THREADS_PER_CPU: usize = 4;
 /// So many are always allowed: to see whether the output depends on it.
 const ALWAYS_ALLOWED: usize = 16;
 
-pub(crate) fn threads(wanted: Option<usize>) -> usize {
+fn threads(wanted: Option<usize>) -> usize {
     let cpus = host::usable_cpus();
     wanted.map_or(cpus, |wanted| wanted.min((cpus * THREADS_PER_CPU).max(ALWAYS_ALLOWED)))
 }
@@ -314,7 +341,7 @@ fn format(filter: &Filter, outputs: &[PathBuf], split: usize) -> Result<(Format,
     // One name of a set that asks for ELF is enough to be refused.
     let elf = outputs.iter().map(named).find(|(format, _)| *format == Format::Elf);
     let (named_format, named_compression) = elf.unwrap_or((Format::Kdump, Compression::None));
-    let format = filter.writing.format.unwrap_or(named_format);
+    let format = filter.output_args.format.unwrap_or(named_format);
     if format == Format::Elf && outputs.len().max(split) > 1 {
         return Err(Error::new(Kind::Usage, "cannot split an ELF dump")
             .because("no reader puts the parts of one together")
@@ -324,7 +351,7 @@ fn format(filter: &Filter, outputs: &[PathBuf], split: usize) -> Result<(Format,
         Format::Kdump => Compression::DEFAULT_ZSTD,
         Format::Elf => Compression::DEFAULT_FRAME_ZSTD,
     };
-    let compression = filter.writing.compress.map(|asked| asked.or_level_of(default));
+    let compression = filter.output_args.compress.map(|asked| asked.or_level_of(default));
     match (format, compression) {
         (Format::Kdump, Some(Compression::Lz4)) => {
             Err(Error::new(Kind::Usage, "a kdump file cannot be compressed with lz4")
@@ -357,40 +384,9 @@ fn by_extension(output: Option<&Path>) -> (Format, Compression) {
     }
 }
 
-/// `[SIZE@]ADDR` as the kernel's elfcorehdr= takes it, else a file. A file with such a name is given as `./NAME`.
-#[must_use]
-pub fn core_headers(typed: PathBuf) -> CoreHeaders {
-    let address = |text: &str| {
-        let (size, address) = text.split_once('@').map_or((None, text), |(size, address)| (Some(size), address));
-        let size = size.map(number::address).transpose().ok()?;
-        Some(CoreHeaders::At { address: number::address(address).ok()?, size })
-    };
-    typed.to_str().and_then(address).unwrap_or(CoreHeaders::File(typed))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_are_the_kernels_and_the_rest_are_files() {
-        let at = |address, size| CoreHeaders::At { address, size };
-        for (text, headers) in [
-            ("0x1f000000", at(0x1f00_0000, None)),
-            ("507904K", at(507_904 << 10, None)),
-            ("1M@0X10g", at(16 << 30, Some(1 << 20))),
-            ("520093696", at(520_093_696, None)),
-            ("./520093696", CoreHeaders::File("./520093696".into())),
-            ("headers", CoreHeaders::File("headers".into())),
-            ("0x", CoreHeaders::File("0x".into())),
-            ("+5", CoreHeaders::File("+5".into())),
-            ("1x@5", CoreHeaders::File("1x@5".into())),
-            ("0xffffffffffffffffG", CoreHeaders::File("0xffffffffffffffffG".into())),
-            ("\u{e9}", CoreHeaders::File("\u{e9}".into())),
-        ] {
-            assert_eq!(core_headers(text.into()), headers, "{text}");
-        }
-    }
 
     #[test]
     fn the_extension_picks_the_format() {

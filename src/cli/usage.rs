@@ -9,6 +9,7 @@ use std::{
 
 use clap::{
     Arg, ArgAction, CommandFactory as _, FromArgMatches as _,
+    builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
@@ -158,6 +159,20 @@ fn text(value: Option<&ContextValue>) -> Option<String> {
     }
 }
 
+/// A word, its help, and what it stands for.
+pub(super) type Choice<T> = (&'static str, &'static str, T);
+
+/// A parser for options with a few words to choose from.
+pub(super) fn one_of<T: Copy + Send + Sync + 'static>(
+    choices: &'static [Choice<T>],
+) -> impl TypedValueParser<Value = T> {
+    let words = choices.iter().map(|(word, help, _)| PossibleValue::new(*word).help(*help));
+    PossibleValuesParser::new(words).try_map(|typed| {
+        let chosen = choices.iter().find(|(word, ..)| *word == typed);
+        chosen.map(|(.., value)| *value).ok_or("no such choice")
+    })
+}
+
 /// A parser for options that count something.
 pub(super) fn count(most: u16) -> impl Fn(&str) -> Result<u16, String> + Clone + Send + Sync + 'static {
     move |text| {
@@ -209,6 +224,34 @@ mod tests {
             let said = said(line);
             assert!(said.contains(words), "{line}: {said}");
             assert!(!said.contains("'-- ") && !said.contains("tip:") && !said.contains('\n'), "{line}: {said}");
+        }
+    }
+
+    /// An option that follows a group of others in its struct would stand below their heading.
+    #[test]
+    fn options_stand_below_their_headings() {
+        let command = command();
+        let filter = command.find_subcommand("filter").unwrap();
+        let heading = |name: &str| {
+            let arg = filter.get_arguments().find(|arg| arg.get_long() == Some(name)).unwrap();
+            arg.get_help_heading().unwrap_or("Options").to_owned()
+        };
+        for (name, below) in [
+            ("dump-level", "Pages"),
+            ("keep-task", "Pages"),
+            ("vmlinux", "Kernel"),
+            ("iomem", "Input"),
+            ("output", "Output"),
+            ("force", "Output"),
+            ("strict", "Output"),
+            ("threads", "Threads and memory"),
+            ("memory-limit", "Threads and memory"),
+            ("json", "Report"),
+            ("redact", "Redaction"),
+            ("dry-run", "Options"),
+            ("verbose", "Options"),
+        ] {
+            assert_eq!(heading(name), below, "--{name}");
         }
     }
 

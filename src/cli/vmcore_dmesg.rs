@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 
 use super::{
-    Dmesg, Knowing, Reading,
+    Dmesg, InputArgs, KernelArgs,
     getopt::{Row, Table, Word},
 };
 use crate::error::{Error, Kind, Result};
@@ -61,8 +61,8 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Request> {
     match files.len() {
         1 => Ok(Request::Print(Dmesg {
             inputs: files,
-            knowing: Knowing::default(),
-            reading: Reading::default(),
+            kernel_args: KernelArgs::default(),
+            input_args: InputArgs::default(),
             output: None,
             force: false,
             show_vmcoreinfo: false,

@@ -13,11 +13,11 @@ use crate::{
 pub(super) fn run(options: &Check) -> Result<()> {
     options.inputs.iter().try_for_each(|input| refuse_running(input))?;
     let stop = super::stop_on_signals()?;
-    let progress = Progress::new(resolve::mode(options.progress), 4096, stop.flag());
-    let threads = resolve::threads(options.threads.map(usize::from));
+    let progress = Progress::new(options.progress.mode(), 4096, stop.flag());
+    let threads = options.threads.count();
     let checked = check(&options.inputs, threads, resolve::available_memory(), &progress)?;
     let report = Report::of(&checked);
-    print_report(&Head::new("check", &options.inputs), &report, options.json)?;
+    print_report(&Head::new("check", &options.inputs), &report, options.report.json)?;
     if report.whole { Ok(()) } else { Err(Error::new(Kind::Said, "the dump is not whole")) }
 }
 

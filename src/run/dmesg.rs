@@ -17,13 +17,13 @@ use crate::{
 };
 
 pub(super) fn run(options: &Dmesg) -> Result<()> {
-    let source = opened::with_kernel(&options.reading.opening(&options.inputs))?;
+    let source = opened::with_kernel(&options.input_args.opening(&options.inputs))?;
     if options.show_vmcoreinfo {
         facts::show_vmcoreinfo(&source);
     }
     let what = || format!("cannot find the kernel log in {}", source.path().display());
     let mut unsure = Vec::new();
-    let info = super::known::read(&source, &options.knowing, resolve::available_memory(), &mut unsure)?
+    let info = super::known::read(&source, &options.kernel_args, resolve::available_memory(), &mut unsure)?
         .ok_or_else(|| facts::no_vmcoreinfo(&source, "so the log cannot be found", facts::NAME_VMCOREINFO))?;
     for warning in &unsure {
         super::complain(&Error::input(warning));
@@ -47,7 +47,7 @@ fn write_file(path: &Path, options: &Dmesg, source: &Source, log: &KernelLog) ->
     let mut text = Vec::new();
     // A Vec takes everything.
     let _ = klog::write_dmesg(log, &mut text);
-    let opening = options.reading.opening(&[]);
-    let inputs = Inputs::opened(source.opened()).and(options.knowing.files()).and(opening.ram_file());
+    let opening = options.input_args.opening(&[]);
+    let inputs = Inputs::opened(source.opened()).and(options.kernel_args.files()).and(opening.ram_file());
     super::write_file(path, &text, options.force, &inputs)
 }

@@ -78,9 +78,9 @@ struct Facts {
 }
 
 pub(super) fn run(options: &Info) -> Result<()> {
-    let source = opened::with_kernel(&options.reading.opening(&options.inputs))?;
+    let source = opened::with_kernel(&options.input_args.opening(&options.inputs))?;
     let facts = Facts::of(&source);
-    super::print_report(&Head::new("info", &options.inputs), &facts, options.json)
+    super::print_report(&Head::new("info", &options.inputs), &facts, options.report.json)
 }
 
 impl Facts {

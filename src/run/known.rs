@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::facts;
 use crate::{
-    cli::Knowing,
+    cli::KernelArgs,
     error::{Error, Result},
     layout::{
         KernelLayout, VmcoreInfo, Witness, known,
@@ -20,12 +20,12 @@ use crate::{
 /// they belong to it go to `warnings`. To read them may take `limit` bytes of memory.
 pub(super) fn read(
     source: &Source,
-    knowing: &Knowing,
+    kernel_args: &KernelArgs,
     limit: u64,
     warnings: &mut Vec<String>,
 ) -> Result<Option<VmcoreInfo>> {
     let Some(mut info) = facts::vmcoreinfo(source) else {
-        if let Some(path) = knowing.files().next() {
+        if let Some(path) = kernel_args.files().next() {
             warnings.push(format!(
                 "{} was not used: without VMCOREINFO nothing tells that it belongs to the crashed kernel, nor where that ran",
                 path.display()
@@ -45,13 +45,13 @@ pub(super) fn read(
         info.add(&fitting);
         Ok(())
     };
-    if let Some(path) = &knowing.layout {
+    if let Some(path) = &kernel_args.layout {
         add(known::of_layout_file(path)?, path)?;
     }
-    if let Some(path) = &knowing.vmlinux {
+    if let Some(path) = &kernel_args.vmlinux {
         add(known::of_vmlinux(path, host::usable_cpus(), limit)?, path)?;
     }
-    if let Some(path) = &knowing.btf {
+    if let Some(path) = &kernel_args.btf {
         add(known::of_btf_file(path)?, path)?;
     }
     Ok(Some(info))

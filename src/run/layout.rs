@@ -48,17 +48,17 @@ struct Changes<'a> {
 
 pub(super) fn run(options: &Layout) -> Result<()> {
     if let Some([before, after]) = options.diff.as_deref() {
-        return show_diff(&any(before)?, &any(after)?, options.json.then(|| head(options)).as_ref());
+        return show_diff(&any(before)?, &any(after)?, options.report.json.then(|| head(options)).as_ref());
     }
     let info = of_options(options)?;
     for disagreement in info.disagreements() {
         super::complain(&Error::input(disagreement.to_string()));
     }
-    let text = if options.json { json(&head(options), &report(&info))? } else { lines(&info) };
+    let text = if options.report.json { json(&head(options), &report(&info))? } else { lines(&info) };
     match &options.output {
         Some(path) => {
             let read = [&options.from, &options.vmlinux, &options.btf].into_iter().flatten().map(PathBuf::as_path);
-            let opening = options.reading.opening(&[]);
+            let opening = options.input_args.opening(&[]);
             let inputs = Inputs::default().and(read).and(opening.ram_file());
             super::write_file(path, text.as_bytes(), options.force, &inputs)
         }
@@ -68,7 +68,7 @@ pub(super) fn run(options: &Layout) -> Result<()> {
 
 /// The dump is believed first, then DWARF, then BTF.
 fn of_options(options: &Layout) -> Result<VmcoreInfo> {
-    if options.from.is_none() && options.reading.is_any() {
+    if options.from.is_none() && options.input_args.is_any() {
         return Err(Error::new(Kind::Usage, "--elfcorehdr, --iomem and --vmcoreinfo say how to read a dump")
             .because("none was named")
             .next_step("name it with --from DUMP"));
@@ -85,7 +85,8 @@ fn of_options(options: &Layout) -> Result<VmcoreInfo> {
         Ok(())
     };
     if let Some(path) = &options.from {
-        let mut of_dump = known::of_dump(&opened::with_kernel(&options.reading.opening(std::slice::from_ref(path)))?)?;
+        let mut of_dump =
+            known::of_dump(&opened::with_kernel(&options.input_args.opening(std::slice::from_ref(path)))?)?;
         // Addresses are link addresses from here on.
         of_dump.set("KERNELOFFSET", "0", crate::layout::Witness::Note);
         join(of_dump, path)?;

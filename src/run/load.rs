@@ -8,16 +8,15 @@ use std::{ffi::OsString, path::Path, process};
 
 use vdump_loader::{
     self as loader, arm, cmdline,
-    corehdr::Class,
     errno::Call,
     host::{Host, Loaded},
-    job::{self, Job, Prepared},
+    job::{Job, Prepared},
     plan,
 };
 
 use crate::{
     cli::kexec::{self, Request, Then},
-    cli::load::{Backup, CoreHeaders, Exec, Load, MemoryMap, Method, Mismatch, Status, Unload},
+    cli::load::{Exec, Load, Status, Unload},
     error::{Error, Kind, Result},
     report::Head,
 };
@@ -82,29 +81,16 @@ fn job(options: &Load) -> Result<Job> {
         kernel: absolute(&options.kernel),
         initrd: options.initrd.as_deref().map(absolute),
         command_line: if options.panic { cmdline::for_capture(&line) } else { line },
-        method: method(options.method),
+        method: options.method,
         options: plan::Options {
             panic: options.panic,
-            core_headers: match options.core_headers {
-                Some(CoreHeaders::Elf32) => Class::Elf32,
-                Some(CoreHeaders::Elf64) | None => Class::Elf64,
-            },
-            backup: match options.backup {
-                Some(Backup::Always) => plan::Backup::Always,
-                Some(Backup::Never) => plan::Backup::Never,
-                Some(Backup::Auto) | None => plan::Backup::Auto,
-            },
-            memory_map: match options.memory_map {
-                Some(MemoryMap::Exactmap) => plan::MemoryMap::Exactmap,
-                Some(MemoryMap::E820) | None => plan::MemoryMap::E820,
-            },
+            core_headers: options.core_headers,
+            backup: options.backup,
+            memory_map: options.memory_map,
             hotplug: options.hotplug,
             serial: options.serial,
             debug_port: options.debug_port,
-            on_mismatch: match options.on_mismatch {
-                Some(Mismatch::Reboot) => plan::Mismatch::Reboot,
-                Some(Mismatch::Hang) | None => plan::Mismatch::Hang,
-            },
+            on_mismatch: options.on_mismatch,
         },
         debug: options.debug,
     })
@@ -115,16 +101,8 @@ fn absolute(path: &Path) -> std::path::PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-fn method(method: Method) -> job::Method {
-    match method {
-        Method::Auto => job::Method::Auto,
-        Method::File => job::Method::File,
-        Method::Segments => job::Method::Segments,
-    }
-}
-
 pub(super) fn unload(options: &Unload) -> Result<()> {
-    if !arm::unload(Path::new(HERE), options.panic, method(options.method)).map_err(refused)? {
+    if !arm::unload(Path::new(HERE), options.panic, options.method).map_err(refused)? {
         say_notes(&["nothing was loaded".to_owned()]);
     }
     Ok(())
@@ -158,7 +136,7 @@ fn orderly() -> Result<()> {
 
 pub(super) fn status(options: &Status) -> Result<()> {
     let status = loader::status::Status::read(&options.root).map_err(refused)?;
-    if options.json {
+    if options.report.json {
         super::print_json(&Head::new("status", &[&options.root; 0]), &status)?;
     } else {
         super::print(|out| show::status(out, &status))?;

@@ -106,10 +106,10 @@ fn say(merge: &Merge, found: &Rearranged) -> Result<()> {
     for warning in &found.warnings {
         super::note(warning);
     }
-    if merge.json {
+    if merge.report.json {
         return super::print_json(&Head::new("merge", &["-"]), found);
     }
-    if merge.progress != ProgressStyle::None {
+    if merge.progress.progress != ProgressStyle::None {
         let Rearranged { output, records, bytes_written, .. } = found;
         let _ = io::Write::write_fmt(
             &mut io::stderr(),

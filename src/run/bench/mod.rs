@@ -22,7 +22,7 @@ use super::{
 use crate::{
     bitmap::PageBitmap,
     classify::{Classifier, Counts, Picks},
-    cli::{bench::Bench, resolve},
+    cli::bench::Bench,
     codec::Compression,
     error::{Error, Result},
     memory::FreePcp,
@@ -40,11 +40,11 @@ use sample::Sample;
 const WORKER: u64 = FRAME + (1 << 20);
 
 pub(super) fn run(options: &Bench) -> Result<()> {
-    let limit = resolve::memory_limit(options.memory_limit);
-    let source = opened::with_kernel(&options.reading.opening(&options.inputs).within(limit))?;
+    let limit = options.memory.bytes();
+    let source = opened::with_kernel(&options.input_args.opening(&options.inputs).within(limit))?;
     let stop = super::stop_on_signals()?;
     let report = Measuring::prepare(options, &source, &stop)?.report()?;
-    print_report(&Head::new("bench", &options.inputs), &report, options.json)
+    print_report(&Head::new("bench", &options.inputs), &report, options.report.json)
 }
 
 /// Everything that the stages share.
@@ -67,8 +67,8 @@ struct Measuring<'a> {
 impl<'a> Measuring<'a> {
     fn prepare(options: &'a Bench, source: &'a Source, stop: &'a Stop) -> Result<Self> {
         let mut warnings = Vec::new();
-        let limit = resolve::memory_limit(options.memory_limit);
-        let mut info = known::read(source, &options.knowing, limit, &mut warnings)?;
+        let limit = options.memory.bytes();
+        let mut info = known::read(source, &options.kernel_args, limit, &mut warnings)?;
         let page_shift = facts::page_shift(source, info.as_ref())?;
         let drop = Selection::from(options.dump_level);
         let budget = fit(options, source, page_shift, limit)?;
@@ -95,7 +95,7 @@ impl<'a> Measuring<'a> {
             }
             found => found.ok(),
         };
-        let progress = Progress::new(resolve::mode(options.progress), 1 << page_shift, stop.flag());
+        let progress = Progress::new(options.progress.mode(), 1 << page_shift, stop.flag());
         Ok(Self {
             options,
             source,
@@ -225,5 +225,5 @@ fn fit(options: &Bench, source: &Source, page_shift: u32, limit: u64) -> Result<
         batch: None,
         lanes: 1,
     };
-    Budget::fit(limit, resolve::threads(options.threads.map(usize::from)), 1 << page_shift, needs)
+    Budget::fit(limit, options.threads.count(), 1 << page_shift, needs)
 }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     bitmap::PageBitmap,
     classify::{Classifier, Counts, Picks},
-    cli::{classes::Classes, resolve},
+    cli::classes::Classes,
     error::{Error, Result},
     layout::VmcoreInfo,
     memory::{FreePcp, Symbols, VirtReader, Zone, zones},
@@ -47,21 +47,21 @@ struct ZoneCount {
 }
 
 pub(super) fn run(options: &Classes) -> Result<()> {
-    let limit = resolve::memory_limit(options.memory_limit);
-    let source = opened::with_kernel(&options.reading.opening(&options.inputs).within(limit))?;
+    let limit = options.memory.bytes();
+    let source = opened::with_kernel(&options.input_args.opening(&options.inputs).within(limit))?;
     let stop = super::stop_on_signals()?;
     let mut warnings = source.remarks().to_vec();
     let (info, symbols) = known(options, &source, limit, &mut warnings)?;
     let page_shift = facts::page_shift(&source, Some(&info))?;
     // The frames, and those on per-CPU lists; with zeros two more.
     let planes = if options.zero { 4 } else { 2 };
-    let threads = resolve::threads(options.threads.map(usize::from));
+    let threads = options.threads.count();
     let budget = budget::to_look(&source, page_shift, planes, limit, threads)?;
     let mut kernel = Kernel::read(&source, &info, symbols).map_err(|error| facts::advised(error, None))?;
     kernel.look_closer(&source, &info, FreePcp::bytes_for(source.existing().max_pfn(page_shift)))?;
     warnings.extend(kernel.layout.limits.iter().chain(kernel.protected.limits()).cloned());
     let pool = super::pool::pool(budget.threads)?;
-    let progress = Progress::new(resolve::mode(options.progress), 1 << page_shift, stop.flag());
+    let progress = Progress::new(options.progress.mode(), 1 << page_shift, stop.flag());
     let zones = options.verbose.then(|| zones_of(&source, &info, &kernel));
     let counted = pool.install(|| count(&source, &kernel, zones, options.zero, &progress));
     progress.finish();
@@ -69,7 +69,7 @@ pub(super) fn run(options: &Classes) -> Result<()> {
         return Err(Error::stopped(signal, "before all pages were counted"));
     }
     let report = Report::new(&source, &info, page_shift, &counted, kernel.map.problems(), warnings);
-    super::print_report(&Head::new("classes", &options.inputs), &report, options.json)
+    super::print_report(&Head::new("classes", &options.inputs), &report, options.report.json)
 }
 
 /// What is known of the kernel; where its zones are to be named more than filtering needs.
@@ -79,7 +79,7 @@ fn known(
     limit: u64,
     warnings: &mut Vec<String>,
 ) -> Result<(VmcoreInfo, Option<Symbols>)> {
-    let mut info = known::read(source, &options.knowing, limit, warnings)?.ok_or_else(|| {
+    let mut info = known::read(source, &options.kernel_args, limit, warnings)?.ok_or_else(|| {
         let next = "--vmcoreinfo ADDR tells where it is (/sys/kernel/vmcoreinfo); 'vdump info' says what the dump has";
         facts::no_vmcoreinfo(source, "so the kernel's structures cannot be found", next)
     })?;

@@ -54,9 +54,9 @@ pub(super) fn run(options: &Explain) -> Result<()> {
         return Err(Error::new(Kind::Usage, format!("cannot explain {asked} pages at once"))
             .next_step(format!("ask for {MOST_PAGES} at most")));
     }
-    let source = opened::with_kernel(&options.reading.opening(&options.inputs))?;
+    let source = opened::with_kernel(&options.input_args.opening(&options.inputs))?;
     let mut warnings = source.remarks().to_vec();
-    let mut info = known::read(&source, &options.knowing, resolve::available_memory(), &mut warnings)?;
+    let mut info = known::read(&source, &options.kernel_args, resolve::available_memory(), &mut warnings)?;
     let mut symbols = None;
     if let Some(info) = &mut info {
         symbols = known::ask(&source, info, resolve::available_memory());
@@ -77,7 +77,7 @@ pub(super) fn run(options: &Explain) -> Result<()> {
         warnings,
         pages,
     };
-    super::print_report(&Head::new("explain", &options.inputs), &report, options.json)
+    super::print_report(&Head::new("explain", &options.inputs), &report, options.report.json)
 }
 
 /// What all stories of one dump need.

@@ -38,7 +38,7 @@ fn fit_with(job: &Job, source: &Source, page_shift: u32, most_pcp: u64) -> Resul
         Format::Kdump => 1,
     };
     // And one of the frames of tasks.
-    let planes = planes + u64::from(!job.choosing.keep_task.is_empty());
+    let planes = planes + u64::from(!job.selection.keep_task.is_empty());
     let plane = PageBitmap::bytes_for(source.existing().max_pfn(page_shift));
     let frames = job.format == Format::Elf && (job.compression.makes_frames() || to_pipe);
     // A frame before compression, and what compression may add to it.

@@ -48,7 +48,7 @@ pub(super) fn run(filter: &Filter) -> Result<()> {
     }
     let stop = super::stop_on_signals()?;
     let report = until_it_fits(job, &source, &stop)?;
-    if filter.writing.json {
+    if filter.output_args.report.json {
         // The dump is there all the same, and that is what the exit code says.
         if let Err(error) = super::print_json(&head(filter), &report) {
             super::complain(&error);
@@ -70,7 +70,7 @@ fn head(filter: &Filter) -> Head {
 /// The same where JSON was asked for and can be printed: not where standard output is the dump's.
 pub(super) fn json_head(filter: &Filter) -> Option<Head> {
     let is_stdout = filter.files.last().is_some_and(|output| output.as_os_str() == "-");
-    filter.writing.json.then(|| head(filter)).filter(|_| !is_stdout)
+    filter.output_args.report.json.then(|| head(filter)).filter(|_| !is_stdout)
 }
 
 /// Runs at the first level, and where the dump does not fit at the next ones.

@@ -38,8 +38,8 @@ impl Chosen {
             });
             PfnRanges::new(rounded.collect())
         };
-        let keep = frames(&job.choosing.keep_range, "--keep-range", ByteRange::outer);
-        let drop = frames(&job.choosing.drop_range, "--drop-range", ByteRange::inner);
+        let keep = frames(&job.selection.keep_range, "--keep-range", ByteRange::outer);
+        let drop = frames(&job.selection.drop_range, "--drop-range", ByteRange::inner);
         Self { keep, drop, tasks }
     }
 

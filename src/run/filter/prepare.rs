@@ -46,7 +46,7 @@ impl<'a> Run<'a> {
                 ));
         }
         let mut unsure = Vec::new();
-        let mut info = known::read(source, &job.knowing, job.memory_limit, &mut unsure)?;
+        let mut info = known::read(source, &job.kernel_args, job.memory_limit, &mut unsure)?;
         if let Some(first) = unsure.first().filter(|_| job.strict) {
             return Err(Error::input("cannot be sure of the kernel's layout").because(first).next_step(
                 "give a vmlinux or a layout file with its BUILD-ID; without --strict the file is believed",
@@ -232,7 +232,7 @@ pub(super) enum Place {
 }
 
 fn place(job: &Job, source: &Source) -> Result<Place> {
-    let read = job.knowing.files().chain(job.redact.as_deref()).chain(job.input.ram_file());
+    let read = job.kernel_args.files().chain(job.redact.as_deref()).chain(job.input.ram_file());
     let inputs = Inputs::opened(source.opened()).and(read);
     let one = |target: Target| Place::One(Output::File(target.limited(job.limit)));
     Ok(match &job.output {

@@ -57,7 +57,7 @@ pub(super) fn find(
         .map_err(|error| facts::advised(error, Some("leave out --redact, which needs the kernel's page tables")))?;
     let virt = VirtReader::new(source, paging).ok_or_else(|| Error::input("the dump's architecture is not known"))?;
     let questions = Questions::of(&rules);
-    let vmlinux = job.knowing.vmlinux.as_deref().map(|path| Vmlinux::open(path, job.memory_limit)).transpose()?;
+    let vmlinux = job.kernel_args.vmlinux.as_deref().map(|path| Vmlinux::open(path, job.memory_limit)).transpose()?;
     let symbols = symbols(&questions, vmlinux.as_ref(), info, &virt)?;
     let witness = Witness::find(job, vmlinux, info, &virt);
     let plan = plan(path, &rules, &questions, &witness, &symbols)?;
@@ -176,7 +176,7 @@ impl Witness {
                 return Self::Btf(btf);
             }
         }
-        if let Some(path) = &job.knowing.btf {
+        if let Some(path) = &job.kernel_args.btf {
             return Self::File(path.clone());
         }
         let own = |symbols: Symbols| witnesses::own_btf(&symbols, virt, job.memory_limit / 2).ok();

@@ -35,7 +35,7 @@ const COMM_BYTES: usize = 15;
 
 /// What must be known of the kernel's types.
 pub(super) fn keys(job: &Job) -> Vec<&'static str> {
-    let wanted = !job.choosing.keep_task.is_empty();
+    let wanted = !job.selection.keep_task.is_empty();
     tasks::KEYS.iter().chain(&user::KEYS).filter(|_| wanted).copied().collect()
 }
 
@@ -58,7 +58,7 @@ pub(super) fn find(
     page_shift: u32,
     stop: &Stop,
 ) -> Result<OfTasks> {
-    if job.choosing.keep_task.is_empty() {
+    if job.selection.keep_task.is_empty() {
         return Ok(OfTasks::default());
     }
     known
@@ -94,7 +94,7 @@ fn keep_all(
     let virt = VirtReader::new(source, paging).ok_or_else(no_arch)?;
     let tasks = Tasks::find(info, &virt).map_err(cannot)?;
     let memory = UserMemory::find(info, &virt).map_err(cannot)?;
-    let names = &job.choosing.keep_task;
+    let names = &job.selection.keep_task;
     let mut found = Wanted::new(names, || panicked::find(info, &virt, &tasks)).search(&tasks);
     if job.strict {
         found.must_be_whole()?;
@@ -112,7 +112,7 @@ fn keep_all(
     let mut keeper = Keeper {
         memory,
         mappings: Mappings::new(source, paging, &is_stopped).ok_or_else(no_arch)?,
-        what: job.choosing.keep_task_memory,
+        what: job.selection.keep_task_memory,
         seen: HashSet::new(),
         frames: Frames { source, page_shift, plane: frames, count: Count::default(), contiguous_from: None },
         warnings,

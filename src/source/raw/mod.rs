@@ -1,6 +1,6 @@
 //! Raw memory, where a byte's offset is its physical address: old memory behind a device, or what QEMU's pmemsave wrote.
 //!
-//! Knows who can say what of it is RAM: ELF core headers, or a saved /proc/iomem. Must not guess that. Makes a `Source`.
+//! Knows who can say which parts are RAM: ELF core headers, or a saved /proc/iomem. Must not guess that. Makes a `Source`.
 
 mod headers;
 pub(super) mod iomem;
