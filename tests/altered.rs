@@ -80,7 +80,7 @@ impl Sample {
     }
 }
 
-/// The bits of the dump level that drop a class, -1 for every level (README, "Dump levels").
+/// The bits of the dump level that drop a class, -1 for every level (docs/using.md).
 fn levels_of(class: &str) -> i64 {
     match class {
         "free" | "free-pcp" => 16,
