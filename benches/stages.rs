@@ -14,11 +14,12 @@ use vdump::{
     bitmap::PageBitmap,
     classify::{BLOCK_PAGES, Classifier, Picks},
     codec::{Compression, frame::FrameCoder},
+    kernel::{FreePcp, Protected, Symbols, own_btf},
     layout::{
         KernelLayout, VmcoreInfo, known,
         types::{Btf, Wanted},
     },
-    memory::{FreePcp, MemMap, Protected, StructPages, Symbols, VirtReader, witnesses},
+    memory::{MemMap, StructPages, VirtReader},
     pipeline::{PackedBatch, is_zero, pack_page},
     plan::Batches,
     report::Progress,
@@ -228,7 +229,7 @@ fn layouts(criterion: &mut Criterion) {
     let info = VmcoreInfo::parse(sample.source.vmcoreinfo().unwrap().1);
     let virt = VirtReader::new(&sample.source, sample.layout.paging).unwrap();
     let mut group = criterion.benchmark_group("layouts");
-    if let Ok(btf) = witnesses::own_btf(&Symbols::of_btf(&info, &virt).unwrap(), &virt, 64 << 20) {
+    if let Ok(btf) = own_btf(&Symbols::of_btf(&info, &virt).unwrap(), &virt, 64 << 20) {
         group.throughput(Throughput::Bytes(btf.len() as u64));
         group.bench_function("BTF", |bench| {
             bench.iter(|| Btf::parse(&btf).unwrap().types(&Wanted::kernel()).unwrap());

@@ -11,14 +11,9 @@ mod explain;
 mod facts;
 mod filter;
 mod info;
-mod kernel;
-mod known;
-mod last_words;
 mod layout;
 mod load;
 mod merge;
-mod opened;
-mod panicked;
 mod pool;
 
 use std::{

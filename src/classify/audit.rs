@@ -7,7 +7,7 @@
 use vdump_filters::PageClass;
 
 use super::Counts;
-use crate::memory::{Count, Counters, FreePcp, Gap, Part};
+use crate::kernel::{Count, Counters, FreePcp, Gap, Part};
 
 /// What a check found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

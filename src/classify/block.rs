@@ -13,8 +13,9 @@ use super::{
     trace::{Listener, Spoken, Step, Trace, Watch},
 };
 use crate::{
+    kernel::{FreePcp, Part, Protected},
     layout::PageLayout,
-    memory::{FreePcp, MemMap, Part, Protected, StructPages},
+    memory::{MemMap, StructPages},
 };
 
 /// The largest compound page looked for: 16 GiB of 4 KiB pages; x86_64 has 1 GiB.

@@ -16,8 +16,9 @@ use rayon::prelude::{IndexedParallelIterator as _, ParallelIterator as _, Parall
 use vdump_filters::{Doubt, PageClass, PfnRange, Selection};
 
 use crate::{
+    kernel::{FreePcp, Part, Protected},
     layout::KernelLayout,
-    memory::{FreePcp, MemMap, Part, Protected, StructPages, VirtReader},
+    memory::{MemMap, StructPages, VirtReader},
     report::Progress,
     source::Source,
 };

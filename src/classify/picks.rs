@@ -4,7 +4,7 @@
 
 use vdump_filters::{DumpLevel, PageClass, PfnRange, PfnRanges, Selection};
 
-use crate::memory::Protected;
+use crate::kernel::Protected;
 
 /// The frames. A frame in several of them is kept for its range, else for its task, else left out.
 #[derive(Clone, Copy, Default, Debug)]

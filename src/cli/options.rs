@@ -13,6 +13,7 @@ use vdump_filters::number;
 use super::usage;
 use crate::{
     codec::Compression,
+    kernel::NamedFiles,
     source::{CoreHeaders, Opening, RamGiven},
 };
 
@@ -72,7 +73,14 @@ pub struct KernelArgs {
 impl KernelArgs {
     /// The files that are named.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        [&self.vmlinux, &self.layout, &self.btf].into_iter().flatten().map(PathBuf::as_path)
+        self.named().all()
+    }
+
+    /// The same, each for what it is.
+    #[must_use]
+    pub fn named(&self) -> NamedFiles<'_> {
+        let Self { vmlinux, layout, btf } = self;
+        NamedFiles { vmlinux: vmlinux.as_deref(), layout: layout.as_deref(), btf: btf.as_deref() }
     }
 }
 

@@ -34,7 +34,7 @@ pub trait ReadVirt {
 }
 
 /// The 64-bit word at a virtual address.
-pub(super) fn word_at(mem: &dyn ReadVirt, vaddr: u64) -> Result<u64, ReadVirtError> {
+pub fn word_at(mem: &dyn ReadVirt, vaddr: u64) -> Result<u64, ReadVirtError> {
     let mut word = [0; 8];
     mem.read_virt(vaddr, &mut word)?;
     Ok(u64::from_le_bytes(word))

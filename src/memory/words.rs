@@ -6,17 +6,17 @@ use super::{ReadVirt, ReadVirtError};
 
 /// Words by address; everything else is unreadable.
 #[derive(Default)]
-pub(super) struct Words(BTreeMap<u64, u32>);
+pub(crate) struct Words(BTreeMap<u64, u32>);
 
 impl Words {
     /// Makes 8 bytes readable.
-    pub(super) fn put(&mut self, at: u64, value: u64) {
+    pub(crate) fn put(&mut self, at: u64, value: u64) {
         self.put_half(at, value as u32);
         self.put_half(at.wrapping_add(4), (value >> 32) as u32);
     }
 
     /// Makes 4 bytes readable.
-    pub(super) fn put_half(&mut self, at: u64, value: u32) {
+    pub(crate) fn put_half(&mut self, at: u64, value: u32) {
         self.0.insert(at, value);
     }
 }

@@ -5,10 +5,11 @@ use std::{
     path::Path,
 };
 
-use super::{facts, opened};
+use super::facts;
 use crate::{
     cli::{Dmesg, resolve},
     error::{Error, Result},
+    kernel,
     klog::{self, KernelLog},
     layout::KernelLayout,
     memory::VirtReader,
@@ -17,14 +18,14 @@ use crate::{
 };
 
 pub(super) fn run(options: &Dmesg) -> Result<()> {
-    let source = opened::with_kernel(&options.input_args.opening(&options.inputs))?;
+    let source = kernel::open(&options.input_args.opening(&options.inputs))?;
     if options.show_vmcoreinfo {
         facts::show_vmcoreinfo(&source);
     }
     let what = || format!("cannot find the kernel log in {}", source.path().display());
     let mut unsure = Vec::new();
-    let info = super::known::read(&source, &options.kernel_args, resolve::available_memory(), &mut unsure)?
-        .ok_or_else(|| facts::no_vmcoreinfo(&source, "so the log cannot be found", facts::NAME_VMCOREINFO))?;
+    let info = kernel::known::read(&source, &options.kernel_args.named(), resolve::available_memory(), &mut unsure)?
+        .ok_or_else(|| kernel::no_vmcoreinfo(&source, "so the log cannot be found", kernel::NAME_VMCOREINFO))?;
     for warning in &unsure {
         super::complain(&Error::input(warning));
     }

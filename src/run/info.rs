@@ -7,10 +7,11 @@ use std::{
 
 use serde::Serialize;
 
-use super::{facts, last_words::LastWords, opened};
+use super::facts;
 use crate::{
     cli::Info,
     error::{Result, printable},
+    kernel::{self, LastWords},
     layout::{Fact, KernelLayout, VmcoreInfo},
     report::{Head, hex, hex_or_null, human_bytes, human_seconds},
     source::{RamMap, Source},
@@ -78,24 +79,24 @@ struct Facts {
 }
 
 pub(super) fn run(options: &Info) -> Result<()> {
-    let source = opened::with_kernel(&options.input_args.opening(&options.inputs))?;
+    let source = kernel::open(&options.input_args.opening(&options.inputs))?;
     let facts = Facts::of(&source);
     super::print_report(&Head::new("info", &options.inputs), &facts, options.report.json)
 }
 
 impl Facts {
     fn of(source: &Source) -> Self {
-        let info = facts::vmcoreinfo(source);
+        let info = kernel::vmcoreinfo(source);
         let text = |key: &str| info.as_ref().and_then(|info| info.text(key)).map(printable);
         let layout = info.as_ref().map(|info| KernelLayout::resolve(source, info));
         let paging = info.as_ref().and_then(|info| KernelLayout::paging(source, info).ok());
-        let page_shift = facts::page_shift(source, info.as_ref()).ok();
+        let page_shift = kernel::page_shift(source, info.as_ref()).ok();
         let (layout, mut warnings) = match layout {
             Some(Ok(layout)) => (layout.facts.iter().map(FactLine::of).collect(), layout.limits),
             Some(Err(error)) => (Vec::new(), vec![error.to_string()]),
             None => {
                 let none =
-                    facts::no_vmcoreinfo(source, "only dump levels 0 and 1 are possible", facts::NAME_VMCOREINFO);
+                    kernel::no_vmcoreinfo(source, "only dump levels 0 and 1 are possible", kernel::NAME_VMCOREINFO);
                 (Vec::new(), vec![none.to_string()])
             }
         };
@@ -105,13 +106,13 @@ impl Facts {
         let (recorded, (ram, ram_ranges)) = (source.recorded(), ram_lines(source.existing()));
         Self {
             format: source.describe(),
-            architecture: facts::machine_name(source.machine()),
+            architecture: kernel::machine_name(source.machine()),
             host: host(source, info.as_ref()),
             vmcoreinfo: info.is_some(),
             vmcoreinfo_found_at: source.vmcoreinfo_found_at().map(|address| format!("{address:#x}")),
             kernel: text("OSRELEASE"),
             build_id: text("BUILD-ID"),
-            crash_time: facts::crash_time(source, info.as_ref()),
+            crash_time: kernel::crash_time(source, info.as_ref()),
             last_words: LastWords::of(source, info.as_ref()),
             cpus: source.saved_cpus(),
             page_size: page_shift.map(|shift| 1 << shift),
@@ -146,7 +147,7 @@ fn kaslr_offset(info: &VmcoreInfo) -> Option<u64> {
 
 /// The machine's name in the network, where its kernel or the dump's header has one.
 fn host(source: &Source, info: Option<&VmcoreInfo>) -> Option<String> {
-    let node = facts::utsname(source, info, None)[1];
+    let node = kernel::utsname(source, info, None)[1];
     let name = String::from_utf8_lossy(node.split(|byte| *byte == 0).next()?).into_owned();
     (!name.is_empty() && name != "(none)").then(|| printable(&name))
 }

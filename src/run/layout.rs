@@ -7,10 +7,10 @@ use std::{
 
 use serde::Serialize;
 
-use super::{known, opened};
 use crate::{
     cli::{Layout, resolve},
     error::{Error, Kind, Result, printable},
+    kernel::{self, known},
     layout::{VmcoreInfo, known as files},
     report::{Document, Head},
     sink::Inputs,
@@ -85,8 +85,7 @@ fn of_options(options: &Layout) -> Result<VmcoreInfo> {
         Ok(())
     };
     if let Some(path) = &options.from {
-        let mut of_dump =
-            known::of_dump(&opened::with_kernel(&options.input_args.opening(std::slice::from_ref(path)))?)?;
+        let mut of_dump = known::of_dump(&kernel::open(&options.input_args.opening(std::slice::from_ref(path)))?)?;
         // Addresses are link addresses from here on.
         of_dump.set("KERNELOFFSET", "0", crate::layout::Witness::Note);
         join(of_dump, path)?;
@@ -107,7 +106,7 @@ fn of_options(options: &Layout) -> Result<VmcoreInfo> {
 
 /// A dump, or any file that describes a kernel.
 fn any(path: &Path) -> Result<VmcoreInfo> {
-    match opened::with_kernel(&Opening::of_dump(path)) {
+    match kernel::open(&Opening::of_dump(path)) {
         Ok(source) => known::of_dump(&source),
         Err(_) => files::of_any_file(path, host::usable_cpus(), resolve::available_memory()),
     }

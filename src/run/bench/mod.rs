@@ -12,20 +12,14 @@ use std::{path::Path, time::Duration};
 use rayon::ThreadPool;
 use vdump_filters::{PageClass, Selection};
 
-use super::{
-    Stop, facts,
-    kernel::{self, Kernel},
-    known, opened,
-    pool::pools,
-    print_report,
-};
+use super::{Stop, facts, pool::pools, print_report};
 use crate::{
     bitmap::PageBitmap,
     classify::{Classifier, Counts, Picks},
     cli::bench::Bench,
     codec::Compression,
     error::{Error, Result},
-    memory::FreePcp,
+    kernel::{self, FreePcp, Kernel, known},
     plan::{Budget, FRAME, Needs},
     report::{Head, Progress},
     source::Source,
@@ -41,7 +35,7 @@ const WORKER: u64 = FRAME + (1 << 20);
 
 pub(super) fn run(options: &Bench) -> Result<()> {
     let limit = options.memory.bytes();
-    let source = opened::with_kernel(&options.input_args.opening(&options.inputs).within(limit))?;
+    let source = kernel::open(&options.input_args.opening(&options.inputs).within(limit))?;
     let stop = super::stop_on_signals()?;
     let report = Measuring::prepare(options, &source, &stop)?.report()?;
     print_report(&Head::new("bench", &options.inputs), &report, options.report.json)
@@ -68,11 +62,11 @@ impl<'a> Measuring<'a> {
     fn prepare(options: &'a Bench, source: &'a Source, stop: &'a Stop) -> Result<Self> {
         let mut warnings = Vec::new();
         let limit = options.memory.bytes();
-        let mut info = known::read(source, &options.kernel_args, limit, &mut warnings)?;
-        let page_shift = facts::page_shift(source, info.as_ref())?;
+        let mut info = known::read(source, &options.kernel_args.named(), limit, &mut warnings)?;
+        let page_shift = kernel::page_shift(source, info.as_ref())?;
         let drop = Selection::from(options.dump_level);
         let budget = fit(options, source, page_shift, limit)?;
-        let also = if drop.needs_classes() { kernel::keys_to_look_closer() } else { Vec::new() };
+        let also = if drop.needs_classes() { kernel::keys_of_own_structures() } else { Vec::new() };
         let symbols = info.as_mut().and_then(|info| known::complete(source, info, &also, limit));
         for warning in warnings {
             super::note(&warning);
@@ -80,11 +74,15 @@ impl<'a> Measuring<'a> {
         let found = match &info {
             Some(info) => Kernel::read(source, info, symbols).and_then(|mut kernel| {
                 if drop.needs_classes() {
-                    kernel.look_closer(source, info, FreePcp::bytes_for(source.existing().max_pfn(page_shift)))?;
+                    kernel.read_own_structures(
+                        source,
+                        info,
+                        FreePcp::bytes_for(source.existing().max_pfn(page_shift)),
+                    )?;
                 }
                 Ok(kernel)
             }),
-            None => Err(facts::no_vmcoreinfo(source, "so pages cannot be classified", "measure with -d 0 or -d 1")),
+            None => Err(kernel::no_vmcoreinfo(source, "so pages cannot be classified", "measure with -d 0 or -d 1")),
         };
         let kernel = match found {
             Err(error) if drop.needs_classes() => {

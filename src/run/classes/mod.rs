@@ -7,19 +7,15 @@ mod show;
 
 use vdump_filters::{DumpLevel, PageClass, PfnRange, Selection};
 
-use super::{
-    facts,
-    filter::budget,
-    kernel::{Kernel, keys_to_look_closer},
-    known, opened,
-};
+use super::{facts, filter::budget};
 use crate::{
     bitmap::PageBitmap,
     classify::{Classifier, Counts, Picks},
     cli::classes::Classes,
     error::{Error, Result},
+    kernel::{self, FreePcp, Kernel, Symbols, Zone, keys_of_own_structures, known, zones},
     layout::VmcoreInfo,
-    memory::{FreePcp, Symbols, VirtReader, Zone, zones},
+    memory::VirtReader,
     pipeline::find_zeros,
     report::{Head, Progress},
     source::{Mask, Source},
@@ -48,17 +44,17 @@ struct ZoneCount {
 
 pub(super) fn run(options: &Classes) -> Result<()> {
     let limit = options.memory.bytes();
-    let source = opened::with_kernel(&options.input_args.opening(&options.inputs).within(limit))?;
+    let source = kernel::open(&options.input_args.opening(&options.inputs).within(limit))?;
     let stop = super::stop_on_signals()?;
     let mut warnings = source.remarks().to_vec();
     let (info, symbols) = known(options, &source, limit, &mut warnings)?;
-    let page_shift = facts::page_shift(&source, Some(&info))?;
+    let page_shift = kernel::page_shift(&source, Some(&info))?;
     // The frames, and those on per-CPU lists; with zeros two more.
     let planes = if options.zero { 4 } else { 2 };
     let threads = options.threads.count();
     let budget = budget::to_look(&source, page_shift, planes, limit, threads)?;
     let mut kernel = Kernel::read(&source, &info, symbols).map_err(|error| facts::advised(error, None))?;
-    kernel.look_closer(&source, &info, FreePcp::bytes_for(source.existing().max_pfn(page_shift)))?;
+    kernel.read_own_structures(&source, &info, FreePcp::bytes_for(source.existing().max_pfn(page_shift)))?;
     warnings.extend(kernel.layout.limits.iter().chain(kernel.protected.limits()).cloned());
     let pool = super::pool::pool(budget.threads)?;
     let progress = Progress::new(options.progress.mode(), 1 << page_shift, stop.flag());
@@ -79,14 +75,14 @@ fn known(
     limit: u64,
     warnings: &mut Vec<String>,
 ) -> Result<(VmcoreInfo, Option<Symbols>)> {
-    let mut info = known::read(source, &options.kernel_args, limit, warnings)?.ok_or_else(|| {
+    let mut info = known::read(source, &options.kernel_args.named(), limit, warnings)?.ok_or_else(|| {
         let next = "--vmcoreinfo ADDR tells where it is (/sys/kernel/vmcoreinfo); 'vdump info' says what the dump has";
-        facts::no_vmcoreinfo(source, "so the kernel's structures cannot be found", next)
+        kernel::no_vmcoreinfo(source, "so the kernel's structures cannot be found", next)
     })?;
     let symbols = if options.verbose {
         known::ask(source, &mut info, limit)
     } else {
-        known::complete(source, &mut info, &keys_to_look_closer(), limit)
+        known::complete(source, &mut info, &keys_of_own_structures(), limit)
     };
     warnings.extend(known::contradictions(&info, false)?);
     Ok((info, symbols))

@@ -5,7 +5,7 @@
 use vdump_filters::PfnRange;
 
 use super::ZoneCount;
-use crate::{classify::Counts, memory::Zone};
+use crate::{classify::Counts, kernel::Zone};
 
 /// All frames, cut where a zone begins or ends.
 pub(super) struct Parts {

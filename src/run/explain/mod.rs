@@ -14,13 +14,14 @@ mod words;
 use serde::Serialize;
 use vdump_filters::{DumpLevel, Selection};
 
-use super::{facts, kernel::Kernel, known, opened};
+use super::facts;
 use crate::{
     classify::{Classifier, Picks, Step, Trace},
     cli::{explain::Explain, resolve},
     error::{Error, Kind, Result, printable},
+    kernel::{self, FreePcp, Kernel, Symbols, Zone, known, zones},
     layout::{KernelLayout, VmcoreInfo},
-    memory::{FreePcp, Symbols, VirtReader, Zone, zones},
+    memory::VirtReader,
     report::Head,
     source::Source,
 };
@@ -54,15 +55,15 @@ pub(super) fn run(options: &Explain) -> Result<()> {
         return Err(Error::new(Kind::Usage, format!("cannot explain {asked} pages at once"))
             .next_step(format!("ask for {MOST_PAGES} at most")));
     }
-    let source = opened::with_kernel(&options.input_args.opening(&options.inputs))?;
+    let source = kernel::open(&options.input_args.opening(&options.inputs))?;
     let mut warnings = source.remarks().to_vec();
-    let mut info = known::read(&source, &options.kernel_args, resolve::available_memory(), &mut warnings)?;
+    let mut info = known::read(&source, &options.kernel_args.named(), resolve::available_memory(), &mut warnings)?;
     let mut symbols = None;
     if let Some(info) = &mut info {
         symbols = known::ask(&source, info, resolve::available_memory());
         warnings.extend(known::contradictions(info, false)?);
     }
-    let page_shift = facts::page_shift(&source, info.as_ref())?;
+    let page_shift = kernel::page_shift(&source, info.as_ref())?;
     warnings.extend(facts::cut_short(&source, page_shift).map(|cause| format!("the dump is incomplete: {cause}")));
     let teller = Teller::new(&source, info.as_ref(), symbols, page_shift);
     warnings.extend(teller.warnings());
@@ -98,12 +99,14 @@ impl<'a> Teller<'a> {
         let kernel = match info {
             Some(info) => Kernel::read(source, info, symbols).and_then(|mut kernel| {
                 let plane = FreePcp::bytes_for(source.existing().max_pfn(page_shift));
-                kernel.look_closer(source, info, plane.min(resolve::available_memory() / 2))?;
+                kernel.read_own_structures(source, info, plane.min(resolve::available_memory() / 2))?;
                 Ok(kernel)
             }),
-            None => {
-                Err(facts::no_vmcoreinfo(source, "so the kernel's structures cannot be found", facts::NAME_VMCOREINFO))
-            }
+            None => Err(kernel::no_vmcoreinfo(
+                source,
+                "so the kernel's structures cannot be found",
+                kernel::NAME_VMCOREINFO,
+            )),
         };
         let zones = match (info, &virt) {
             (Some(info), Some(virt)) => zones(info, virt),

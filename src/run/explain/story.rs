@@ -12,10 +12,10 @@ use super::{
 };
 use crate::{
     classify::Spoken,
+    kernel::Kernel,
     layout::VmcoreInfo,
     memory::{ReadVirt as _, SectionFacts, VirtReader},
     report::{hex, hex_or_null},
-    run::kernel::Kernel,
 };
 
 /// All about one page.

@@ -1,6 +1,5 @@
 //! `vdump filter`: source, layout, memory, classify, plan, pipeline, sink. `vdump convert` leaves out what is between.
 
-mod addresses;
 pub(super) mod budget;
 mod estimate;
 mod picks;
@@ -19,7 +18,7 @@ use std::time::Instant;
 use rayon::ThreadPool;
 use vdump_filters::Selection;
 
-use super::{Stop, kernel::Kernel, opened};
+use super::Stop;
 use crate::{
     bitmap::{PageBitmap, Planes},
     classify::{Check, Counts},
@@ -28,6 +27,7 @@ use crate::{
         resolve::{self, Job},
     },
     error::{Error, Kind, Result},
+    kernel::{self, Kernel},
     layout::{PagingLayout, VmcoreInfo},
     memory::Problem,
     plan::{Budget, Mapped},
@@ -42,7 +42,7 @@ use prepare::Place;
 
 pub(super) fn run(filter: &Filter) -> Result<()> {
     let job = Job::resolve(filter)?;
-    let source = if job.asks_kernel() { opened::with_kernel(&job.input) } else { opened::without_kernel(&job.input) }?;
+    let source = if job.asks_kernel() { kernel::open(&job.input) } else { kernel::open_unasked(&job.input) }?;
     if job.show_vmcoreinfo {
         super::facts::show_vmcoreinfo(&source);
     }

@@ -9,7 +9,7 @@ use crate::{
     bitmap::PageBitmap,
     classify::{Picked, Picks},
     cli::{choosing::ByteRange, resolve::Job},
-    memory::Protected,
+    kernel::Protected,
     source::Source,
 };
 

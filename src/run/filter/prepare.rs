@@ -16,13 +16,12 @@ use crate::{
         resolve::{Destination, Job},
     },
     error::{Error, Kind, Result},
+    kernel::{self, Kernel, Symbols, known},
     layout::VmcoreInfo,
-    memory::{Problem, Symbols},
+    memory::Problem,
     report::{Progress, human_bytes},
     run::{
         Stop, facts,
-        kernel::{self, Kernel},
-        known,
         pool::{pool, pools},
     },
     sink::{Inputs, Output, Pipe, Target},
@@ -46,13 +45,13 @@ impl<'a> Run<'a> {
                 ));
         }
         let mut unsure = Vec::new();
-        let mut info = known::read(source, &job.kernel_args, job.memory_limit, &mut unsure)?;
+        let mut info = known::read(source, &job.kernel_args.named(), job.memory_limit, &mut unsure)?;
         if let Some(first) = unsure.first().filter(|_| job.strict) {
             return Err(Error::input("cannot be sure of the kernel's layout").because(first).next_step(
                 "give a vmlinux or a layout file with its BUILD-ID; without --strict the file is believed",
             ));
         }
-        let page_shift = facts::page_shift(source, info.as_ref())?;
+        let page_shift = kernel::page_shift(source, info.as_ref())?;
         if job.strict {
             check_whole(source, page_shift)?;
         }
@@ -60,7 +59,7 @@ impl<'a> Run<'a> {
         let mut warnings = [job.tried.as_slice(), source.remarks(), unsure.as_slice()].concat();
         let mut symbols = None;
         if let Some(info) = info.as_mut().filter(|_| !job.keep_all) {
-            let mut also = if job.drop().needs_classes() { kernel::keys_to_look_closer() } else { Vec::new() };
+            let mut also = if job.drop().needs_classes() { kernel::keys_of_own_structures() } else { Vec::new() };
             also.extend(tasks::keys(job));
             symbols = known::complete(source, info, &also, budget.limit);
             warnings.extend(known::contradictions(info, job.strict)?);
@@ -103,7 +102,7 @@ impl<'a> Run<'a> {
                  caches of them counts as peak memory"
             ));
         }
-        warnings.extend(facts::said_before(source, job.format));
+        warnings.extend(facts::input_remarks(source, job.format));
         warnings.extend(narrow_kdump(job, source));
         let progress = Progress::new(job.progress, 1 << page_shift, stop.flag());
         Ok(Self {
@@ -256,7 +255,7 @@ fn crashed_kernel(
 ) -> Result<Option<Kernel>> {
     let found = match info {
         Some(info) => Kernel::read(source, info, symbols),
-        None => Err(facts::no_vmcoreinfo(
+        None => Err(kernel::no_vmcoreinfo(
             source,
             "so the kernel's structures cannot be found",
             "--vmcoreinfo ADDR tells where it is (/sys/kernel/vmcoreinfo); -d 0 and -d 1 need no knowledge of the kernel",
@@ -265,7 +264,7 @@ fn crashed_kernel(
     match found {
         Ok(mut kernel) => {
             if let Some(info) = info.filter(|_| drop.needs_classes()) {
-                kernel.look_closer(source, info, most_pcp)?;
+                kernel.read_own_structures(source, info, most_pcp)?;
             }
             Ok(Some(kernel))
         }

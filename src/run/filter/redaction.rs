@@ -14,11 +14,12 @@ use crate::{
     cli::{Format, resolve::Job},
     error::{Error, Kind, Result},
     format::note,
+    kernel::{self, Kallsyms, Symbols, own_btf},
     layout::{
         KernelLayout, VmcoreInfo,
         types::{Btf, Types, Vmlinux, Wanted, read_btf},
     },
-    memory::{Kallsyms, Symbols, VirtReader, witnesses},
+    memory::VirtReader,
     redact::{Fault, Follower, MAX_FILE, Plan, Questions, Redaction, RuleError, Ruled, Rules, Tally},
     report::{RedactedAt, RedactionLine, RuleLine, UnfollowedLine},
     run::{Stop, facts},
@@ -47,10 +48,10 @@ pub(super) fn find(
     let Some(path) = &job.redact else { return Ok(Redaction::default()) };
     let rules = read(path)?;
     let info = info.ok_or_else(|| {
-        facts::no_vmcoreinfo(
+        kernel::no_vmcoreinfo(
             source,
             "so the kernel's memory cannot be found, nor what the rules name",
-            facts::NAME_VMCOREINFO,
+            kernel::NAME_VMCOREINFO,
         )
     })?;
     let paging = KernelLayout::paging(source, info)
@@ -179,7 +180,7 @@ impl Witness {
         if let Some(path) = &job.kernel_args.btf {
             return Self::File(path.clone());
         }
-        let own = |symbols: Symbols| witnesses::own_btf(&symbols, virt, job.memory_limit / 2).ok();
+        let own = |symbols: Symbols| own_btf(&symbols, virt, job.memory_limit / 2).ok();
         Symbols::of_btf(info, virt).ok().and_then(own).map_or(Self::None, Self::Btf)
     }
 

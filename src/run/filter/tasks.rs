@@ -14,13 +14,14 @@ use crate::{
         resolve::Job,
     },
     error::{Error, Result, printable},
-    layout::VmcoreInfo,
-    memory::{
-        Leaf, Mappings, Task, Tasks, VirtReader, Visit, Walked, tasks,
+    kernel::{
+        Kernel, Task, Tasks, panicked, tasks,
         user::{self, UserMemory},
     },
+    layout::VmcoreInfo,
+    memory::{Leaf, Mappings, VirtReader, Visit, Walked},
     report::TaskLine,
-    run::{Stop, kernel::Kernel, panicked},
+    run::Stop,
     source::{RamMap, Source},
 };
 

@@ -4,6 +4,7 @@ use super::Run;
 use crate::{
     bitmap::PageBitmap,
     error::{Error, Result},
+    kernel,
     layout::{KernelLayout, PagingLayout, VmcoreInfo},
     memory::{Mappings, VirtReader},
     plan::{ElfPlan, Mapped, MappedLoads},
@@ -15,7 +16,8 @@ use crate::{
 pub(super) fn paging(source: &Source, info: Option<&VmcoreInfo>) -> Result<PagingLayout> {
     const NEXT: &str =
         "leave out --virtual: gdb then sees the direct mapping and the kernel image, other readers as much as ever";
-    let info = info.ok_or_else(|| facts::no_vmcoreinfo(source, "so the kernel's page tables cannot be found", NEXT))?;
+    let info =
+        info.ok_or_else(|| kernel::no_vmcoreinfo(source, "so the kernel's page tables cannot be found", NEXT))?;
     let paging = KernelLayout::paging(source, info).map_err(|error| facts::advised(error, Some(NEXT)))?;
     let virt = VirtReader::new(source, paging).ok_or_else(|| Error::input("the dump's architecture is not known"))?;
     let table = paging.image_vaddr(paging.root);

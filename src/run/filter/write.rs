@@ -8,15 +8,15 @@ use std::path::PathBuf;
 use object::elf::FileFlags;
 use vdump_filters::DumpLevel;
 
-use super::{Classified, Outcome, Run, addresses};
+use super::{Classified, Outcome, Run};
 use crate::{
     bitmap::PageBitmap,
     cli::resolve::Destination,
     error::{Error, Kind, Result},
     format::elf::{FLAG_INCOMPLETE, FLAG_NONE},
+    kernel,
     pipeline::{Copier, PackedBatch, Packer, find_zeros, in_order},
     plan::{Batch, Batches, ElfPlan},
-    run::facts,
     sink::{ElfSink, KdumpFacts, KdumpSink, LostPage, Sink, Target, Written},
     source::Recorded,
 };
@@ -74,7 +74,7 @@ impl Run<'_> {
         let notes = self.elf_notes().len() as u64;
         let none = PageBitmap::new(0);
         let tails = if self.drop.drops_zero() { zero } else { &none };
-        let loads = addresses::loads(self.source, self.info.as_ref(), self.kernel.as_ref());
+        let loads = kernel::segments(self.source, self.info.as_ref(), self.kernel.as_ref());
         let mut plan = ElfPlan::make(&classified.kept, tails, &loads, notes, self.page_shift, self.source.class())?;
         if let Some(paging) = self.paging {
             self.map_virtual(paging, &loads, &classified.kept, &mut plan)?;
@@ -257,9 +257,10 @@ impl Run<'_> {
         let copied = recorded.filter(|_| self.job.copy);
         KdumpFacts {
             // What is copied keeps its header.
-            utsname: copied.map_or_else(|| facts::utsname(self.source, info, self.mask()), |recorded| recorded.utsname),
+            utsname: copied
+                .map_or_else(|| kernel::utsname(self.source, info, self.mask()), |recorded| recorded.utsname),
             crash_time: copied
-                .map_or_else(|| facts::crash_time(self.source, info).unwrap_or(0), |recorded| recorded.crash_time),
+                .map_or_else(|| kernel::crash_time(self.source, info).unwrap_or(0), |recorded| recorded.crash_time),
             phys_base: phys_base.or_else(|| recorded?.phys_base).unwrap_or(0),
             level: self.recorded_level(),
             codec_flags: copied.map_or_else(|| self.job.compression.codec().flags(), |recorded| recorded.codec_flags),
