@@ -203,7 +203,7 @@ fn commit(criterion: &mut Criterion) {
         level: DumpLevel::MAX,
         codec_flags: codec.flags(),
         cpus: 1,
-        notes: sample.source.notes().to_vec(),
+        notes: vdump::source::OutputNotes::of_held(sample.source.all_notes().clone()),
         vmcoreinfo: None,
         erased: Vec::new(),
         partial: false,

@@ -25,6 +25,7 @@ mod choosing;
 mod cli;
 mod convert;
 mod cut_short;
+mod device_dumps;
 mod distributions;
 mod dmesg;
 mod endings;

@@ -27,8 +27,6 @@ const XNUM: u64 = 0xffff;
 const LAST_PHOFF: u64 = 192;
 /// Bounds what a hostile file makes us hold.
 const MOST_PHDRS: u64 = 1 << 20;
-/// 8192 CPUs need 3 MiB of notes; drivers' device dumps need more.
-const MOST_NOTES: u64 = 64 << 20;
 /// More make readers slow.
 const MOST_LOADS: usize = 8192;
 /// i386, PowerPC, PowerPC64, S390, ARM, x86_64, IA-64, AArch64, MIPS, SPARC64, RISC-V, LoongArch.
@@ -225,17 +223,17 @@ impl Core<'_> {
                     self.place(format!("notes at byte {}, data from byte {lowest}", phdr.offset)).at(phdr.at)
                 });
             }
-            let inside = phdr.filesz <= MOST_NOTES && end.is_some_and(|end| end <= self.size());
+            let inside = end.is_some_and(|end| end <= self.size());
             if !findings.must(Rule::NotesInFile, inside, || {
                 let found = format!("{} bytes at byte {}, and the file has {}", phdr.filesz, phdr.offset, self.size());
                 self.place(found).at(phdr.at)
             }) {
                 continue;
             }
-            match read_all(self.opened.store.as_ref(), phdr.offset, phdr.filesz) {
-                Ok(bytes) => {
-                    notes::walk(self.opened.input, &bytes, phdr.offset, findings);
-                    let note = note::notes(&bytes).find(|note| note.name == VMCOREINFO);
+            let area = (phdr.offset, phdr.filesz);
+            match notes::read(self.opened.input, self.opened.store.as_ref(), area, findings) {
+                Ok(all) => {
+                    let note = note::notes(all.held()).find(|note| note.name == VMCOREINFO);
                     info = info.or_else(|| note.map(|note| note.desc.to_vec()));
                 }
                 Err(error) => {

@@ -3,24 +3,38 @@
 //! Knows how notes follow one another. Must not know the kernel. Serves both formats.
 
 use super::{Findings, readers::Facts, rule::Place, rules::Rule};
-use crate::format::note::{self, CORE, NT_PRSTATUS};
+use crate::{
+    format::note::{self, CORE, NT_PRSTATUS},
+    source::{
+        Notes, NotesReader,
+        store::{Store, StoreError},
+    },
+};
 
 /// Register sets that crash has room for on x86_64.
 const MOST_CPUS: usize = 8192;
 
-/// Checks the notes in `bytes`, which lie at `base` of an input.
-pub(super) fn walk(input: usize, bytes: &[u8], base: u64, findings: &mut Findings) {
-    let (mut end, mut cpus) = (0, 0);
-    for note in note::notes(bytes) {
-        end = note.end;
-        cpus += usize::from(note.name == CORE && note.kind == NT_PRSTATUS);
-    }
+/// Reads and checks the notes in `len` bytes of `store` at `offset`; large ones are not read.
+///
+/// # Errors
+/// The store ends before, or cannot be read.
+pub(super) fn read(
+    input: usize,
+    store: &dyn Store,
+    (offset, len): (u64, u64),
+    findings: &mut Findings,
+) -> Result<Notes, StoreError> {
+    let mut reader = NotesReader::new(true);
+    reader.append(store, offset, len)?;
     // The kernel pads with zeros, which are notes without a name.
-    let rest = bytes.get(end..).unwrap_or_default();
-    findings.must(Rule::NotesWhole, rest.iter().all(|byte| *byte == 0), || {
-        Place::of(input, format!("{} bytes that are no note", rest.len())).at(base.saturating_add(end as u64))
-    });
-    findings.must(Rule::NotesCpus, cpus <= MOST_CPUS, || Place::of(input, format!("{cpus} register sets")).at(base));
+    let (at, rest) = reader.rest();
+    let whole = rest.iter().all(|byte| *byte == 0) && !reader.is_clipped();
+    findings
+        .must(Rule::NotesWhole, whole, || Place::of(input, format!("{} bytes that are no note", rest.len())).at(at));
+    let (notes, _) = reader.finish();
+    let cpus = note::notes(notes.held()).filter(|note| note.name == CORE && note.kind == NT_PRSTATUS).count();
+    findings.must(Rule::NotesCpus, cpus <= MOST_CPUS, || Place::of(input, format!("{cpus} register sets")).at(offset));
+    Ok(notes)
 }
 
 /// Checks the VMCOREINFO text, or that there is none.

@@ -28,27 +28,57 @@ pub struct Note<'a> {
     pub end: usize,
 }
 
+/// A note of which only the beginning was looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Head<'a> {
+    /// The owner's name without its terminating zero.
+    pub name: &'a [u8],
+    /// The type.
+    pub kind: u32,
+    /// Where the contents start.
+    pub desc_offset: usize,
+    /// Length of the contents, bytes.
+    pub desc_len: usize,
+}
+
+impl Head<'_> {
+    /// All of the note with its padding, bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        (self.desc_offset as u64 + self.desc_len as u64).next_multiple_of(4)
+    }
+}
+
+/// The beginning of the note in `bytes`; `None` if its name is not there, or it has none.
+#[must_use]
+pub fn head(bytes: &[u8]) -> Option<Head<'_>> {
+    let word = |from: usize| -> Option<usize> {
+        let raw: [u8; 4] = bytes.get(from..from.checked_add(4)?)?.try_into().ok()?;
+        usize::try_from(u32::from_le_bytes(raw)).ok()
+    };
+    let (name_len, desc_len, kind) = (word(0)?, word(4)?, word(8)?);
+    if name_len == 0 {
+        return None;
+    }
+    let name = bytes.get(12..12usize.checked_add(name_len)?)?;
+    let desc_offset = padded(12, name_len)?;
+    Some(Head { name: name.strip_suffix(&[0]).unwrap_or(name), kind: kind as u32, desc_offset, desc_len })
+}
+
+fn padded(from: usize, len: usize) -> Option<usize> {
+    Some(from.checked_add(len)?.checked_add(3)? & !3)
+}
+
 /// Walks little-endian notes with 4-byte padding (what kernels write in 64-bit cores too). Ends quietly at the first
 /// note that does not fit, or at a note without a name (`/proc/vmcore` pads with those).
 pub fn notes(bytes: &[u8]) -> impl Iterator<Item = Note<'_>> {
     let mut at = 0usize;
     std::iter::from_fn(move || {
-        let word = |from: usize| -> Option<usize> {
-            let raw: [u8; 4] = bytes.get(from..from.checked_add(4)?)?.try_into().ok()?;
-            usize::try_from(u32::from_le_bytes(raw)).ok()
-        };
-        let padded = |from: usize, len: usize| Some(from.checked_add(len)?.checked_add(3)? & !3);
-        let (name_len, desc_len, kind) = (word(at)?, word(at.checked_add(4)?)?, word(at.checked_add(8)?)?);
-        if name_len == 0 {
-            return None;
-        }
-        let name_at = at.checked_add(12)?;
-        let desc_offset = padded(name_at, name_len)?;
-        let name = bytes.get(name_at..name_at.checked_add(name_len)?)?;
+        let Head { name, kind, desc_offset, desc_len } = head(bytes.get(at..)?)?;
+        let desc_offset = at.checked_add(desc_offset)?;
         let desc = bytes.get(desc_offset..desc_offset.checked_add(desc_len)?)?;
         at = padded(desc_offset, desc_len)?.min(bytes.len());
-        let name = name.strip_suffix(&[0]).unwrap_or(name);
-        Some(Note { name, kind: kind as u32, desc, desc_offset, end: at })
+        Some(Note { name, kind, desc, desc_offset, end: at })
     })
 }
 

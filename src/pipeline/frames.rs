@@ -10,7 +10,7 @@ use crate::{
     bitmap::PageBitmap,
     codec::{Compression, frame::FrameCoder},
     plan::{ElfPlan, FRAME},
-    source::OutputReader,
+    source::{OutputNotes, OutputReader},
 };
 
 /// What every worker looks at.
@@ -18,8 +18,10 @@ use crate::{
 pub struct FrameJob<'a> {
     /// Where everything goes.
     pub plan: &'a ElfPlan,
-    /// The first bytes of the file: headers and notes.
+    /// The first bytes of the file: headers.
     pub front: &'a [u8],
+    /// The notes, whose place the plan has.
+    pub notes: &'a OutputNotes<'a>,
     /// The pages to read; the others that have room in the file are zeros.
     pub pages: &'a PageBitmap,
     /// How frames are compressed.
@@ -57,6 +59,7 @@ impl<'a> FramePacker<'a> {
             let len = front.len().min(self.plain.len());
             self.plain[..len].copy_from_slice(&front[..len]);
         }
+        self.put_notes(start, end);
         self.fill(start, end, out);
         out.plain = self.plain.len() as u32;
         let packed = match &mut self.coder {
@@ -64,6 +67,14 @@ impl<'a> FramePacker<'a> {
             Err(cause) => Err(cause.clone()),
         };
         out.fault = packed.err();
+    }
+
+    fn put_notes(&mut self, start: u64, end: u64) {
+        let FrameJob { plan, notes, .. } = self.job;
+        let (from, to) = (plan.notes.max(start), (plan.notes + notes.len()).min(end));
+        if from < to {
+            notes.fill(from - plan.notes, &mut self.plain[(from - start) as usize..(to - start) as usize]);
+        }
     }
 
     fn fill(&mut self, start: u64, end: u64, out: &mut PackedBatch) {

@@ -12,6 +12,7 @@ use crate::{
     pipeline::{Fate, PackedBatch},
     plan::ElfPlan,
     report::human_bytes,
+    source::OutputNotes,
 };
 
 /// An ELF core in the making.
@@ -41,11 +42,11 @@ impl ElfSink {
         target: Target,
         plan: ElfPlan,
         machine: Machine,
-        notes: &[u8],
+        notes: &OutputNotes<'_>,
         page_shift: u32,
         flags: FileFlags,
     ) -> Result<Self> {
-        let notes_at = (plan.notes, notes.len() as u64);
+        let notes_at = (plan.notes, notes.len());
         let head = Head { class: plan.class, machine, flags: FLAG_INCOMPLETE, planned: plan.size, notes: notes_at };
         let publisher = Publisher::new(target.handle()?);
         let mut sink = Self {
@@ -70,7 +71,7 @@ impl ElfSink {
             ))
         })?;
         sink.target.set_len(0)?;
-        sink.target.write(notes, sink.plan.notes)?;
+        notes.each(&mut |bytes, place| sink.target.write(bytes, sink.plan.notes + place))?;
         sink.write_headers(sink.head, 0)?;
         sink.target.settle();
         Ok(sink)
@@ -218,9 +219,9 @@ mod tests {
         let mut kept = PageBitmap::new(100);
         kept.fill(PfnRange::new(0, 100), true);
         let memory = Load { offset: 0x1000, vaddr: 0, paddr: 0, filesz: 100 << 12, memsz: 100 << 12 };
-        let plan = ElfPlan::make(&kept, &PageBitmap::new(100), &[memory], 8, 12, Class::Elf64).unwrap();
+        let plan = ElfPlan::make(&kept, &PageBitmap::new(100), &[memory], 0, 12, Class::Elf64).unwrap();
         let target = Target::create(name, false, &Inputs::default()).unwrap();
-        ElfSink::create(target, plan, object::elf::EM_X86_64, &[0; 8], 12, FLAG_NONE).unwrap()
+        ElfSink::create(target, plan, object::elf::EM_X86_64, &OutputNotes::default(), 12, FLAG_NONE).unwrap()
     }
 
     fn stored(pfn: u64) -> PackedPage {

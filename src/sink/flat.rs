@@ -51,7 +51,7 @@ impl FlatSink {
     /// The pipe's reader is gone, or the sizes leave the format's fields.
     pub fn create(
         pipe: Pipe,
-        facts: &KdumpFacts,
+        facts: &KdumpFacts<'_>,
         page_size: u64,
         ram: impl Iterator<Item = PfnRange>,
         dumped: &PageBitmap,

@@ -10,11 +10,12 @@ use crate::{
     error::{Error, Kind, Result},
     format::diskdump::{Areas, Header, SIGNATURE, STATUS_INCOMPLETE, SubHeader, UTS_LEN, VERSION},
     pipeline::is_zero,
+    source::OutputNotes,
 };
 
 /// What goes into the headers.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct KdumpFacts {
+#[derive(Clone, Debug)]
+pub struct KdumpFacts<'a> {
     /// The crashed kernel's identity: sysname, nodename, release, version, machine, domainname.
     pub utsname: [[u8; UTS_LEN]; 6],
     /// When it crashed, seconds since 1970; 0 if unknown.
@@ -28,9 +29,9 @@ pub struct KdumpFacts {
     /// CPUs with saved registers.
     pub cpus: u32,
     /// All notes.
-    pub notes: Vec<u8>,
+    pub notes: OutputNotes<'a>,
     /// Offset and length of the VMCOREINFO text in the notes.
-    pub vmcoreinfo: Option<(usize, usize)>,
+    pub vmcoreinfo: Option<(u64, u64)>,
     /// makedumpfile's list of what was erased on purpose; it goes behind the notes.
     pub erased: Vec<u8>,
     /// Whether pages are missing because the input ends early: readers are to say so of the output too.
@@ -43,8 +44,8 @@ const CHUNK_PFNS: u64 = 8 << 20;
 const HOLE: usize = 64 << 10;
 
 /// Where everything goes, with descriptors for `stored` of the frames of `dumped`.
-pub(super) fn areas(page_size: u64, facts: &KdumpFacts, dumped: &PageBitmap, stored: u64) -> Result<Areas> {
-    let notes = (facts.notes.len() + facts.erased.len()) as u64;
+pub(super) fn areas(page_size: u64, facts: &KdumpFacts<'_>, dumped: &PageBitmap, stored: u64) -> Result<Areas> {
+    let notes = facts.notes.len() + facts.erased.len() as u64;
     let areas = Areas::place(page_size, notes, dumped.len(), stored);
     areas.ok_or_else(|| {
         Error::new(Kind::Output, "the dump's tables would not fit the kdump format")
@@ -57,7 +58,7 @@ pub(super) fn areas(page_size: u64, facts: &KdumpFacts, dumped: &PageBitmap, sto
 pub(super) fn write(
     areas: &Areas,
     header: &Header,
-    facts: &KdumpFacts,
+    facts: &KdumpFacts<'_>,
     part: Option<PfnRange>,
     ram: impl Iterator<Item = PfnRange>,
     dumped: &PageBitmap,
@@ -67,12 +68,12 @@ pub(super) fn write(
     // Who puts a set together puts its parts' lists together.
     let erased: &[u8] = if part.is_some_and(|part| part.start > 0) { &[] } else { &facts.erased };
     let mut sub = sub_header(facts, areas, part, dumped.len());
-    let behind_notes = areas.notes + facts.notes.len() as u64;
+    let behind_notes = areas.notes + facts.notes.len();
     if !erased.is_empty() {
         (sub.offset_eraseinfo, sub.size_eraseinfo) = (behind_notes.into(), (erased.len() as u64).into());
     }
     put(sub.as_bytes(), areas.block_size)?;
-    put(&facts.notes, areas.notes)?;
+    facts.notes.each(&mut |bytes, place| put(bytes, areas.notes + place))?;
     put(erased, behind_notes)?;
     write_ram(ram, dumped.len(), areas.bitmap1, &mut put)?;
     write_bits(dumped, dumped.len(), areas.bitmap2, &mut put)
@@ -113,7 +114,7 @@ fn write_bits(plane: &PageBitmap, frames: u64, offset: u64, put: Put<'_>) -> Res
 }
 
 /// The header, marked if the dump is incomplete or its input was.
-pub(super) fn header(facts: &KdumpFacts, areas: &Areas, max_pfn: u64, incomplete: bool) -> Header {
+pub(super) fn header(facts: &KdumpFacts<'_>, areas: &Areas, max_pfn: u64, incomplete: bool) -> Header {
     let mut header = Header::new_zeroed();
     header.signature = SIGNATURE;
     header.header_version = VERSION.into();
@@ -129,10 +130,10 @@ pub(super) fn header(facts: &KdumpFacts, areas: &Areas, max_pfn: u64, incomplete
     header
 }
 
-fn sub_header(facts: &KdumpFacts, areas: &Areas, part: Option<PfnRange>, max_pfn: u64) -> SubHeader {
+fn sub_header(facts: &KdumpFacts<'_>, areas: &Areas, part: Option<PfnRange>, max_pfn: u64) -> SubHeader {
     let (start, end) = part.map_or((0, 0), |part| (part.start, part.end));
     let (vmcoreinfo, vmcoreinfo_len) = match facts.vmcoreinfo {
-        Some((offset, len)) => (areas.notes + offset as u64, len as u64),
+        Some((offset, len)) => (areas.notes + offset, len),
         None => (0, 0),
     };
     SubHeader {
@@ -144,7 +145,7 @@ fn sub_header(facts: &KdumpFacts, areas: &Areas, part: Option<PfnRange>, max_pfn
         offset_vmcoreinfo: vmcoreinfo.into(),
         size_vmcoreinfo: vmcoreinfo_len.into(),
         offset_note: areas.notes.into(),
-        size_note: (facts.notes.len() as u64).into(),
+        size_note: facts.notes.len().into(),
         start_pfn_64: start.into(),
         end_pfn_64: end.into(),
         max_mapnr_64: max_pfn.into(),

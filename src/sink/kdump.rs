@@ -46,7 +46,7 @@ impl KdumpSink {
     /// The device is full or fails, or the sizes leave the format's fields.
     pub fn create(
         target: Target,
-        facts: &KdumpFacts,
+        facts: &KdumpFacts<'_>,
         page_size: u64,
         ram: impl Iterator<Item = PfnRange>,
         dumped: &PageBitmap,
@@ -75,7 +75,7 @@ impl KdumpSink {
 
     fn write_front(
         &mut self,
-        facts: &KdumpFacts,
+        facts: &KdumpFacts<'_>,
         part: Option<PfnRange>,
         ram: impl Iterator<Item = PfnRange>,
         dumped: &PageBitmap,

@@ -25,7 +25,7 @@ impl KdumpSet {
     pub fn create<R: Iterator<Item = PfnRange>>(
         targets: Vec<Target>,
         frames: &[PfnRange],
-        facts: &KdumpFacts,
+        facts: &KdumpFacts<'_>,
         page_size: u64,
         ram: impl Fn() -> R,
         dumped: &PageBitmap,
@@ -102,7 +102,7 @@ mod tests {
     use vdump_filters::DumpLevel;
 
     use super::*;
-    use crate::sink::Inputs;
+    use crate::{sink::Inputs, source::OutputNotes};
 
     fn set(names: &[PathBuf]) -> KdumpSet {
         let facts = KdumpFacts {
@@ -112,7 +112,7 @@ mod tests {
             level: DumpLevel::MAX,
             codec_flags: 0,
             cpus: 1,
-            notes: Vec::new(),
+            notes: OutputNotes::default(),
             vmcoreinfo: None,
             erased: Vec::new(),
             partial: false,

@@ -13,7 +13,7 @@ use object::{
 };
 
 use super::{
-    Load, RamMap,
+    Load, Notes, NotesReader, RamMap,
     store::{Store, StoreError, read_all},
 };
 use crate::{
@@ -26,8 +26,6 @@ use crate::{
 
 /// More segments than any machine has (a LOAD for every page of 4 GiB); bounds what a hostile file can make us hold.
 const MAX_LOADS: u64 = 1 << 20;
-/// 8192 CPUs need 3 MiB of notes; drivers' device dumps need more.
-const MAX_NOTES: u64 = 64 << 20;
 
 /// Pages of any machine are a multiple of this, bytes.
 const SMALLEST_PAGE: u64 = 4096;
@@ -38,7 +36,9 @@ pub(super) struct Elf {
     pub(super) class: Class,
     pub(super) machine: Machine,
     pub(super) loads: Vec<Load>,
-    pub(super) notes: Vec<u8>,
+    pub(super) notes: Notes,
+    /// What is to be said about them.
+    pub(super) remarks: Vec<String>,
     /// Its writer marked it as incomplete.
     pub(super) incomplete: bool,
     /// What the writer did not come to, if it left a plan.
@@ -110,11 +110,13 @@ pub(super) fn parse(path: &Path, store: &dyn Store) -> Result<Elf> {
     let Headers { machine, flags, class, planned, loads, empty, notes: segments } = core.headers()?;
     let marked = flags & FLAG_INCOMPLETE.0 != 0;
     let unwritten = (marked && planned > 0).then(|| unwritten(planned, &loads, &empty));
-    let mut notes = Notes::default();
+    let mut notes = NotesReader::new(true);
     for (offset, len, _) in segments {
-        notes.append(&core, offset, len)?;
+        core.notes(&mut notes, offset, len)?;
     }
-    let mut found = finish(class, machine, loads, notes.bytes);
+    let (notes, remarks) = notes.finish();
+    let mut found = finish(class, machine, loads, notes);
+    found.remarks = remarks;
     // Other machines have flags of their own there; but no other core has an entry point.
     let known = [elf::EM_X86_64, elf::EM_386, elf::EM_AARCH64].contains(&found.machine);
     found.incomplete = marked && (known || unwritten.is_some());
@@ -143,15 +145,15 @@ fn unwritten(end: u64, loads: &[Load], empty: &[(u64, u64)]) -> Unwritten {
 }
 
 /// Puts together what was read, after a look at who wrote it.
-pub(super) fn finish(class: Class, machine: Machine, mut loads: Vec<Load>, notes: Vec<u8>) -> Elf {
-    let truly = true_machine(machine, &notes);
+pub(super) fn finish(class: Class, machine: Machine, mut loads: Vec<Load>, notes: Notes) -> Elf {
+    let truly = true_machine(machine, notes.held());
     if truly != machine {
         // The upper half of each virtual address was cut off.
         loads.iter_mut().for_each(|load| load.vaddr = load.paddr);
     }
     // Only the headers are narrow there.
     let class = if truly == machine { class } else { Class::Elf64 };
-    Elf { class, machine: truly, loads, notes, incomplete: false, unwritten: None }
+    Elf { class, machine: truly, loads, notes, remarks: Vec::new(), incomplete: false, unwritten: None }
 }
 
 /// A store that has an ELF core, or what its headers lead to, and what to call it.
@@ -173,11 +175,19 @@ impl Core<'_> {
 
     /// Reads `len` bytes at `offset` after checking that the store has them, so that nothing is allocated for a lie.
     fn bytes(&self, what: &str, offset: u64, len: u64) -> Result<Vec<u8>> {
-        let end = offset.checked_add(len);
-        read_all(self.store, offset, len).map_err(|error| match error {
+        read_all(self.store, offset, len).map_err(|error| self.unread(what, offset.checked_add(len), error))
+    }
+
+    fn unread(&self, what: &str, end: Option<u64>, error: StoreError) -> Error {
+        match error {
             StoreError::Truncated(_) => self.truncated(what, end),
             StoreError::Failed(cause) => Error::input(format!("cannot read {what} of {}", self.name)).because(cause),
-        })
+        }
+    }
+
+    /// Adds the notes in `len` bytes at `offset` to `notes`.
+    pub(super) fn notes(&self, notes: &mut NotesReader, offset: u64, len: u64) -> Result<()> {
+        notes.append(self.store, offset, len).map_err(|error| self.unread("the notes", offset.checked_add(len), error))
     }
 
     fn structure<T: pod::Pod>(&self, what: &str, offset: u64) -> Result<T> {
@@ -303,43 +313,6 @@ fn no_address<E: FileHeader<Endian = LE>>() -> u64 {
     if E::is_type_64_sized() { NO_PADDR } else { u32::MAX.into() }
 }
 
-/// The notes of all segments, one after the other, as the capture kernel merges them (`merge_note_headers_elf64` in
-/// fs/proc/vmcore.c): what follows the last note of a segment is padding, and a CPU that saved nothing has no note.
-#[derive(Debug, Default)]
-pub(super) struct Notes {
-    bytes: Vec<u8>,
-    /// Where the last note ends.
-    end: usize,
-    /// Bytes looked at so far, with the padding.
-    seen: u64,
-}
-
-impl Notes {
-    /// Adds the notes in `len` bytes of `core` at `offset`.
-    pub(super) fn append(&mut self, core: &Core<'_>, offset: u64, len: u64) -> Result<()> {
-        let seen = self.seen.saturating_add(len);
-        if seen > MAX_NOTES {
-            return Err(core
-                .damaged(format!("its notes have more than {MAX_NOTES} bytes"))
-                .next_step("the header is damaged, or device dumps fill it: boot the capture kernel with novmcoredd"));
-        }
-        self.seen = seen;
-        let more = core.bytes("the notes", offset, len)?;
-        // Padding after the last note would hide the next segment's notes.
-        self.bytes.truncate(self.end);
-        self.bytes.extend(more);
-        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
-        self.end += note::notes(&self.bytes[self.end..]).last().map_or(0, |last| last.end);
-        Ok(())
-    }
-
-    /// All of them, without what follows the last one.
-    pub(super) fn trimmed(mut self) -> Vec<u8> {
-        self.bytes.truncate(self.end);
-        self.bytes
-    }
-}
-
 /// kexec-tools writes `EM_386` into the 32-bit core headers of an x86_64 kernel (`--elf32-core-headers`). Only the latter has
 /// symbols above 4 GiB.
 fn true_machine(machine: Machine, notes: &[u8]) -> Machine {
@@ -393,7 +366,7 @@ mod tests {
         assert_eq!(core.machine, elf::EM_386);
         let expected = Load { paddr: 0x10_0000, vaddr: 0xc010_0000, offset: 4096, filesz: 4096, memsz: 4096 };
         assert_eq!(core.loads, [expected]);
-        assert_eq!(note::notes(&core.notes).count(), 1);
+        assert_eq!(note::notes(core.notes.held()).count(), 1);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod kdump;
 mod layers;
 mod live;
 mod mask;
+mod notes;
 mod open;
 mod ram;
 mod raw;
@@ -30,6 +31,7 @@ use crate::format::{elf::Class, note};
 pub use kdump::{Missing, Recorded};
 pub use layers::Layer;
 pub use mask::{Mask, Masked, OutputReader};
+pub use notes::{Notes, NotesReader, OutputNotes};
 pub use open::is_part;
 pub(crate) use open::{open_file, unknown_format};
 pub use ram::{Finder, Piece, RamMap};
@@ -110,7 +112,7 @@ pub struct Source {
     ram: RamMap,
     /// The memory that exists, where the dump knows of more than it has.
     existing: Option<RamMap>,
-    notes: Vec<u8>,
+    notes: Notes,
     /// Where in memory VMCOREINFO was found that no note has.
     found: Option<u64>,
     /// Notes in memory of which nothing tells which one is the kernel's.
@@ -250,16 +252,27 @@ impl Source {
         self.existing.as_ref().unwrap_or(&self.ram)
     }
 
-    /// All notes, byte for byte.
+    /// The notes, byte for byte, but for large ones: those stay in the input.
     #[must_use]
     pub fn notes(&self) -> &[u8] {
+        self.notes.held()
+    }
+
+    /// All notes.
+    #[must_use]
+    pub fn all_notes(&self) -> &Notes {
         &self.notes
+    }
+
+    /// The store that large notes lie in.
+    pub(crate) fn note_store(&self) -> &dyn Store {
+        self.store.front().unwrap_or(self.store.as_ref())
     }
 
     /// The VMCOREINFO text and its offset in [`Source::notes`], if the dump has it.
     #[must_use]
     pub fn vmcoreinfo(&self) -> Option<(usize, &[u8])> {
-        note::notes(&self.notes).find(|note| note.name == note::VMCOREINFO).map(|note| (note.desc_offset, note.desc))
+        note::notes(self.notes()).find(|note| note.name == note::VMCOREINFO).map(|note| (note.desc_offset, note.desc))
     }
 
     /// Whether a note has all of VMCOREINFO.
@@ -292,12 +305,8 @@ impl Source {
     /// drgn and libkdumpfile look for it among the notes alone.
     pub(crate) fn adopt(&mut self, found: &FoundNote) {
         self.take_machine_of(found);
-        let mut notes = Vec::with_capacity(self.notes.len() + found.text.len());
-        for note in note::notes(&self.notes).filter(|note| note.name != note::VMCOREINFO) {
-            note::push(&mut notes, note.name, note.kind, note.desc);
-        }
-        note::push(&mut notes, note::VMCOREINFO, 0, &found.text);
-        self.notes = notes;
+        self.notes.retain(|note| note.name != note::VMCOREINFO);
+        self.notes.push(note::VMCOREINFO, 0, &found.text);
         self.found = Some(found.paddr);
     }
 
@@ -322,13 +331,13 @@ impl Source {
     /// machine's memory, of which dom0's kernel, whose VMCOREINFO it has, sees a part and by other frame numbers.
     #[must_use]
     pub fn is_of_xen(&self) -> bool {
-        note::notes(&self.notes).any(|note| [note::XEN, note::VMCOREINFO_XEN].contains(&note.name))
+        note::notes(self.notes()).any(|note| [note::XEN, note::VMCOREINFO_XEN].contains(&note.name))
     }
 
     /// CPUs whose registers were saved.
     #[must_use]
     pub fn saved_cpus(&self) -> usize {
-        note::notes(&self.notes).filter(|note| note.name == note::CORE && note.kind == note::NT_PRSTATUS).count()
+        note::notes(self.notes()).filter(|note| note.name == note::CORE && note.kind == note::NT_PRSTATUS).count()
     }
 
     /// Bytes of memory that the maps take.

@@ -12,7 +12,7 @@ use std::{
 use object::elf::{EM_386, EM_ARM, EM_NONE, Machine};
 
 use super::{
-    CutShort, InputFormat, Layer, Opening, RamGiven, RamMap, Source, elf, foreign, kdump, layers, live, raw,
+    CutShort, InputFormat, Layer, Notes, Opening, RamGiven, RamMap, Source, elf, foreign, kdump, layers, live, raw,
     store::{DeviceStore, FileStore, Store},
 };
 use crate::{
@@ -93,7 +93,7 @@ impl Source {
         let core = elf::parse(&opened.path, opened.store.as_ref())?;
         let size = opened.store.size();
         let mut whole = RamMap::from_loads(&core.loads);
-        let running = live::look(&opened.file, &core.notes, &mut whole);
+        let running = live::look(&opened.file, core.notes.held(), &mut whole);
         // The size of /proc/kcore is that of the address space.
         let is_live = running.as_ref().is_some_and(|(_, live)| *live);
         let (ram, existing, cut_short) = match core.cut(size) {
@@ -107,10 +107,10 @@ impl Source {
                 (ram, Some(existing), (wanted > size).then_some(CutShort { size, wanted }))
             }
         };
-        let elf::Elf { class, machine, loads, notes, incomplete, .. } = core;
+        let elf::Elf { class, machine, loads, notes, remarks: said, incomplete, .. } = core;
         let bare = Self::bare(opened, InputFormat::Elf, machine, ram, notes);
         let (given, remarks) = running.map(|(given, _)| (given.by, given.remarks)).unzip();
-        let remarks = remarks.unwrap_or_default();
+        let remarks = [remarks.unwrap_or_default(), said].concat();
         Ok(Self { class, loads, existing, cut_short, incomplete, given, remarks, live: is_live, ..bare })
     }
 
@@ -131,7 +131,7 @@ impl Source {
             files.push(kdump::File { path: part.path, store: part.store.into() });
             opened.push(part.file);
         }
-        let kdump::Kdump { machine, store, ram, existing, missing, notes, recorded } = kdump::open(files)?;
+        let kdump::Kdump { machine, store, ram, existing, missing, notes, remarks, recorded } = kdump::open(files)?;
         let (incomplete, cut_short, given) = (recorded.incomplete, None, None);
         let (existing, recorded) = (Some(existing), Some(recorded));
         let (format, loads) = (InputFormat::Kdump, Vec::new());
@@ -155,13 +155,13 @@ impl Source {
             missing,
             incomplete,
             given,
-            remarks: Vec::new(),
+            remarks,
             live: false,
         })
     }
 
     /// A dump of which no more is known.
-    fn bare(opened: Opened, format: InputFormat, machine: Machine, ram: RamMap, notes: Vec<u8>) -> Self {
+    fn bare(opened: Opened, format: InputFormat, machine: Machine, ram: RamMap, notes: Notes) -> Self {
         let Opened { path, file, store, layers, .. } = opened;
         Self {
             path,

@@ -24,13 +24,13 @@ use crate::{
         diskdump::STATUS_INCOMPLETE,
         note::{self, VMCOREINFO},
     },
-    source::store::read_all,
+    source::{Notes, store::read_all},
 };
 
 /// `status`: makedumpfile left out struct pages (`-e`).
 const STATUS_EXCLUDED_VMEMMAP: u32 = 0x10;
-/// 8192 CPUs need 3 MiB of notes; drivers' device dumps need more.
-const MOST_NOTES: u64 = 64 << 20;
+/// The kernel gives VMCOREINFO one page, hypervisors a little more, bytes.
+const MOST_VMCOREINFO: u64 = 1 << 20;
 
 /// An input with what its headers say.
 pub(crate) struct Part<'a> {
@@ -102,19 +102,19 @@ impl Part<'_> {
 
     fn notes(&self, findings: &mut Findings, facts: &mut Facts) {
         let (head, input) = (&self.head, self.opened.input);
-        let mut bytes = Vec::new();
-        if head.version >= 4 && head.notes.1 > 0 {
-            bytes = self.area("notes", head.notes, findings).unwrap_or_default();
-            notes::walk(input, &bytes, head.notes.0, findings);
+        let mut all = Notes::default();
+        if head.version >= 4 && head.notes.1 > 0 && self.is_inside("notes", head.notes, findings) {
+            all = notes::read(input, self.opened.store.as_ref(), head.notes, findings).unwrap_or_default();
         }
         let text = if head.vmcoreinfo.1 > 0 { self.area("VMCOREINFO", head.vmcoreinfo, findings) } else { None };
-        let in_note = note::notes(&bytes).find(|note| note.name == VMCOREINFO);
+        let in_note = note::notes(all.held()).find(|note| note.name == VMCOREINFO);
         if let Some(note) = in_note {
             let (offset, size) = head.vmcoreinfo;
-            let right = offset == head.notes.0 + note.desc_offset as u64 && size <= note.desc.len() as u64 && size > 0;
+            let place = head.notes.0 + all.place(note.desc_offset);
+            let right = offset == place && size <= note.desc.len() as u64 && size > 0;
             findings.must(Rule::KdumpVmcoreinfo, right, || {
                 let found = format!("{size} bytes at byte {offset}, and the note's {}", note.desc.len());
-                self.place(found).at(head.notes.0 + note.desc_offset as u64)
+                self.place(found).at(place)
             });
         }
         let info = in_note.map(|note| note.desc.to_vec()).or(text.filter(|_| head.version == 3));
@@ -122,13 +122,15 @@ impl Part<'_> {
     }
 
     fn area(&self, what: &str, (offset, size): (u64, u64), findings: &mut Findings) -> Option<Vec<u8>> {
+        let read = || read_all(self.opened.store.as_ref(), offset, size.min(MOST_VMCOREINFO)).ok();
+        if self.is_inside(what, (offset, size), findings) { read() } else { None }
+    }
+
+    fn is_inside(&self, what: &str, (offset, size): (u64, u64), findings: &mut Findings) -> bool {
         let store = self.opened.store.as_ref();
-        let inside = size <= MOST_NOTES && offset.checked_add(size).is_some_and(|end| end <= store.size());
-        if !findings.must(Rule::NotesInFile, inside, || {
+        let inside = offset.checked_add(size).is_some_and(|end| end <= store.size());
+        findings.must(Rule::NotesInFile, inside, || {
             self.place(format!("{what}: {size} bytes at byte {offset}, and the file has {}", store.size())).at(offset)
-        }) {
-            return None;
-        }
-        read_all(store, offset, size).ok()
+        })
     }
 }

@@ -31,7 +31,7 @@ impl Shares {
         let page_size = 1u64 << measuring.page_shift;
         let kept_bytes = kept.count() * page_size;
         let struct_page = measuring.kernel.as_ref().map_or(0, |kernel| kernel.layout.page.size as u64);
-        let notes = measuring.source.notes().len() as u64;
+        let notes = measuring.source.all_notes().len();
         let areas = Areas::place(page_size, notes, kept.len(), kept.count());
         Self {
             ram_bytes: counts.total() * page_size,

@@ -8,6 +8,7 @@ use crate::{
     error::{Error, Kind, Result},
     pipeline::{Fate, PackedBatch},
     report::human_bytes,
+    source::OutputNotes,
 };
 
 impl Run<'_> {
@@ -39,14 +40,16 @@ impl Run<'_> {
             Ok(())
         };
         match &plan {
-            Some(plan) if self.in_frames() => self.pack_frames(plan, &[], stored, step, commit)?,
+            Some(plan) if self.in_frames() => {
+                self.pack_frames(plan, (&[], &OutputNotes::default()), stored, step, commit)?;
+            }
             // Plain ELF is as large as its plan.
             Some(_) => {}
             None => self.pack(stored, step, commit)?,
         }
         self.check_interrupted("in a dry run: nothing was to be written")?;
         let data = if sampled == 0 { 0 } else { (packed as f64 / sampled as f64 * pages as f64) as u64 };
-        let notes = self.elf_notes().len() as u64;
+        let notes = self.elf_notes().len();
         written.stored = pages;
         let mapped = plan.as_ref().and_then(|plan| plan.mapped);
         let (bytes, gap_pages) = match plan {

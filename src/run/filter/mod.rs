@@ -13,7 +13,7 @@ mod tasks;
 mod virtual_memory;
 mod write;
 
-use std::time::Instant;
+use std::{sync::atomic::AtomicBool, time::Instant};
 
 use rayon::ThreadPool;
 use vdump_filters::Selection;
@@ -111,6 +111,8 @@ struct Run<'a> {
     output: Place,
     redaction: Redaction,
     warnings: Vec<String>,
+    /// Set where notes of the input could not be read on their way to the output.
+    notes_unread: AtomicBool,
     started: Instant,
 }
 

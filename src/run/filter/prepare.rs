@@ -2,7 +2,7 @@
 //!
 //! Knows which of these a level can do without. Must not write. The prepared [`Run`] goes to `write`.
 
-use std::time::Instant;
+use std::{sync::atomic::AtomicBool, time::Instant};
 
 use object::elf::{EM_386, EM_ARM};
 use vdump_filters::{PageClass, Selection};
@@ -123,6 +123,7 @@ impl<'a> Run<'a> {
             output,
             redaction,
             warnings,
+            notes_unread: AtomicBool::new(false),
             started,
         })
     }

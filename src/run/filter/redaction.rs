@@ -13,7 +13,6 @@ use crate::{
     bitmap::PageBitmap,
     cli::{Format, resolve::Job},
     error::{Error, Kind, Result},
-    format::note,
     kernel::{self, Kallsyms, Symbols, own_btf},
     layout::{
         KernelLayout, VmcoreInfo,
@@ -23,7 +22,7 @@ use crate::{
     redact::{Fault, Follower, MAX_FILE, Plan, Questions, Redaction, RuleError, Ruled, Rules, Tally},
     report::{RedactedAt, RedactionLine, RuleLine, UnfollowedLine},
     run::{Stop, facts},
-    source::{Mask, Source},
+    source::{Mask, Notes, OutputNotes, Source},
     sys::{file, host},
 };
 
@@ -259,17 +258,18 @@ impl Run<'_> {
     }
 
     /// The notes of an ELF output: a list of what was erased is one.
-    pub(super) fn elf_notes(&self) -> Vec<u8> {
-        let mut notes = self.source.notes().to_vec();
+    pub(super) fn elf_notes(&self) -> OutputNotes<'_> {
+        let mut notes = self.source.all_notes().clone();
         if self.job.format == Format::Elf && self.job.redact.is_some() {
-            // Readers end where padding begins: what is nothing else goes.
-            let end = note::notes(&notes).last().map_or(0, |note| note.end);
-            if notes[end..].iter().all(|byte| *byte == 0) {
-                notes.truncate(end);
-            }
-            note::push(&mut notes, ERASED, 0, &self.erased());
+            notes.trim_zeros();
+            notes.push(ERASED, 0, &self.erased());
         }
-        notes
+        self.output_notes(notes)
+    }
+
+    /// These notes as an output gets them, large ones from the input.
+    pub(super) fn output_notes(&self, notes: Notes) -> OutputNotes<'_> {
+        OutputNotes::new(notes, self.source.note_store(), &self.notes_unread)
     }
 
     /// What the rules overwrite of the pages that are kept.

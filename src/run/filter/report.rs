@@ -1,6 +1,9 @@
 //! The report of a run: what every room found, in one value.
 
-use std::io::{self, Write as _};
+use std::{
+    io::{self, Write as _},
+    sync::atomic::Ordering::Relaxed,
+};
 
 use vdump_filters::{Doubt, PageClass, Selection};
 
@@ -111,6 +114,9 @@ impl Run<'_> {
 
     fn all_warnings(&self, outcome: &Outcome, unmapped: u64) -> Vec<String> {
         let mut warnings = self.warnings.clone();
+        if self.notes_unread.load(Relaxed) {
+            warnings.push("notes of the input could not be read: they are zeros in the output".to_owned());
+        }
         if let Some(kernel) = &self.kernel {
             if unmapped > 0 {
                 warnings

@@ -8,6 +8,7 @@ use crate::{
     pipeline::{FrameJob, FramePacker, PackedBatch, in_order},
     plan::{Budget, ElfPlan, FRAME},
     sink::{FlatSink, FrameSink, Output, Pipe, Stream, Written},
+    source::OutputNotes,
 };
 
 impl Run<'_> {
@@ -22,7 +23,7 @@ impl Run<'_> {
         let before = self.zeros(classified, Some(&mut zero))?;
         let plan = self.elf_plan(classified, &zero)?;
         self.check_plan(&plan, &before)?;
-        let front = self.front(&plan, &before);
+        let (front, notes) = (self.front(&plan, &before), self.elf_notes());
         classified.kept.subtract(&zero);
         drop(zero);
         let stream = match output {
@@ -32,7 +33,7 @@ impl Run<'_> {
         let sink = FrameSink::create(stream, plan.size, self.in_frames())?;
         let pages = &classified.kept;
         let mut outcome = self.write(Box::new(sink), pages.count(), plan.gap_pages, |commit| {
-            self.pack_frames(&plan, &front, pages, 1, commit)
+            self.pack_frames(&plan, (&front, &notes), pages, 1, commit)
         })?;
         outcome.written = before.and(outcome.written);
         (outcome.mapped, outcome.widened) = (plan.mapped, plan.class != self.source.class());
@@ -49,30 +50,25 @@ impl Run<'_> {
         self.write(Box::new(sink), pages.count(), 0, |commit| self.pack(pages, 1, commit))
     }
 
-    /// Headers and notes. A stream cannot be patched at its end, so they say that the dump is incomplete only if the input is,
-    /// or pages were lost `before`.
+    /// Headers. A stream cannot be patched at its end, so they say that the dump is incomplete only if the input is, or pages
+    /// were lost `before`.
     fn front(&self, plan: &ElfPlan, before: &Written) -> Vec<u8> {
-        let notes = self.elf_notes();
         let (machine, flags) = (self.source.machine(), self.elf_flags(before));
-        let notes_at = (plan.notes, notes.len() as u64);
-        let head = Head { class: plan.class, machine, flags, planned: 0, notes: notes_at };
-        let mut front = encode_headers(&head, &plan.loads);
-        front.resize(plan.notes as usize, 0);
-        front.extend_from_slice(&notes);
-        front
+        let notes = (plan.notes, self.elf_notes().len());
+        encode_headers(&Head { class: plan.class, machine, flags, planned: 0, notes }, &plan.loads)
     }
 
     /// Makes every `step`-th frame on all threads and hands them to `commit` in order.
     pub(super) fn pack_frames(
         &self,
         plan: &ElfPlan,
-        front: &[u8],
+        (front, notes): (&[u8], &OutputNotes<'_>),
         pages: &PageBitmap,
         step: usize,
         commit: impl FnMut(&mut PackedBatch) -> Result<()>,
     ) -> Result<()> {
         let (compression, page_shift) = (self.job.compression, self.page_shift);
-        let job = FrameJob { plan, front, pages, compression, page_shift };
+        let job = FrameJob { plan, front, notes, pages, compression, page_shift };
         let make_worker = || {
             let mut packer = FramePacker::new(job, self.source.output_reader(&self.redaction.mask));
             move |index, out: &mut PackedBatch| packer.pack(index, out)

@@ -51,7 +51,7 @@ impl Run<'_> {
         let walked = mappings.walk(&mut segments);
         self.check_interrupted("before anything was written")?;
         let (segments, mapped) = segments.finish(walked);
-        plan.add_mapped(segments, self.elf_notes().len() as u64)?;
+        plan.add_mapped(segments, self.elf_notes().len())?;
         plan.mapped = Some(mapped);
         Ok(())
     }

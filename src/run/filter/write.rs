@@ -71,7 +71,7 @@ impl Run<'_> {
     }
 
     pub(super) fn elf_plan(&self, classified: &Classified, zero: &PageBitmap) -> Result<ElfPlan> {
-        let notes = self.elf_notes().len() as u64;
+        let notes = self.elf_notes().len();
         let none = PageBitmap::new(0);
         let tails = if self.drop.drops_zero() { zero } else { &none };
         let loads = kernel::segments(self.source, self.info.as_ref(), self.kernel.as_ref());
@@ -250,7 +250,7 @@ impl Run<'_> {
         self.source.recorded().and_then(|recorded| excluded_before(recorded, level)).unwrap_or(level)
     }
 
-    pub(super) fn kdump_facts(&self) -> KdumpFacts {
+    pub(super) fn kdump_facts(&self) -> KdumpFacts<'_> {
         let (info, recorded) = (self.info.as_ref(), self.source.recorded());
         let phys_base = self.kernel.as_ref().map(|kernel| kernel.layout.paging.phys_base);
         let saved = self.source.saved_cpus() as u32;
@@ -265,10 +265,11 @@ impl Run<'_> {
             level: self.recorded_level(),
             codec_flags: copied.map_or_else(|| self.job.compression.codec().flags(), |recorded| recorded.codec_flags),
             cpus: if saved > 0 && copied.is_none() { saved } else { recorded.map_or(0, |recorded| recorded.cpus) },
-            notes: self.source.notes().to_vec(),
+            notes: self.output_notes(self.source.all_notes().clone()),
             erased: self.erased(),
             partial: self.source.is_incomplete(),
-            vmcoreinfo: self.source.vmcoreinfo().map(|(offset, text)| (offset, text.len())),
+            vmcoreinfo: (self.source.vmcoreinfo())
+                .map(|(offset, text)| (self.source.all_notes().place(offset), text.len() as u64)),
         }
     }
 }

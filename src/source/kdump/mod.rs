@@ -12,7 +12,7 @@ use object::elf::{EM_386, EM_AARCH64, EM_ARM, EM_NONE, EM_PPC64, EM_RISCV, EM_S3
 
 use vdump_filters::PfnRange;
 
-use super::{RamMap, store::Store};
+use super::{Notes, RamMap, store::Store};
 use crate::{
     error::{Error, Result},
     format::diskdump::{STATUS_INCOMPLETE, UTS_LEN, flags},
@@ -67,7 +67,9 @@ pub(super) struct Kdump {
     pub(super) existing: RamMap,
     /// Parts that were not named.
     pub(super) missing: Option<Missing>,
-    pub(super) notes: Vec<u8>,
+    pub(super) notes: Notes,
+    /// What is to be said about them.
+    pub(super) remarks: Vec<String>,
     pub(super) recorded: Recorded,
 }
 
@@ -77,7 +79,7 @@ pub(super) fn open(files: Vec<File>) -> Result<Kdump> {
     // The set is never empty; every part has all of this, byte for byte.
     let first = parts.first().ok_or_else(|| crate::error::Error::input("no dump was named"))?;
     let mut planes = planes::read(first)?;
-    let notes = notes::read(first)?;
+    let (notes, remarks) = notes::read(first)?;
     let head = &first.head;
     let mut recorded = Recorded {
         version: head.version(),
@@ -107,7 +109,7 @@ pub(super) fn open(files: Vec<File>) -> Result<Kdump> {
     recorded.codecs = codecs(recorded.codec_flags);
     let (ram, existing) = (planes.dumped, planes.existing);
     let missing = (missing.pages > 0).then_some(missing);
-    Ok(Kdump { machine, store: Box::new(pages), ram, existing, missing, notes, recorded })
+    Ok(Kdump { machine, store: Box::new(pages), ram, existing, missing, notes, remarks, recorded })
 }
 
 /// Parts of a split set that were not named.

@@ -6,29 +6,33 @@ use super::set::Part;
 use crate::{
     error::Result,
     format::note::{self, VMCOREINFO},
+    source::{Notes, NotesReader},
 };
 
-/// 8192 CPUs need 3 MiB of notes; drivers' device dumps need more.
-const MAX_NOTES: u64 = 64 << 20;
 /// A line for each rule of makedumpfile's filter.
 const MAX_ERASE_INFO: u64 = 1 << 20;
 /// The kernel gives VMCOREINFO one page, hypervisors a little more.
 const MAX_VMCOREINFO: u64 = 1 << 20;
 
-/// All notes; a VMCOREINFO that only the sub header leads to becomes one of them.
-pub(super) fn read(part: &Part) -> Result<Vec<u8>> {
-    let sub = &part.head.sub;
-    let mut notes = area(part, "the notes", sub.offset_note.get(), sub.size_note.get(), MAX_NOTES)?;
+/// All notes, and what is to be said about them; a VMCOREINFO that only the sub header leads to becomes one of them.
+pub(super) fn read(part: &Part) -> Result<(Notes, Vec<String>)> {
+    let (sub, file) = (&part.head.sub, &part.file);
+    let mut reader = NotesReader::new(true);
+    let (offset, size) = (sub.offset_note.get(), sub.size_note.get());
+    if offset != 0 && size != 0 {
+        file.must_have("the notes", offset, size)?;
+        reader.append(file.store.as_ref(), offset, size).map_err(|error| file.unreadable("the notes", &error))?;
+    }
+    let (mut notes, remarks) = reader.finish();
     let (offset, size) = (sub.offset_vmcoreinfo.get(), sub.size_vmcoreinfo.get());
-    if note::notes(&notes).any(|note| note.name == VMCOREINFO) || size == 0 {
-        return Ok(notes);
+    if note::notes(notes.held()).any(|note| note.name == VMCOREINFO) || size == 0 {
+        return Ok((notes, remarks));
     }
     let text = area(part, "VMCOREINFO", offset, size, MAX_VMCOREINFO)?;
     // Padding after the last note would hide the new one.
-    notes.truncate(note::notes(&notes).last().map_or(0, |last| last.end));
-    notes.resize(notes.len().next_multiple_of(4), 0);
-    note::push(&mut notes, VMCOREINFO, 0, &text);
-    Ok(notes)
+    notes.trim();
+    notes.push(VMCOREINFO, 0, &text);
+    Ok((notes, remarks))
 }
 
 /// What was erased on purpose, from the lists of all parts: makedumpfile gives each part its own. A list that cannot be read

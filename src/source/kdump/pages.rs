@@ -74,6 +74,10 @@ impl Store for Pages {
         files.fold((0, 0), |(all, each), (store, reader)| (all + store, each + reader))
     }
 
+    fn front(&self) -> Option<&dyn Store> {
+        self.shares.first().map(|share| share.file.store.as_ref())
+    }
+
     fn stored_pages(&self) -> Option<Box<dyn StoredPages + '_>> {
         Some(Box::new(Reader::new(self)))
     }

@@ -9,8 +9,8 @@ use super::{Given, Raw, check_end};
 use crate::{
     error::{Error, Result},
     source::{
-        Load, MAX_READ, RamMap,
-        elf::{self, Core, Headers, Notes},
+        Load, MAX_READ, Notes, NotesReader, RamMap,
+        elf::{self, Core, Headers},
         store::{FileStore, Part, Store, StoreError, read_all, read_start},
     },
     sys::file::open_regular,
@@ -72,7 +72,7 @@ pub(super) fn in_file(path: &Path, store: &dyn Store, file: &Path) -> Result<Raw
     ));
     let loads: Vec<Load> = headers.loads.iter().map(|load| Load { offset: load.paddr, ..*load }).collect();
     let segments = headers.notes.iter().map(|(offset, filesz, _)| (*offset, *filesz));
-    let notes = notes(&core, segments, &mut given);
+    let notes = notes(&core, segments, false, &mut given);
     raw(path, store, Headers { loads, ..headers }, notes, given, vec![opened])
 }
 
@@ -96,7 +96,7 @@ fn physical(path: &Path, store: &dyn Store, mut headers: Headers, mut given: Giv
     }
     let contents = Core { name: path.display().to_string(), store };
     let segments = headers.notes.iter().map(|(offset, _, memsz)| (*offset, *memsz));
-    let notes = notes(&contents, segments, &mut given);
+    let notes = notes(&contents, segments, true, &mut given);
     raw(path, store, headers, notes, given, files)
 }
 
@@ -113,11 +113,12 @@ fn awaits_backup(store: &dyn Store, load: &Load) -> bool {
 }
 
 /// The notes in all segments. One that cannot be read costs itself: the memory is worth more than the registers of a CPU.
-fn notes(core: &Core<'_>, segments: impl Iterator<Item = (u64, u64)>, given: &mut Given) -> Vec<u8> {
-    let mut notes = Notes::default();
+/// Large ones stay where they are if that `is_memory`, which outputs are written from.
+fn notes(core: &Core<'_>, segments: impl Iterator<Item = (u64, u64)>, is_memory: bool, given: &mut Given) -> Notes {
+    let mut notes = NotesReader::new(is_memory);
     let mut failed = (0u64, None);
     for (offset, len) in segments {
-        if let Err(error) = notes.append(core, offset, len) {
+        if let Err(error) = core.notes(&mut notes, offset, len) {
             failed.0 += 1;
             failed.1.get_or_insert(error);
         }
@@ -125,17 +126,13 @@ fn notes(core: &Core<'_>, segments: impl Iterator<Item = (u64, u64)>, given: &mu
     if let (count, Some(error)) = failed {
         given.remarks.push(format!("{count} segments of notes are missing: {error}"));
     }
-    notes.trimmed()
+    let (mut notes, remarks) = notes.finish();
+    given.remarks.extend(remarks);
+    notes.trim();
+    notes
 }
 
-fn raw(
-    path: &Path,
-    store: &dyn Store,
-    headers: Headers,
-    notes: Vec<u8>,
-    given: Given,
-    files: Vec<File>,
-) -> Result<Raw> {
+fn raw(path: &Path, store: &dyn Store, headers: Headers, notes: Notes, given: Given, files: Vec<File>) -> Result<Raw> {
     // All of a segment is there: memory has no part that a file could leave out.
     let whole = |load: Load| Load { filesz: load.memsz, ..load };
     let loads: Vec<Load> = headers.loads.into_iter().map(whole).collect();

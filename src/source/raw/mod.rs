@@ -12,7 +12,7 @@ use std::{
 
 use object::elf::{self, Machine};
 
-use super::{Load, Piece, RamMap, foreign, kdump, store::Store};
+use super::{Load, Notes, Piece, RamMap, foreign, kdump, store::Store};
 use crate::{
     error::{Error, Kind, Result},
     sys::host,
@@ -90,7 +90,7 @@ pub(super) struct Raw {
     /// Segments, where core headers say any.
     pub(super) loads: Vec<Load>,
     pub(super) ram: RamMap,
-    pub(super) notes: Vec<u8>,
+    pub(super) notes: Notes,
     pub(super) given: Given,
     /// What was opened to find out.
     pub(super) files: Vec<File>,
@@ -146,7 +146,7 @@ fn by_iomem(path: &Path, store: &dyn Store, file: &Path) -> Result<Raw> {
     let end = ram.end();
     check_end(path, store, Some(end), "System RAM")?;
     let given = Given { by: format!("RAM as {} says", file.display()), remarks: Vec::new() };
-    let (machine, loads, notes) = (elf::EM_NONE, Vec::new(), Vec::new());
+    let (machine, loads, notes) = (elf::EM_NONE, Vec::new(), Notes::default());
     Ok(Raw { machine, loads, ram, notes, given, files: vec![opened] })
 }
 

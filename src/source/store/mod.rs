@@ -49,6 +49,11 @@ pub trait Store: Send + Sync + fmt::Debug {
         offset
     }
 
+    /// The store that has headers and notes, where this one has only pages.
+    fn front(&self) -> Option<&dyn Store> {
+        None
+    }
+
     /// A reader of pages as they are stored, for one thread; `None` where they are not compressed one by one.
     fn stored_pages(&self) -> Option<Box<dyn StoredPages + '_>> {
         None
