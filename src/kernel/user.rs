@@ -1,7 +1,7 @@
 //! The memory of one process: its page tables, its mappings, and where the stack of a task lies in them.
 //!
 //! Knows how the kernel keeps the mappings (a maple tree since 6.1, a list before). Must not know why the memory is wanted.
-//! The ranges are walked with [`super::Mappings`].
+//! The ranges are walked with [`crate::memory::Mappings`].
 
 use std::ops::RangeInclusive;
 
