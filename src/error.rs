@@ -56,6 +56,8 @@ pub struct Error {
     next: Option<String>,
     /// Files that have what could be written.
     partial: Vec<PathBuf>,
+    /// The operating system's reason.
+    io: Option<io::ErrorKind>,
 }
 
 /// The result of everything that can fail.
@@ -64,7 +66,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of `kind`; `what` says what we were doing and to what.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into(), cause: None, next: None, partial: Vec::new() }
+        Self { kind, what: what.into(), cause: None, next: None, partial: Vec::new(), io: None }
     }
 
     /// An input error.
@@ -101,7 +103,8 @@ impl Error {
     /// A file that an operating system call refused, or at which a signal ended a wait; else it is of `kind`.
     pub fn file(kind: Kind, path: &Path, doing: &str, error: &io::Error) -> Self {
         let kind = Stopped::signal_in(error).map_or(kind, Kind::Interrupted);
-        Self::new(kind, format!("cannot {doing} {}", path.display())).because(plain_io(error)).freeing_files(error)
+        let refused = Self::new(kind, format!("cannot {doing} {}", path.display())).because(plain_io(error));
+        Self { io: Some(error.kind()), ..refused.freeing_files(error) }
     }
 
     /// A signal ended what we did.
@@ -159,6 +162,12 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// The operating system's reason, where it refused a file.
+    #[must_use]
+    pub fn io_kind(&self) -> Option<io::ErrorKind> {
+        self.io
     }
 
     /// The process's exit code: 2 for usage, 128 and the number for a signal, else 1.

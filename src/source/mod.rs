@@ -38,7 +38,7 @@ pub use ram::{Finder, Piece, RamMap};
 pub use raw::{CoreHeaders, Opening, RamGiven};
 pub use reader::{PageReader, ReadError};
 pub use search::FoundNote;
-pub use store::StoredPages;
+pub use store::{Cause, StoredPages};
 pub(crate) use whole::unpack;
 
 use open::read_some_at;

@@ -6,7 +6,7 @@
 use super::{
     MAX_READ, RamMap,
     ram::Finder,
-    store::{StoreError, StoreReader},
+    store::{Failure, StoreError, StoreReader},
 };
 
 /// Why physical memory could not be read.
@@ -17,7 +17,7 @@ pub enum ReadError {
     Absent(u64),
     /// The store could not be read.
     #[error("{1} at physical address {0:#x}")]
-    Failed(u64, String),
+    Failed(u64, Failure),
     /// The file ends before the data does.
     #[error("the file ends before physical address {0:#x}")]
     Truncated(u64),

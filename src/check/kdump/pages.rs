@@ -156,7 +156,7 @@ impl<'a> Worker<'a> {
         let data = match self.reader.read(offset, size as usize) {
             Ok(data) => data,
             Err(StoreError::Failed(cause)) => {
-                findings.broken(Rule::FileReadable, place(cause));
+                findings.broken(Rule::FileReadable, place(cause.text));
                 return false;
             }
             Err(error) => {

@@ -13,7 +13,7 @@ use crate::{
     format::diskdump::{DESC_SIZE, PageDesc},
     source::{
         MAX_READ,
-        store::{PutStored, Store, StoreError, StoreReader, StoredPages},
+        store::{Cause, Failure, PutStored, Store, StoreError, StoreReader, StoredPages},
     },
 };
 
@@ -144,7 +144,7 @@ impl<'a> Reader<'a> {
         for (chunk, at) in self.descs.chunks_mut(MAX_READ / DESC_SIZE as usize).zip((offset..).step_by(MAX_READ)) {
             debug_assert!(at >= *descs);
             let bytes = self.files[index].read(at, chunk.len() * DESC_SIZE as usize).map_err(|error| match error {
-                StoreError::Truncated(_) => StoreError::Failed(format!(
+                StoreError::Truncated(_) => lost(format!(
                     "the descriptor at byte {offset} lies past the end of {}, which was cut short",
                     file.path.display()
                 )),
@@ -192,7 +192,7 @@ impl<'a> Reader<'a> {
                 self.decoder.decode(desc.flags.get(), &data[from..from + len], page).map_err(|error| {
                     let Share { file, .. } = &self.pages.shares[index];
                     let (offset, path) = (desc.offset.get(), file.path.display());
-                    StoreError::Failed(format!("{error}, in {len} bytes at byte {offset} of {path}"))
+                    StoreError::damaged(format!("{error}, in {len} bytes at byte {offset} of {path}"))
                 })?;
             }
         }
@@ -205,14 +205,25 @@ impl<'a> Reader<'a> {
         let (offset, size, block) = (desc.offset.get(), desc.size.get(), 1u32 << self.pages.page_shift);
         let file = &self.pages.shares[index].file;
         let what = || format!("the descriptor at byte {}", self.desc_at(index, first + at as u64));
-        let cause = match offset.checked_add(size.into()) {
-            _ if offset == 0 => "the page was lost when the dump was written, which is incomplete".to_owned(),
-            _ if size == 0 || size > block => format!("{} claims {size} bytes for a page of {block}", what()),
+        let within = |text: String| format!("{text}, in {}", file.path.display());
+        Err(match offset.checked_add(size.into()) {
+            _ if offset == 0 => {
+                lost(within("the page was lost when the dump was written, which is incomplete".to_owned()))
+            }
+            _ if size == 0 || size > block => {
+                StoreError::damaged(within(format!("{} claims {size} bytes for a page of {block}", what())))
+            }
             Some(end) if end <= file.store.size() => return Ok(end),
-            _ => format!("{} leads to byte {offset}, but the file has {} bytes", what(), file.store.size()),
-        };
-        Err(StoreError::Failed(format!("{cause}, in {}", file.path.display())))
+            _ => {
+                lost(within(format!("{} leads to byte {offset}, but the file has {} bytes", what(), file.store.size())))
+            }
+        })
     }
+}
+
+/// The data of a page is not in the file.
+fn lost(text: String) -> StoreError {
+    StoreError::Failed(Failure { cause: Cause::Lost, text })
 }
 
 impl StoreReader for Reader<'_> {

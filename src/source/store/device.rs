@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{Store, StoreError, StoreReader};
-use crate::{error::plain_io, source::read_some_at};
+use crate::source::read_some_at;
 
 /// What `pread` takes for an offset at most.
 const ENDLESS: u64 = i64::MAX as u64;
@@ -66,7 +66,7 @@ impl StoreReader for DeviceReader<'_> {
         match read_some_at(file, &mut self.buffer[..wanted], start) {
             Ok(got) if got >= skip + len => Ok(&self.buffer[skip..skip + len]),
             Ok(got) => Err(StoreError::Truncated(got.saturating_sub(skip))),
-            Err(error) => Err(StoreError::Failed(plain_io(&error))),
+            Err(error) => Err(StoreError::system(&error)),
         }
     }
 }

@@ -7,7 +7,6 @@ use std::{fs::File, os::fd::AsRawFd as _, sync::Mutex};
 
 use super::{Store, StoreError, StoreReader};
 use crate::{
-    error::plain_io,
     source::read_some_at,
     sys::map::{Window, is_proc_file},
 };
@@ -92,7 +91,7 @@ impl StoreReader for FileReader<'_> {
         match got {
             Ok(got) if got == len => Ok(buffer),
             Ok(got) => Err(StoreError::Truncated(got)),
-            Err(error) => Err(StoreError::Failed(plain_io(&error))),
+            Err(error) => Err(StoreError::system(&error)),
         }
     }
 }

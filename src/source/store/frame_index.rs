@@ -130,7 +130,7 @@ impl FrameIndex {
         let next = self.groups.get(number + 1).copied();
         let last = ends.last().map(|end| (end.stored, end.plain));
         if next.is_some_and(|next| last != Some(next)) {
-            return Err(StoreError::Failed("the compressed file changed while it was read".to_owned()));
+            return Err(StoreError::damaged("the compressed file changed while it was read".to_owned()));
         }
         Ok(Group { number, start, ends })
     }

@@ -19,16 +19,52 @@ pub use flattened::{FlattenedStore, Unusable};
 pub use seekable::SeekableStore;
 
 use super::MAX_READ;
+use crate::error::plain_io;
+
+/// What kept stored bytes from being read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cause {
+    /// The operating system refused.
+    System,
+    /// The stored form is damaged.
+    Damaged,
+    /// They are not in the file: the writer had lost them, or the file ends before.
+    Lost,
+}
+
+/// The same with its words.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{text}")]
+pub struct Failure {
+    /// What kept the bytes from being read.
+    pub cause: Cause,
+    /// The words.
+    pub text: String,
+}
 
 /// Why a store could not be read.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum StoreError {
     /// The operating system refused, or the stored form is damaged; why.
     #[error("{0}")]
-    Failed(String),
+    Failed(Failure),
     /// The store has only so many of the bytes asked for.
     #[error("the data ends after {0} bytes")]
     Truncated(usize),
+}
+
+impl StoreError {
+    /// The operating system refused.
+    #[must_use]
+    pub fn system(error: &io::Error) -> Self {
+        Self::Failed(Failure { cause: Cause::System, text: plain_io(error) })
+    }
+
+    /// The stored form is damaged.
+    #[must_use]
+    pub fn damaged(text: String) -> Self {
+        Self::Failed(Failure { cause: Cause::Damaged, text })
+    }
 }
 
 /// Bytes by offset.

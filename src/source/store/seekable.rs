@@ -68,7 +68,7 @@ impl SeekableStore {
         });
         plain.map_err(|cause| {
             let (name, at) = (self.format.name(), start.stored);
-            StoreError::Failed(format!("{name} frame {number} at byte {at} of the file is damaged ({cause})"))
+            StoreError::damaged(format!("{name} frame {number} at byte {at} of the file is damaged ({cause})"))
         })
     }
 }
@@ -240,7 +240,7 @@ mod tests {
             file[third as usize - 2] ^= 0x10;
             let store = open(&file).unwrap();
             let mut reader = store.reader();
-            assert!(matches!(reader.read(2000, 1), Err(StoreError::Failed(cause)) if cause.contains("frame 2 ")));
+            assert!(matches!(reader.read(2000, 1), Err(StoreError::Failed(cause)) if cause.text.contains("frame 2 ")));
             assert!(reader.read(2999, 1).is_err() && reader.read(1500, 1000).is_err());
             assert_eq!(reader.read(1999, 1).unwrap(), &plain()[1999..2000]);
             assert_eq!(reader.read(3000, 2000).unwrap(), &plain()[3000..5000]);
