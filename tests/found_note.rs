@@ -52,7 +52,7 @@ fn words(command: &str, words: &[&str], input: &Path) -> Run {
 }
 
 /// The same memory in every container.
-fn in_all_containers(core: &Path, dir: &Path) -> Vec<(&'static str, PathBuf)> {
+pub fn in_all_containers(core: &Path, dir: &Path) -> Vec<(&'static str, PathBuf)> {
     let kdump = dir.join("a.kdump");
     run(vdump().args(["convert", "--progress", "none"]).arg(core).arg(&kdump)).ok();
     let (flat, packed, framed) = (dir.join("a.flat"), dir.join("a.zst"), dir.join("framed.zst"));

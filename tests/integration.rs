@@ -1,5 +1,5 @@
 //! The one integration-test crate: runs the `vdump` binary on machines that `synth` builds and
-//! judges what it writes with the readers in `read`. No test here uses code of the product.
+//! judges what it writes with the readers in `read`. No test here uses code of the product but `library`, whose subject that is.
 
 // A test that cannot go on should say so and stop.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -43,6 +43,7 @@ mod kdump_input;
 mod keep_task;
 mod killed;
 mod layout;
+mod library;
 mod lies;
 mod loading;
 mod losses;

@@ -11,7 +11,7 @@ const FLOOR: [&str; 5] = ["error", "report", "format", "codec", "sys"];
 const WAY: [&str; 10] =
     ["source", "layout", "memory", "klog", "kernel", "classify", "bitmap", "plan", "pipeline", "sink"];
 /// A side room and the last room of the way that it may use.
-const SIDE: [(&str, &str); 2] = [("check", "source"), ("redact", "memory")];
+const SIDE: [(&str, &str); 3] = [("check", "source"), ("redact", "memory"), ("dump", "kernel")];
 /// Files that see every room.
 const SEE_ALL: [&str; 4] = ["run", "cli", "main", "lib"];
 const LONGEST: usize = 800;

@@ -29,7 +29,7 @@ pub use facts::{NAME_VMCOREINFO, crash_time, machine_name, no_vmcoreinfo, page_s
 pub use kallsyms::{Kallsyms, KallsymsError};
 pub use known::NamedFiles;
 pub use last_words::{LastWords, TaskSaid};
-pub use opened::{maps_itself, open, open_unasked};
+pub use opened::{maps_itself, open, open_quietly, open_unasked};
 pub use pcp::FreePcp;
 pub use protect::Protected;
 pub use symbols::Symbols;

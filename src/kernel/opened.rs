@@ -21,8 +21,23 @@ const SILENT: u64 = 4 << 30;
 /// # Errors
 /// As [`Source::open_all`]; no note is where the user says.
 pub fn open(opening: &Opening) -> Result<Source> {
-    let mut source = Source::open_all(opening)?;
-    match opening.vmcoreinfo {
+    let source = Source::open_all(opening)?;
+    if opening.vmcoreinfo.is_none() && !source.has_whole_vmcoreinfo() {
+        announce_search(&source);
+    }
+    know_kernel(source, opening.vmcoreinfo)
+}
+
+/// The same without a word on standard error, for the library.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_quietly(opening: &Opening) -> Result<Source> {
+    know_kernel(Source::open_all(opening)?, opening.vmcoreinfo)
+}
+
+fn know_kernel(mut source: Source, vmcoreinfo: Option<u64>) -> Result<Source> {
+    match vmcoreinfo {
         Some(address) => adopt_at(&mut source, address)?,
         None if source.has_whole_vmcoreinfo() => {}
         None => search(&mut source),
@@ -39,7 +54,10 @@ pub fn open_unasked(opening: &Opening) -> Result<Source> {
     match opening.vmcoreinfo {
         Some(address) => adopt_at(&mut source, address)?,
         None if source.vmcoreinfo().is_some() => {}
-        None if source.format() == InputFormat::Raw || facts::page_shift(&source, None).is_err() => search(&mut source),
+        None if source.format() == InputFormat::Raw || facts::page_shift(&source, None).is_err() => {
+            announce_search(&source);
+            search(&mut source);
+        }
         None => {}
     }
     Ok(source)
@@ -55,13 +73,17 @@ fn adopt_at(source: &mut Source, address: u64) -> Result<()> {
     Ok(())
 }
 
-fn search(source: &mut Source) {
+/// Says what takes the time.
+fn announce_search(source: &Source) {
     let stored = source.ram().pieces().filter(|piece| piece.offset.is_some());
     if stored.map(|piece| piece.len).sum::<u64>() > SILENT {
         let path = source.path().display();
         let _ =
             writeln!(std::io::stderr(), "vdump: note: no note of {path} has VMCOREINFO: its memory is searched for it");
     }
+}
+
+fn search(source: &mut Source) {
     let damaged = source.vmcoreinfo().is_some();
     let found = source.search_vmcoreinfo();
     match choose(source, &found) {

@@ -24,6 +24,7 @@ const KEEP_BYTES: usize = 64 << 20;
 
 /// One message of the kernel log.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Record {
     /// The kernel's own number of the message; before 5.10, where none is stored with it, counted from the oldest found.
     pub seq: u64,

@@ -70,7 +70,7 @@ pub struct Walk {
 pub const TABLE_ENTRIES: u64 = (TABLE_SIZE / 8) as u64;
 
 /// What an architecture must provide.
-pub trait Arch: Sync + std::fmt::Debug {
+pub trait Arch: Send + Sync + std::fmt::Debug {
     /// Physical address of the top table, and its level.
     fn top(&self) -> (u64, u32);
 
