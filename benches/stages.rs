@@ -10,21 +10,10 @@ use std::{env, hint::black_box, path::Path};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rayon::ThreadPoolBuilder;
-use vdump::{
-    bitmap::PageBitmap,
-    classify::{BLOCK_PAGES, Classifier, Picks},
-    codec::{Compression, frame::FrameCoder},
-    kernel::{FreePcp, Protected, Symbols, own_btf},
-    layout::{
-        KernelLayout, VmcoreInfo, known,
-        types::{Btf, Wanted},
-    },
-    memory::{MemMap, StructPages, VirtReader},
-    pipeline::{PackedBatch, is_zero, pack_page},
-    plan::Batches,
-    report::Progress,
-    sink::{Inputs, KdumpFacts, KdumpSink, Sink, Target},
-    source::{MAX_READ, Source},
+use vdump::internals::{
+    BLOCK_PAGES, Batches, Btf, Classifier, Compression, FrameCoder, FreePcp, Inputs, KdumpFacts, KdumpSink,
+    KernelLayout, MAX_READ, MemMap, OutputNotes, PackedBatch, PageBitmap, Picks, Progress, Protected, Sink, Source,
+    StructPages, Symbols, Target, VirtReader, VmcoreInfo, Wanted, is_zero, known, own_btf, pack_page,
 };
 use vdump_filters::{DumpLevel, PageFacts, PfnRange, RawPage, decide};
 
@@ -203,7 +192,7 @@ fn commit(criterion: &mut Criterion) {
         level: DumpLevel::MAX,
         codec_flags: codec.flags(),
         cpus: 1,
-        notes: vdump::source::OutputNotes::of_held(sample.source.all_notes().clone()),
+        notes: OutputNotes::of_held(sample.source.all_notes().clone()),
         vmcoreinfo: None,
         erased: Vec::new(),
         partial: false,

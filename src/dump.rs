@@ -1,6 +1,6 @@
 //! The reader that other programs use: a dump of any kind that vdump reads, as memory.
 //!
-//! Sees what a [`Source`](crate::source::Source) has and what is known of its kernel, and shows both in types that promise to
+//! Sees what a `Source` has and what is known of its kernel, and shows both in types that promise to
 //! stay. Must not filter or write.
 
 mod errors;

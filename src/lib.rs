@@ -23,31 +23,56 @@
 //!
 //! A page that the dump does not have is never zeros: [`ErrorKind`] says whether it was excluded, lost, or never there.
 //!
-//! Data goes one way through the rooms: bytes, [`source`], [`layout`], [`memory`], [`kernel`], [`classify`], [`bitmap`], [`plan`],
-//! [`pipeline`], [`sink`], bytes. [`klog`] reads the kernel's log for `kernel`, [`check`] looks at dumps
-//! as files, [`redact`] finds what no output may show. A room uses only rooms before it and the
-//! floor: [`format`](mod@format), [`codec`], [`error`], [`report`], [`sys`] and the crate `vdump_filters`. Only [`run`] sees them all.
+//! Inside, data goes one way through the rooms: bytes, `source`, `layout`, `memory`, `klog`, `kernel`, `classify`, `bitmap`, `plan`,
+//! `pipeline`, `sink`, bytes. `check` looks at dumps as files, `redact` finds what no output may show, `dump` is the reader. A
+//! room uses only rooms before it and the floor: `format`, `codec`, `error`, `report`, `sys` and the crate `vdump_filters`. Only
+//! `run` sees them all.
 
-pub mod bitmap;
-pub mod check;
-pub mod classify;
-pub mod cli;
-pub mod codec;
+mod bitmap;
+mod check;
+mod classify;
+mod cli;
+mod codec;
 mod dump;
-pub mod error;
-pub mod format;
-pub mod kernel;
-pub mod klog;
-pub mod layout;
-pub mod memory;
-pub mod pipeline;
-pub mod plan;
-pub mod redact;
-pub mod report;
-pub mod run;
-pub mod sink;
-pub mod source;
-pub mod sys;
+mod error;
+mod format;
+mod kernel;
+mod klog;
+mod layout;
+mod memory;
+mod pipeline;
+mod plan;
+mod redact;
+mod report;
+mod run;
+mod sink;
+mod source;
+mod sys;
 
 pub use dump::{Dump, Error, ErrorKind, Log, Note, Options, Page, PageState, Reader, Vmcoreinfo};
-pub use klog::{Loss, Record as LogRecord};
+pub use klog::{CallerColumn, Loss, Record as LogRecord};
+
+/// A door for those who belong to this crate and are built outside of it: the program, the benches and the fuzz targets. It has
+/// what they use and nothing else, and promises nothing.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::{
+        bitmap::PageBitmap,
+        classify::{BLOCK_PAGES, Classifier, Picks},
+        cli::{Cli, compat, kexec},
+        codec::{Compression, frame::FrameCoder},
+        kernel::{FreePcp, Protected, Symbols, own_btf},
+        layout::{
+            KernelLayout, VmcoreInfo, known,
+            types::{Btf, Wanted},
+        },
+        memory::{MemMap, StructPages, VirtReader},
+        pipeline::{PackedBatch, is_zero, pack_page},
+        plan::Batches,
+        report::Progress,
+        run::{called, run},
+        sink::{Inputs, KdumpFacts, KdumpSink, Sink, Target},
+        source::{MAX_READ, OutputNotes, Source},
+        sys::heap::keep_little,
+    };
+}

@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use vdump::{run, sys::heap};
+use vdump::internals::{called, keep_little};
 
 fn main() -> ExitCode {
-    heap::keep_little();
-    ExitCode::from(run::called(std::env::args_os()))
+    keep_little();
+    ExitCode::from(called(std::env::args_os()))
 }

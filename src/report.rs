@@ -8,7 +8,7 @@ mod redaction;
 mod self_check;
 mod summary;
 
-pub use document::{Document, Failure, Head, SCHEMA, hex, hex_or_null};
+pub use document::{Document, Failure, Head, hex, hex_or_null};
 pub use progress::{Mode, Progress};
 pub use redaction::{RedactedAt, RedactionLine, RuleLine, UnfollowedLine};
 pub use self_check::{CheckLine, SeemLine, SelfCheck};

@@ -242,6 +242,18 @@ fn the_loader_is_behind_its_doors() {
     none_of(&lines_with(&["loader/src"], &["vdump_purgatory"], door, "only handover.rs knows the purgatory"));
 }
 
+/// Whoever uses the library sees the reader: what else is public could never change again.
+#[test]
+fn the_library_is_the_reader_and_a_door() {
+    let lib = rust_sources(&["src"]).into_iter().find(|source| source.name == "src/lib.rs").unwrap();
+    let public: Vec<&str> = lib.code.lines().filter(|line| line.starts_with("pub ")).collect();
+    let rooms = public.iter().filter(|line| !line.starts_with("pub use dump::") && !line.starts_with("pub use klog::"));
+    assert!(
+        rooms.eq(&["pub mod internals {"]),
+        "{public:?}: rooms are private; what a program needs goes into src/dump.rs"
+    );
+}
+
 #[test]
 fn text_files_end_in_a_newline() {
     const TEXT: [&str; 9] = ["rs", "toml", "md", "sh", "yml", "yaml", "c", "h", "txt"];

@@ -1,7 +1,7 @@
 //! What a crash dump keeps and what it drops: the facts about a page, the class they amount to, and the dump level.
 //!
 //! This crate knows how each kernel era encodes a page's state in its `struct page` ([`Encodings`]), and the table that
-//! turns the decoded facts into a class ([`decide`]). It must not know where the bytes came from: no I/O, no pointers,
+//! turns the decoded facts into a class ([`decide()`]). It must not know where the bytes came from: no I/O, no pointers,
 //! no page tables. Its classes go to the page bitmap and to the report. What the loader and the filter both need is here too
 //! ([`iomem`], [`number`], [`ranges`]).
 //!

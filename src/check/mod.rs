@@ -19,7 +19,6 @@ mod work;
 use std::path::PathBuf;
 
 use layers::{Kind, Opened};
-pub use readers::Opens;
 use rule::Findings;
 
 use crate::{

@@ -58,34 +58,11 @@ pub enum Harm {
     Stumbles,
 }
 
-/// Part of the dump that a rule is about.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Family {
-    /// Any file.
-    File,
-    /// Compression around a dump.
-    Compressed,
-    /// The seek table of a dump compressed in frames.
-    Seekable,
-    /// Records of a flattened stream.
-    Flattened,
-    /// kdump-compressed files.
-    Kdump,
-    /// Several of those that are one dump.
-    Split,
-    /// ELF cores.
-    Elf,
-    /// Notes of either.
-    Notes,
-}
-
 /// Everything that is fixed about a rule.
 #[derive(Clone, Copy, Debug)]
 pub struct Info {
     /// Its stable name.
     pub name: &'static str,
-    /// What it is about.
-    pub family: Family,
     /// What it means when it is broken.
     pub severity: Severity,
     /// What must hold.

@@ -66,8 +66,6 @@ pub struct Job {
     pub force: bool,
     /// Fail instead of going on.
     pub strict: bool,
-    /// Print the report as JSON.
-    pub json: bool,
     /// Explain.
     pub verbose: bool,
     /// Keep every page without asking what it was used for.
@@ -188,7 +186,6 @@ impl Job {
             progress,
             force: filter.output_args.force,
             strict: filter.output_args.strict,
-            json: filter.output_args.report.json,
             verbose: filter.verbose,
             keep_all: filter.keep_all,
             map_virtual: filter.output_args.map_virtual,

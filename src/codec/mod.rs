@@ -15,7 +15,7 @@ mod zstd;
 
 use std::{fmt, str::FromStr};
 
-pub use decode::{DecodeError, Decoder};
+pub use decode::Decoder;
 
 /// A compression context, reused from page to page.
 pub trait Codec: Send {

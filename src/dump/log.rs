@@ -9,7 +9,7 @@ use std::{
 use super::{Dump, Error, ErrorKind, Reader};
 use crate::{
     kernel::{self, Kallsyms, KallsymsError},
-    klog::{self, KernelLog, KlogError, Loss, Record},
+    klog::{self, CallerColumn, KernelLog, KlogError, Loss, Record},
     layout::VmcoreInfo,
     memory::{ReadVirt, ReadVirtError},
 };
@@ -32,6 +32,14 @@ impl Log {
     pub fn losses(&self) -> impl Iterator<Item = (Loss, u64)> + '_ {
         self.log.losses.iter().map(|(loss, count)| (*loss, *count))
     }
+
+    /// Writes the log as `dmesg` prints it, with a column for who printed.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write(&self, callers: CallerColumn, out: &mut impl Write) -> io::Result<()> {
+        klog::write_dmesg_with(&self.log, callers, out)
+    }
 }
 
 impl fmt::Display for Log {
@@ -48,7 +56,7 @@ impl fmt::Display for Log {
                 Ok(())
             }
         }
-        klog::write_dmesg(&self.log, &mut Text(f)).map_err(|_| fmt::Error)
+        self.write(CallerColumn::default(), &mut Text(f)).map_err(|_| fmt::Error)
     }
 }
 

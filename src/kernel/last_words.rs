@@ -92,7 +92,7 @@ fn task(line: &str) -> Option<TaskSaid> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::klog::{LogFormat, Record};
+    use crate::klog::Record;
 
     fn said(lines: &[&str]) -> LastWords {
         let record = |(seq, line): (u64, &&str)| Record {
@@ -104,8 +104,8 @@ mod tests {
             text: line.as_bytes().to_vec(),
         };
         let records = (1..).zip(lines).map(record).collect();
-        let (losses, format) = (std::collections::BTreeMap::new(), LogFormat::Lockless);
-        LastWords::in_log(&KernelLog { records, losses, format, caller_configured: None })
+        let losses = std::collections::BTreeMap::new();
+        LastWords::in_log(&KernelLog { records, losses, caller_configured: None })
     }
 
     #[test]

@@ -24,12 +24,11 @@ pub mod zones;
 
 pub use addresses::segments;
 pub use counters::{Count, Counters};
-pub use crashed::Crashed;
 pub use facts::{NAME_VMCOREINFO, crash_time, machine_name, no_vmcoreinfo, page_shift, utsname, vmcoreinfo};
 pub use kallsyms::{Kallsyms, KallsymsError};
 pub use known::NamedFiles;
-pub use last_words::{LastWords, TaskSaid};
-pub use opened::{maps_itself, open, open_quietly, open_unasked};
+pub use last_words::LastWords;
+pub use opened::{open, open_quietly, open_unasked};
 pub use pcp::FreePcp;
 pub use protect::Protected;
 pub use symbols::Symbols;

@@ -40,7 +40,7 @@ pub struct Record {
     pub text: Vec<u8>,
 }
 
-/// Why a record, or a part of the log, is not in [`KernelLog::records`] or not as it was.
+/// Why a record, or a part of the log, is not among the records or not as it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Loss {
@@ -91,17 +91,6 @@ impl Loss {
     }
 }
 
-/// Which shape of log was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// `struct printk_ringbuffer`: kernel commit 896fbe20b4e2 ("printk: use the lockless ringbuffer"), v5.10.
-    Lockless,
-    /// `struct printk_log` (`struct log` before v3.11): kernel commit 7ff9554bb578, v3.5.
-    Records,
-    /// One ring of characters: up to v3.4.
-    Characters,
-}
-
 /// The log of the crashed kernel, oldest message first.
 #[derive(Debug, Clone)]
 pub struct KernelLog {
@@ -109,8 +98,6 @@ pub struct KernelLog {
     pub records: Vec<Record>,
     /// How many records were lost or changed, by reason.
     pub losses: BTreeMap<Loss, u64>,
-    /// The shape the log was found in.
-    pub format: LogFormat,
     /// Whether the kernel was built with CONFIG_PRINTK_CALLER; `None` when the dump does not tell (v5.10 and later
     /// store the caller in any case).
     pub caller_configured: Option<bool>,
@@ -202,8 +189,8 @@ impl Collector {
         *count = count.saturating_add(records);
     }
 
-    fn finish(self, format: LogFormat, caller_configured: Option<bool>) -> KernelLog {
-        KernelLog { records: self.kept.into(), losses: self.losses, format, caller_configured }
+    fn finish(self, caller_configured: Option<bool>) -> KernelLog {
+        KernelLog { records: self.kept.into(), losses: self.losses, caller_configured }
     }
 }
 

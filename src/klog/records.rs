@@ -3,7 +3,7 @@
 //! The records go to [`KernelLog`].
 
 use super::fields::{Keys, Word, read_u32, u16_at, u32_at, u64_at};
-use super::{Collector, KernelLog, KlogError, LogFormat, Loss, Record};
+use super::{Collector, KernelLog, KlogError, Loss, Record};
 use crate::layout::VmcoreInfo;
 use crate::memory::ReadVirt;
 use crate::memory::window::Window;
@@ -131,7 +131,7 @@ pub(super) fn read(info: &VmcoreInfo, mem: &dyn ReadVirt) -> Result<KernelLog, K
     buffer.walk(first.into(), next.into(), &mut collector);
     // The field exists only with CONFIG_PRINTK_CALLER: kernel commit 15ff2069cb7f ("printk: Add caller information to
     // printk() output."), v5.1.
-    Ok(collector.finish(LogFormat::Records, Some(caller_configured)))
+    Ok(collector.finish(Some(caller_configured)))
 }
 
 impl Buffer<'_> {
@@ -208,7 +208,7 @@ pub(super) fn read_characters(info: &VmcoreInfo, mem: &dyn ReadVirt) -> Result<K
     if !line.is_empty() {
         collector.push(characters(&mut line, &mut seq));
     }
-    Ok(collector.finish(LogFormat::Characters, None))
+    Ok(collector.finish(None))
 }
 
 /// Makes a record of a line such as `<6>[    0.000000] text`; the level leaves the text, the time stamp stays in it.

@@ -4,7 +4,7 @@
 
 use super::block::locate;
 use super::fields::{Keys, Word, u16_at, u32_at, u64_at};
-use super::{Collector, KernelLog, KlogError, LogFormat, Loss, Record};
+use super::{Collector, KernelLog, KlogError, Loss, Record};
 use crate::layout::VmcoreInfo;
 use crate::memory::ReadVirt;
 use crate::memory::window::Window;
@@ -126,7 +126,7 @@ pub(super) fn read(info: &VmcoreInfo, mem: &dyn ReadVirt) -> Result<KernelLog, K
         }
         step += taken;
     }
-    Ok(collector.finish(LogFormat::Lockless, None))
+    Ok(collector.finish(None))
 }
 
 impl<'m> Ring<'m> {

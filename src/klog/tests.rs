@@ -240,7 +240,6 @@ fn a_ring_that_never_filled() {
         ring.add(b"second");
         let log = ring.read();
         assert_eq!(texts(&log), ["Linux version", "second"]);
-        assert_eq!(log.format, LogFormat::Lockless);
         assert!(log.losses.is_empty(), "{:?}", log.losses);
         let second = Record {
             seq: 1,
@@ -488,7 +487,7 @@ fn the_oldest_records_give_way() {
         let text = vec![b'x'; 20 << 20];
         collector.push(Record { seq, ts_nsec: None, caller_id: None, level: None, facility: None, text });
     }
-    let log = collector.finish(LogFormat::Lockless, None);
+    let log = collector.finish(None);
     assert_eq!(log.records.iter().map(|r| r.seq).collect::<Vec<_>>(), [2, 3, 4]);
     assert_eq!(loss(&log, Loss::OverBudget), 2);
 }
@@ -598,7 +597,7 @@ impl OldLog {
 fn the_record_buffer() {
     let log = OldLog::new("printk_log", 16).read().unwrap();
     assert_eq!(texts(&log), ["old 0", "old 1", "old 2", "old 3", "old 4", "old 5"]);
-    assert_eq!((log.format, log.caller_configured), (LogFormat::Records, Some(false)));
+    assert_eq!(log.caller_configured, Some(false));
     let (level, facility) = (Some(4), Some(3));
     let text = b"old 2".to_vec();
     assert_eq!(log.records[2], Record { seq: 2, ts_nsec: Some(2_000_000_000), caller_id: None, level, facility, text });

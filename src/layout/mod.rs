@@ -12,10 +12,10 @@ mod vmcoreinfo;
 
 use std::fmt;
 
-pub use page::{PageLayout, SecondPage, bytes_at};
+pub use page::{PageLayout, bytes_at};
 pub use paging::PagingLayout;
 pub use sections::{MemMapLayout, SparseLayout};
-pub use vmcoreinfo::{Disagreement, VmcoreInfo, Witness};
+pub use vmcoreinfo::{VmcoreInfo, Witness};
 
 use crate::{
     error::{Error, Kind, Result},

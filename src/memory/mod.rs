@@ -12,7 +12,7 @@ pub mod window;
 #[cfg(test)]
 pub(crate) mod words;
 
-pub use arch::{Mapping, Walk, WalkError};
+pub use arch::WalkError;
 pub use mappings::{Leaf, Mappings, Visit, Walked};
 pub use mem_map::{MemMap, Problem, SectionFacts};
 pub use struct_pages::StructPages;

@@ -12,7 +12,7 @@ pub use copy::Copier;
 pub use frames::{FrameJob, FramePacker};
 pub use ordered::{in_lanes, in_order};
 pub use pack::{Fate, PackedBatch, PackedPage, Packer, pack_page};
-pub use zeros::{Lost, find_zeros};
+pub use zeros::find_zeros;
 
 /// Whether a page is nothing but zeros.
 #[must_use]

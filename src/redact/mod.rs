@@ -7,6 +7,6 @@ mod follow;
 mod plan;
 mod rules;
 
-pub use follow::{Follower, Problem, Redaction, Ruled, Spot, Tally};
-pub use plan::{Fault, Line, Plan, Questions};
+pub use follow::{Follower, Redaction, Ruled, Tally};
+pub use plan::{Fault, Plan, Questions};
 pub use rules::{MAX_FILE, RuleError, Rules};

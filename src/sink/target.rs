@@ -283,12 +283,6 @@ impl Target {
         }
     }
 
-    /// Whether it is whole and has its name.
-    #[must_use]
-    pub fn is_named(&self) -> bool {
-        self.fate == Fate::Named
-    }
-
     fn remark(&mut self, remark: String) {
         if !self.remarks.contains(&remark) {
             self.remarks.push(remark);

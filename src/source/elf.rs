@@ -1,7 +1,7 @@
 //! ELF cores of 64 and 32 bits: `/proc/vmcore`, copies of it, and QEMU's dump-guest-memory.
 //!
 //! Knows file, program and section headers, wherever they lie in the file. Must not know what the kernel put in its
-//! memory. Makes a [`Source`].
+//! memory. Makes a `Source`.
 
 use std::path::Path;
 

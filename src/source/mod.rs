@@ -44,7 +44,7 @@ pub(crate) use whole::unpack;
 use open::read_some_at;
 use store::Store;
 
-/// The most bytes that one [`PageReader::read`] may ask for.
+/// The most bytes that one `PageReader::read` may ask for.
 pub const MAX_READ: usize = 1 << 20;
 
 /// Which container the memory came in.

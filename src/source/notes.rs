@@ -52,12 +52,6 @@ impl Notes {
         self.held.len() as u64 + self.left()
     }
 
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Of that not held, bytes.
     #[must_use]
     pub fn left(&self) -> u64 {
@@ -370,7 +364,7 @@ impl<'a> OutputNotes<'a> {
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.notes.is_empty()
+        self.notes.len() == 0
     }
 
     /// Hands everything to `put` in order, each piece with its place.

@@ -11,7 +11,7 @@ mod decode;
 #[cfg(test)]
 mod tests;
 
-pub use decode::{LzoError, decompress};
+pub use decode::decompress;
 
 use super::Codec;
 use crate::format::diskdump::flags;

@@ -1,5 +1,6 @@
 //! Tests of the LZO encoder and decoder.
 
+use super::decode::LzoError;
 use super::*;
 
 /// xorshift64*: the same bytes in every run.

@@ -226,18 +226,6 @@ impl<'m> Kallsyms<'m> {
         names.iter().map(|name| one(name).map(|index| self.address(index)).transpose()).collect()
     }
 
-    /// The number of symbols in the table.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.count as usize
-    }
-
-    /// Whether the table is empty; never so after `load`.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
     /// The table index of each name. Reads all names, also after the last match: a wrong idea of the lengths shows in
     /// some later name.
     fn indices(&self, wanted: &[&str]) -> Result<Vec<Option<u32>>, KallsymsError> {

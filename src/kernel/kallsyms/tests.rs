@@ -138,7 +138,7 @@ fn every_arrangement_is_recognised() {
             let kallsyms = Kallsyms::load(&info, &mem).unwrap();
             assert_eq!(kallsyms.addresses, arrangement);
             assert_eq!(kallsyms.lengths, if big { Lengths::Big } else { Lengths::Byte });
-            assert_eq!(kallsyms.len(), all.len());
+            assert_eq!(kallsyms.count as usize, all.len());
             let long = "z".repeat(199);
             let wanted =
                 ["_end", "_stext", "nowhere", "function_2999_ext", "twice", "last", &long, "_end", "T_stext", ""];

@@ -135,7 +135,7 @@ const COUNTS: &[(&str, &str)] = &[
 const ARRAYS: &[&str] = &["mem_section", "node_data"];
 
 impl Wanted<'static> {
-    /// All that [`describe`] can put into words.
+    /// All that `describe` can put into words.
     #[must_use]
     pub fn kernel() -> Self {
         let members = OFFSETS.iter().map(|(structure, _)| structure);

@@ -160,12 +160,6 @@ impl Vmlinux {
         Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
     }
 
-    /// Its path.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// The build ID that the linker gave it.
     #[must_use]
     pub fn build_id(&self) -> Option<&[u8]> {

@@ -97,7 +97,7 @@ impl<'a> Btf<'a> {
     /// Finds where each type starts.
     ///
     /// # Errors
-    /// [`BtfError`]
+    /// `BtfError`
     pub fn parse(bytes: &'a [u8]) -> Result<Self, BtfError> {
         match bytes.get(..2) {
             Some(magic) if magic == MAGIC.to_le_bytes() => {}
@@ -134,7 +134,7 @@ impl<'a> Btf<'a> {
     /// What there is of `wanted`.
     ///
     /// # Errors
-    /// [`BtfError::Endless`]
+    /// `BtfError::Endless`
     pub fn types(&self, wanted: &Wanted<'_>) -> Result<Types, BtfError> {
         let mut types = Types::default();
         let mut steps = MAX_STEPS;
