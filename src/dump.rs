@@ -172,11 +172,7 @@ impl Dump {
         let page_shift = kernel::page_shift(&source, info.as_ref())?;
         let paging = match &info {
             Some(info) => KernelLayout::paging(&source, info).map_err(Error::of_paging),
-            None => {
-                let cause = "so its virtual addresses lead nowhere";
-                let unknown = kernel::no_vmcoreinfo(&source, cause, kernel::NAME_VMCOREINFO);
-                Err(Error::unknown_kernel(unknown))
-            }
+            None => Err(Error::no_vmcoreinfo(&source)),
         };
         let remarks = source.remarks().iter().cloned().chain(unsure).collect();
         Ok(Self { source, info, page_shift, paging, remarks })

@@ -2,7 +2,11 @@
 
 use std::{fmt, io};
 
-use crate::error::{self, Kind};
+use crate::{
+    error::{self, Kind},
+    kernel::NAME_VMCOREINFO,
+    source::Source,
+};
 
 /// What an [`Error`] is about.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -84,12 +88,25 @@ impl Error {
 
     /// The same as the cause of why something else failed.
     pub(super) fn explaining(self, what: impl Into<String>) -> Self {
-        let text = Box::new(error::Error::input(what).because(self.cause()));
+        let text = match self.text.parts() {
+            ("", Some(cause), _) => error::Error::input(what).because(cause),
+            (why, Some(cause), _) => error::Error::input(what).because(format_args!("{why}: {cause}")),
+            (why, None, _) => error::Error::input(what).because(why),
+        };
+        let text = Box::new(match self.text.parts().2 {
+            Some(next) => text.next_step(next),
+            None => text,
+        });
         Self { text, ..self }
     }
 
-    /// The dump does not say enough about its kernel.
-    pub(super) fn unknown_kernel(text: error::Error) -> Self {
+    /// Nothing tells where the kernel's structures are.
+    pub(super) fn no_vmcoreinfo(source: &Source) -> Self {
+        let cause = match source.undecided_vmcoreinfo() {
+            [] => "it has no VMCOREINFO, in its notes or in the memory that it has".to_owned(),
+            several => format!("nothing tells which VMCOREINFO is its kernel's: {}", several.join(", ")),
+        };
+        let text = error::Error::input("").because(cause).next_step(NAME_VMCOREINFO);
         Self { kind: ErrorKind::UnknownKernel, text: Box::new(text), address: None }
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use super::{Dump, Error, ErrorKind, Reader};
 use crate::{
-    kernel::{self, Kallsyms, KallsymsError},
+    kernel::{Kallsyms, KallsymsError},
     klog::{self, CallerColumn, KernelLog, KlogError, Loss, Record},
     layout::VmcoreInfo,
     memory::{ReadVirt, ReadVirtError},
@@ -90,8 +90,7 @@ pub(super) fn symbol(dump: &Dump, name: &str) -> Result<Option<u64>, Error> {
 /// What is known of the kernel, if its virtual addresses can be read.
 fn info<'a>(dump: &'a Dump, what: &str) -> Result<&'a VmcoreInfo, Error> {
     dump.paging.as_ref().map_err(|error| error.clone().explaining(what))?;
-    let unknown = || Error::unknown_kernel(kernel::no_vmcoreinfo(&dump.source, what, kernel::NAME_VMCOREINFO));
-    dump.info.as_ref().ok_or_else(unknown)
+    dump.info.as_ref().ok_or_else(|| Error::no_vmcoreinfo(&dump.source).explaining(what))
 }
 
 /// The kernel's memory, which remembers why it could not be read.

@@ -58,6 +58,11 @@ impl Options {
         Self { ram: Some(RamGiven::CoreHeaders(CoreHeaders::At { address, size: None })), ..self }
     }
 
+    /// The same for headers in a file of their own.
+    pub fn core_headers_in(self, path: impl Into<PathBuf>) -> Self {
+        Self { ram: Some(RamGiven::CoreHeaders(CoreHeaders::File(path.into()))), ..self }
+    }
+
     /// The kernel's vmlinux, or the file with its debug information, for what VMCOREINFO leaves out.
     pub fn vmlinux(self, path: impl Into<PathBuf>) -> Self {
         Self { vmlinux: Some(path.into()), ..self }

@@ -29,8 +29,10 @@ impl<'a> Reader<'a> {
     /// [`ErrorKind::NotInDump`], [`ErrorKind::Excluded`], [`ErrorKind::Lost`], [`ErrorKind::Damaged`] or [`ErrorKind::Io`], with the
     /// first address that could not be read.
     pub fn read_physical(&mut self, address: u64, buf: &mut [u8]) -> Result<(), Error> {
-        let what = format!("cannot read {} bytes at physical address {address:#x}", buf.len());
-        self.physical(address, buf).map_err(|error| error.explaining(self.of_dump(&what)))
+        let len = buf.len();
+        self.physical(address, buf).map_err(|error| {
+            error.explaining(self.of_dump(&format!("cannot read {len} bytes at physical address {address:#x}")))
+        })
     }
 
     /// Fills `buf` from a virtual address of the kernel, by the kernel's own page tables.
@@ -39,13 +41,16 @@ impl<'a> Reader<'a> {
     /// As [`Reader::read_physical`]; also [`ErrorKind::NotMapped`], [`ErrorKind::Damaged`] page tables, [`ErrorKind::UnknownKernel`]
     /// and [`ErrorKind::Unsupported`].
     pub fn read_virtual(&mut self, address: u64, buf: &mut [u8]) -> Result<(), Error> {
-        let what = format!("cannot read {} bytes at virtual address {address:#x}", buf.len());
+        let all = buf.len();
         let mut done = 0;
-        while done < buf.len() {
+        while done < all {
             let at = address.wrapping_add(done as u64);
-            let failed = |this: &Self, error: Error| error.explaining(this.of_dump(&what)).at(at);
+            let failed = |this: &Self, error: Error| {
+                let what = format!("cannot read {all} bytes at virtual address {address:#x}");
+                error.explaining(this.of_dump(&what)).at(at)
+            };
             let (paddr, len) = self.translated(at).map_err(|error| failed(self, error))?;
-            let len = usize::try_from(len).unwrap_or(usize::MAX).min(buf.len() - done);
+            let len = usize::try_from(len).unwrap_or(usize::MAX).min(all - done);
             if let Err(error) = self.physical(paddr, &mut buf[done..done + len]) {
                 let within = error.address().unwrap_or(paddr).saturating_sub(paddr);
                 return Err(failed(self, error).at(at.wrapping_add(within)));
@@ -60,15 +65,15 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// As [`Reader::read_physical`]; [`ErrorKind::InvalidArgument`] if `buf` has another size.
     pub fn page(&mut self, pfn: u64, buf: &mut [u8]) -> Result<(), Error> {
-        let what = self.of_dump(&format!("cannot read page frame {pfn:#x}"));
+        let what = |this: &Self| this.of_dump(&format!("cannot read page frame {pfn:#x}"));
         let size = self.dump.page_size();
         if buf.len() != size {
             let cause = format!("the buffer has {} bytes, and a page {size}", buf.len());
-            return Err(Error::new(ErrorKind::InvalidArgument, what, cause));
+            return Err(Error::new(ErrorKind::InvalidArgument, what(self), cause));
         }
         match pfn.checked_mul(size as u64) {
-            Some(paddr) => self.physical(paddr, buf).map_err(|error| error.explaining(what)),
-            None => Err(Error::new(ErrorKind::NotInDump, what, "there is no such address")),
+            Some(paddr) => self.physical(paddr, buf).map_err(|error| error.explaining(what(self))),
+            None => Err(Error::new(ErrorKind::NotInDump, what(self), "there is no such address")),
         }
     }
 
