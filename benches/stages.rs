@@ -204,7 +204,7 @@ fn commit(criterion: &mut Criterion) {
         bench.iter(|| {
             let target = Target::create(&folder.path().join("dump"), true, &Inputs::default()).unwrap();
             let ram = sample.source.ram().pfn_ranges(12);
-            let mut sink = KdumpSink::create(target, &facts, PAGE as u64, ram, &kept, None).unwrap();
+            let mut sink = KdumpSink::create(Box::new(target), &facts, PAGE as u64, ram, &kept).unwrap();
             batches.iter().for_each(|batch| sink.commit(batch).unwrap());
             sink.discard();
         });

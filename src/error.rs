@@ -69,6 +69,12 @@ impl Error {
         Self { kind, what: what.into(), cause: None, next: None, partial: Vec::new(), io: None }
     }
 
+    /// What cannot be unless vdump is wrong.
+    pub fn unexpected(what: &str) -> Self {
+        Self::new(Kind::Output, format!("internal error: {what}"))
+            .next_step("please report this together with the output of 'vdump info'")
+    }
+
     /// An input error.
     pub fn input(what: impl Into<String>) -> Self {
         Self::new(Kind::Input, what)

@@ -24,7 +24,7 @@
 //! A page that the dump does not have is never zeros: [`ErrorKind`] says whether it was excluded, lost, or never there.
 //!
 //! Inside, data goes one way through the rooms: bytes, `source`, `layout`, `memory`, `klog`, `kernel`, `classify`, `bitmap`, `plan`,
-//! `pipeline`, `sink`, bytes. `check` looks at dumps as files, `redact` finds what no output may show, `dump` is the reader. A
+//! `pipeline`, `sink`, `medium`, bytes. `check` looks at dumps as files, `redact` finds what no output may show, `dump` is the reader. A
 //! room uses only rooms before it and the floor: `format`, `codec`, `error`, `report`, `sys` and the crate `vdump_filters`. Only
 //! `run` sees them all.
 
@@ -39,6 +39,7 @@ mod format;
 mod kernel;
 mod klog;
 mod layout;
+mod medium;
 mod memory;
 mod pipeline;
 mod plan;
@@ -66,12 +67,13 @@ pub mod internals {
             KernelLayout, VmcoreInfo, known,
             types::{Btf, Wanted},
         },
+        medium::{Inputs, Target},
         memory::{MemMap, StructPages, VirtReader},
         pipeline::{PackedBatch, is_zero, pack_page},
         plan::Batches,
         report::Progress,
         run::{called, run},
-        sink::{Inputs, KdumpFacts, KdumpSink, Sink, Target},
+        sink::{KdumpFacts, KdumpSink, Sink},
         source::{MAX_READ, OutputNotes, Source},
         sys::heap::keep_little,
     };

@@ -28,8 +28,8 @@ use serde::Serialize;
 use crate::{
     cli::{Cli, Command},
     error::{Error, Kind, Result},
+    medium::{Inputs, Target},
     report::{Document, Failure, Head},
-    sink::{Inputs, Target},
     sys::{out::StandardOutput, stop::Stop},
 };
 

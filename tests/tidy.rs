@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 /// Rooms that everyone may use.
 const FLOOR: [&str; 5] = ["error", "report", "format", "codec", "sys"];
 /// The data's one way through the program: a room may use only those to its left.
-const WAY: [&str; 10] =
-    ["source", "layout", "memory", "klog", "kernel", "classify", "bitmap", "plan", "pipeline", "sink"];
+const WAY: [&str; 11] =
+    ["source", "layout", "memory", "klog", "kernel", "classify", "bitmap", "plan", "pipeline", "sink", "medium"];
 /// A side room and the last room of the way that it may use.
 const SIDE: [(&str, &str); 3] = [("check", "source"), ("redact", "memory"), ("dump", "kernel")];
 /// Files that see every room.

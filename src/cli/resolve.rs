@@ -52,8 +52,8 @@ pub struct Job {
     pub next_levels: Vec<DumpLevel>,
     /// Why the levels before did not do, for the report.
     pub tried: Vec<String>,
-    /// The output format.
-    pub format: Format,
+    /// What the output is.
+    pub container: Container,
     /// The codec.
     pub compression: Compression,
     /// Worker threads wanted; the memory budget may allow fewer.
@@ -74,10 +74,48 @@ pub struct Job {
     pub map_virtual: bool,
     /// Copy compressed pages as they are.
     pub copy: bool,
-    /// Put ELF on standard output into flattened records.
+    /// Standard output gets the records of a flattened stream.
     pub flattened: bool,
     /// Show VMCOREINFO.
     pub show_vmcoreinfo: bool,
+}
+
+/// What is written, and in which order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Container {
+    /// A kdump-compressed dump.
+    Kdump,
+    /// An ELF core whose headers are written again as data comes.
+    Elf,
+    /// An ELF core from its first byte to its last.
+    ElfStream {
+        /// In compressed frames.
+        frames: bool,
+    },
+}
+
+impl Container {
+    /// What this format is in, with this codec, at its destination.
+    fn of(format: Format, compression: Compression, output: Option<&Destination>) -> Self {
+        match format {
+            Format::Kdump => Self::Kdump,
+            Format::Elf if compression.makes_frames() => Self::ElfStream { frames: true },
+            Format::Elf if output == Some(&Destination::StandardOutput) => Self::ElfStream { frames: false },
+            Format::Elf => Self::Elf,
+        }
+    }
+
+    /// Whether it is an ELF core of any kind.
+    #[must_use]
+    pub fn is_elf(self) -> bool {
+        self != Self::Kdump
+    }
+
+    /// The format's name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        if self.is_elf() { "elf" } else { "kdump" }
+    }
 }
 
 /// Where the dump goes.
@@ -167,6 +205,10 @@ impl Job {
                 .next_step("give -f elf or an OUTPUT that ends in .elf, or leave out --virtual"));
         }
         let progress = filter.output_args.progress.mode();
+        let container = Container::of(format, compression, output.as_ref());
+        // A kdump file cannot be written from its first byte to its last.
+        let flattened =
+            filter.flattened || container == Container::Kdump && output == Some(Destination::StandardOutput);
         let memory_limit = filter.output_args.memory.bytes();
         Ok(Self {
             input: filter.input_args.opening(inputs).within(memory_limit),
@@ -179,7 +221,7 @@ impl Job {
             tried: Vec::new(),
             kernel_args: filter.kernel_args.clone(),
             redact: filter.redaction_args.redact.clone(),
-            format,
+            container,
             compression,
             threads: filter.output_args.threads.count(),
             memory_limit,
@@ -190,7 +232,7 @@ impl Job {
             keep_all: filter.keep_all,
             map_virtual: filter.output_args.map_virtual,
             copy: filter.copy,
-            flattened: filter.flattened,
+            flattened,
             show_vmcoreinfo: filter.show_vmcoreinfo,
         })
     }

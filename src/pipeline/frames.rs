@@ -5,13 +5,32 @@
 
 use vdump_filters::{Pfn, PfnRange};
 
-use super::{Fate, PackedBatch, PackedPage};
+use super::{Fate, Packed, PackedPage};
 use crate::{
     bitmap::PageBitmap,
     codec::{Compression, frame::FrameCoder},
     plan::{ElfPlan, FRAME},
     source::{OutputNotes, OutputReader},
 };
+
+/// A frame after the work; reused from frame to frame.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct PackedFrame {
+    /// The pages whose bytes begin in it, and those that could not be read, in order.
+    pub pages: Vec<PackedPage>,
+    /// Its bytes, compressed.
+    pub data: Vec<u8>,
+    /// Its length before that.
+    pub plain: u32,
+    /// Why it could not be made at all.
+    pub fault: Option<String>,
+}
+
+impl Packed for PackedFrame {
+    fn pages(&self) -> &[PackedPage] {
+        &self.pages
+    }
+}
 
 /// What every worker looks at.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +66,7 @@ impl<'a> FramePacker<'a> {
     }
 
     /// Makes frame `index` of the file; what `out` held is forgotten.
-    pub fn pack(&mut self, index: u64, out: &mut PackedBatch) {
+    pub fn pack(&mut self, index: u64, out: &mut PackedFrame) {
         let start = index * FRAME;
         let end = (start + FRAME).min(self.job.plan.size);
         out.pages.clear();
@@ -77,7 +96,7 @@ impl<'a> FramePacker<'a> {
         }
     }
 
-    fn fill(&mut self, start: u64, end: u64, out: &mut PackedBatch) {
+    fn fill(&mut self, start: u64, end: u64, out: &mut PackedFrame) {
         let FrameJob { plan, pages, page_shift, .. } = self.job;
         let first = plan.extents.partition_point(|extent| extent.offset + (extent.stored << page_shift) <= start);
         for extent in plan.extents[first..].iter().take_while(|extent| extent.offset < end) {

@@ -9,9 +9,9 @@ mod pack;
 mod zeros;
 
 pub use copy::Copier;
-pub use frames::{FrameJob, FramePacker};
+pub use frames::{FrameJob, FramePacker, PackedFrame};
 pub use ordered::{in_lanes, in_order};
-pub use pack::{Fate, PackedBatch, PackedPage, Packer, pack_page};
+pub use pack::{Fate, Packed, PackedBatch, PackedPage, Packer, pack_page};
 pub use zeros::find_zeros;
 
 /// Whether a page is nothing but zeros.

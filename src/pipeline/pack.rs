@@ -54,10 +54,18 @@ pub struct PackedBatch {
     pub pages: Vec<PackedPage>,
     /// The stored pages' bytes, one after the other.
     pub data: Vec<u8>,
-    /// Where the batch is one frame of a stream: its length before compression.
-    pub plain: u32,
-    /// Why the batch could not be made at all.
-    pub fault: Option<String>,
+}
+
+/// What workers make of pages, whatever it is.
+pub trait Packed: Clone + Default + Send {
+    /// The pages whose bytes begin in it, in order.
+    fn pages(&self) -> &[PackedPage];
+}
+
+impl Packed for PackedBatch {
+    fn pages(&self) -> &[PackedPage] {
+        &self.pages
+    }
 }
 
 /// A worker's state: its reader, its codec context and room for one page.

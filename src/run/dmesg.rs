@@ -12,8 +12,8 @@ use crate::{
     kernel,
     klog::{self, KernelLog},
     layout::KernelLayout,
+    medium::Inputs,
     memory::VirtReader,
-    sink::Inputs,
     source::Source,
 };
 

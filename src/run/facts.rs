@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, Write as _};
 
 use crate::{
-    cli::Format,
+    cli::resolve::Container,
     error::{Error, Kind},
     source::{CutShort, Recorded, Source},
 };
@@ -46,7 +46,7 @@ pub(super) fn cut_short(source: &Source, page_shift: u32) -> Option<String> {
 }
 
 /// What is missing in the input, and the output cannot say.
-pub(super) fn input_remarks(source: &Source, format: Format) -> Vec<String> {
+pub(super) fn input_remarks(source: &Source, container: Container) -> Vec<String> {
     let mut said = Vec::new();
     // What a cut file lacks is said with the losses.
     if source.is_incomplete() && source.cut_short().is_none() && source.missing_parts().is_none() {
@@ -54,7 +54,7 @@ pub(super) fn input_remarks(source: &Source, format: Format) -> Vec<String> {
             "the input is incomplete: pages that it lost are missing in the output too, which says so".to_owned(),
         );
     }
-    let carried = |recorded: &Recorded| format == Format::Kdump && !recorded.erase_info.is_empty();
+    let carried = |recorded: &Recorded| container == Container::Kdump && !recorded.erase_info.is_empty();
     if source.recorded().is_some_and(|recorded| recorded.erased && !carried(recorded)) {
         let erased = "the input lists data that was erased on purpose; the output has the same gaps without the list";
         said.push(erased.to_owned());

@@ -12,8 +12,8 @@ use crate::{
     error::{Error, Kind, Result, printable},
     kernel::{self, known},
     layout::{VmcoreInfo, known as files},
+    medium::Inputs,
     report::{Document, Head},
-    sink::Inputs,
     source::Opening,
     sys::host,
 };

@@ -20,8 +20,8 @@ use crate::{
         diskdump::{DESC_SIZE, Header, SIGNATURE, SubHeader},
         flattened::{HEADER, RECORD, Record, is_header},
     },
+    medium::{Inputs, Target},
     report::{Head, human_bytes},
-    sink::{Inputs, Target},
     sys::stop::{Stopped, until_readable},
 };
 

@@ -5,7 +5,7 @@
 
 use object::elf::{FileFlags, Machine};
 
-use super::{Sink, Target, Written, publish::Publisher, shown::Shown};
+use super::{RandomWrites, Sink, Written, publish::Publisher, shown::Shown};
 use crate::{
     error::Result,
     format::elf::{FLAG_INCOMPLETE, Head, encode_escape, encode_head},
@@ -18,7 +18,7 @@ use crate::{
 /// An ELF core in the making.
 #[derive(Debug)]
 pub struct ElfSink {
-    target: Target,
+    target: Box<dyn RandomWrites>,
     plan: ElfPlan,
     head: Head,
     page_shift: u32,
@@ -39,7 +39,7 @@ impl ElfSink {
     /// # Errors
     /// The device is full or fails.
     pub fn create(
-        target: Target,
+        target: Box<dyn RandomWrites>,
         plan: ElfPlan,
         machine: Machine,
         notes: &OutputNotes<'_>,
@@ -48,7 +48,7 @@ impl ElfSink {
     ) -> Result<Self> {
         let notes_at = (plan.notes, notes.len());
         let head = Head { class: plan.class, machine, flags: FLAG_INCOMPLETE, planned: plan.size, notes: notes_at };
-        let publisher = Publisher::new(target.handle()?);
+        let publisher = Publisher::new(target.syncer()?);
         let mut sink = Self {
             target,
             plan,
@@ -126,7 +126,7 @@ impl ElfSink {
     }
 }
 
-impl Sink for ElfSink {
+impl Sink<PackedBatch> for ElfSink {
     /// Neighbouring pages go out in one write; pages of zeros stay holes.
     fn commit(&mut self, batch: &PackedBatch) -> Result<()> {
         let mut run: Option<(u64, usize, usize)> = None;
@@ -207,7 +207,7 @@ mod tests {
     use vdump_filters::PfnRange;
 
     use super::*;
-    use crate::sink::Inputs;
+    use crate::medium::{Inputs, Target};
     use crate::{
         bitmap::PageBitmap,
         format::elf::{Class, FLAG_NONE},
@@ -221,7 +221,7 @@ mod tests {
         let memory = Load { offset: 0x1000, vaddr: 0, paddr: 0, filesz: 100 << 12, memsz: 100 << 12 };
         let plan = ElfPlan::make(&kept, &PageBitmap::new(100), &[memory], 0, 12, Class::Elf64).unwrap();
         let target = Target::create(name, false, &Inputs::default()).unwrap();
-        ElfSink::create(target, plan, object::elf::EM_X86_64, &OutputNotes::default(), 12, FLAG_NONE).unwrap()
+        ElfSink::create(Box::new(target), plan, object::elf::EM_X86_64, &OutputNotes::default(), 12, FLAG_NONE).unwrap()
     }
 
     fn stored(pfn: u64) -> PackedPage {
@@ -235,8 +235,7 @@ mod tests {
         for (name, stays) in [("core-incomplete", true), ("other", false)] {
             let mut sink = sink(&room.path().join(name));
             let end = sink.plan.offset_of(2, 12).unwrap();
-            let batch =
-                PackedBatch { pages: vec![stored(0), stored(1)], data: vec![7; 8192], ..PackedBatch::default() };
+            let batch = PackedBatch { pages: vec![stored(0), stored(1)], data: vec![7; 8192] };
             sink.commit(&batch).unwrap();
             let left = sink.abandon(false);
             assert_eq!(left.is_some(), stays, "{name}");
@@ -251,7 +250,7 @@ mod tests {
         let mut sink = sink(&name);
         let lost = PackedPage { pfn: 1, fate: Fate::Lost("gone".to_owned()) };
         let pages = [stored(0), lost].into_iter().chain((2..100).map(stored)).collect();
-        sink.commit(&PackedBatch { pages, data: vec![7; 99 << 12], ..PackedBatch::default() }).unwrap();
+        sink.commit(&PackedBatch { pages, data: vec![7; 99 << 12] }).unwrap();
         sink.finish().unwrap();
         let (written, bytes) = (sink.written().clone(), std::fs::read(name).unwrap());
         let word = |at: u64| u64::from_le_bytes(bytes[at as usize..at as usize + 8].try_into().unwrap());

@@ -3,18 +3,18 @@
 //! Knows where frames end. Must not know what is in them. `zstd -d` or `lz4 -d` makes the plain ELF core of its bytes, and
 //! the seekable store reads them at random.
 
-use super::{Sink, Stream, Written};
+use super::{Medium, Sink, Written, append::Appender};
 use crate::{
     error::{Error, Kind, Result},
     format::seekable,
-    pipeline::{Fate, PackedBatch, PackedPage},
+    pipeline::{Fate, PackedFrame, PackedPage},
     plan::FRAME,
 };
 
 /// An ELF core in the making, as a stream.
 #[derive(Debug)]
 pub struct FrameSink {
-    stream: Stream,
+    stream: Appender,
     /// Stored and plain length of each frame so far; `None`: the frames are plain bytes, and no table follows.
     table: Option<Vec<(u32, u32)>>,
     /// Frames still to come.
@@ -27,12 +27,13 @@ impl FrameSink {
     ///
     /// # Errors
     /// There would be more frames than the table's format allows.
-    pub fn create(stream: Stream, size: u64, seekable: bool) -> Result<Self> {
+    pub fn create(medium: Box<dyn Medium>, size: u64, seekable: bool) -> Result<Self> {
         let missing = size.div_ceil(FRAME);
         if missing > seekable::MAX_FRAMES {
             return Err(Error::new(Kind::Output, "the dump would have more frames than a seek table can list")
                 .next_step("write it uncompressed (-c none), or in the kdump format (-f kdump)"));
         }
+        let stream = Appender::new(medium);
         Ok(Self { stream, table: seekable.then(Vec::new), missing, written: Written::default() })
     }
 
@@ -48,8 +49,8 @@ impl FrameSink {
     }
 }
 
-impl Sink for FrameSink {
-    fn commit(&mut self, batch: &PackedBatch) -> Result<()> {
+impl Sink<PackedFrame> for FrameSink {
+    fn commit(&mut self, batch: &PackedFrame) -> Result<()> {
         if let Some(cause) = &batch.fault {
             return Err(Error::new(Kind::Memory, "cannot compress a part of the dump")
                 .because(cause)

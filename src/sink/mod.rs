@@ -1,32 +1,23 @@
-//! Where a dump's bytes go: one file for each output format, and the file that they are written to.
+//! The containers: one writer for each output format, over any place that can take it.
 //!
-//! Knows formats and files. Must not see page tables or struct pages. The bytes end on the disk.
+//! Knows formats. Must not see page tables or struct pages, nor know files: what a place can do is in [`Medium`].
 
+mod append;
 mod elf;
-mod flat;
 mod frames;
-mod front;
-mod inputs;
 mod kdump;
-mod names;
-mod output;
+mod medium;
 mod pages;
 mod publish;
-mod set;
 mod shown;
-mod target;
 
 pub use elf::ElfSink;
-pub use flat::FlatSink;
 pub use frames::FrameSink;
-pub use front::KdumpFacts;
-pub use inputs::Inputs;
-pub use kdump::KdumpSink;
-pub use output::{Output, Pipe, Stream};
-pub use set::KdumpSet;
-pub use target::Target;
+pub use kdump::{KdumpFacts, KdumpPart, KdumpSet, KdumpSink};
+pub use medium::{Medium, Order, RandomWrites, Syncer};
+pub use pages::PAGE;
 
-use crate::{error::Result, pipeline::PackedBatch};
+use crate::error::Result;
 
 /// A page that could not be read and is missing in the output.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -73,13 +64,13 @@ impl Written {
     }
 }
 
-/// An output format that takes packed batches in PFN order.
-pub trait Sink {
+/// An output format that takes batches in order: `B` are pages, or frames of a stream.
+pub trait Sink<B> {
     /// Writes one batch.
     ///
     /// # Errors
     /// The device is full or fails; everything committed before stays readable.
-    fn commit(&mut self, batch: &PackedBatch) -> Result<()>;
+    fn commit(&mut self, batch: &B) -> Result<()>;
 
     /// What was written so far.
     fn written(&self) -> &Written;

@@ -3,11 +3,11 @@
 //! A part of a page costs some file systems a read, and on some servers fails (NFSv4.2 on nfs-ganesha 4.3). Each write
 //! reaches the file at once: what is still to come in its last page is zeros until it comes.
 
-use super::Target;
+use super::medium::RandomWrites;
 use crate::error::Result;
 
 /// Bytes of a page of any host's cache, or of a part of it.
-pub(super) const PAGE: usize = 4096;
+pub const PAGE: usize = 4096;
 
 /// A part of a file that is written in order of offset, and was all zeros before.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl Pages {
     }
 
     /// Writes all of `bytes`.
-    pub fn append(&mut self, target: &Target, bytes: &[u8]) -> Result<()> {
+    pub fn append(&mut self, target: &mut dyn RandomWrites, bytes: &[u8]) -> Result<()> {
         let begun = self.tail.len();
         let (first, rest) = bytes.split_at(if begun == 0 { 0 } else { bytes.len().min(PAGE - begun) });
         let start = self.at - begun as u64;
@@ -68,7 +68,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::sink::Inputs;
+    use crate::medium::{Inputs, Target};
 
     #[test]
     fn what_is_written_is_what_was_given_however_it_came() {
@@ -81,7 +81,7 @@ mod tests {
             let mut given = Vec::new();
             for (index, size) in sizes.iter().enumerate() {
                 let bytes = vec![index as u8 + 1; *size];
-                pages.append(&target, &bytes).unwrap();
+                pages.append(&mut target, &bytes).unwrap();
                 given.extend(bytes);
                 // Whole pages are there at every moment, and all that was given.
                 let there = fs::read(room.path().join("out-incomplete")).unwrap();
@@ -92,7 +92,7 @@ mod tests {
             let gap = given.len() + 5000;
             pages.skip_to(gap as u64);
             given.resize(gap, 0);
-            pages.append(&target, b"end").unwrap();
+            pages.append(&mut target, b"end").unwrap();
             given.extend(b"end");
             target.set_len(given.len() as u64).unwrap();
             target.finish().unwrap();
@@ -104,9 +104,10 @@ mod tests {
     #[test]
     fn a_limit_counts_bytes_and_no_pages() {
         let room = tempfile::tempdir().unwrap();
-        let target = Target::create(&room.path().join("out"), false, &Inputs::default()).unwrap().limited(Some(5000));
+        let mut target =
+            Target::create(&room.path().join("out"), false, &Inputs::default()).unwrap().limited(Some(5000));
         let mut pages = Pages::from(0);
-        pages.append(&target, &[1; 5000]).unwrap();
-        assert!(pages.append(&target, &[1]).is_err());
+        pages.append(&mut target, &[1; 5000]).unwrap();
+        assert!(pages.append(&mut target, &[1]).is_err());
     }
 }

@@ -5,12 +5,12 @@
 //! own waits for the disk while further data is written; where there can be no such thread, the caller waits.
 
 use std::{
-    fs::File,
     io,
-    os::unix::fs::FileExt as _,
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread,
 };
+
+use super::medium::Syncer;
 
 /// Bytes that lead readers to data, and where they go.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ const STACK: usize = 128 << 10;
 /// One file's leads.
 #[derive(Debug)]
 pub(super) struct Publisher {
-    file: File,
+    file: Box<dyn Syncer>,
     worker: Option<Worker>,
     /// Bytes of data since the last sync began, and in all.
     unsynced: u64,
@@ -51,9 +51,9 @@ struct Worker {
 }
 
 impl Publisher {
-    /// `file`: the output, opened for writing.
-    pub(super) fn new(file: File) -> Self {
-        let worker = file.try_clone().ok().and_then(Worker::start);
+    /// `file`: the output.
+    pub(super) fn new(file: Box<dyn Syncer>) -> Self {
+        let worker = file.another().ok().and_then(Worker::start);
         Self { file, worker, unsynced: 0, written: 0, failed: false }
     }
 
@@ -89,7 +89,7 @@ impl Publisher {
         self.unsynced = 0;
         let done = match &mut self.worker {
             Some(worker) => worker.is_idle(true).and_then(|_| worker.start_on(leads)),
-            None => sync_and_write(&self.file, &leads),
+            None => sync_and_write(self.file.as_ref(), &leads),
         };
         self.heard(done)
     }
@@ -111,12 +111,12 @@ impl Publisher {
 
 impl Worker {
     /// `None`: no thread can be had.
-    fn start(file: File) -> Option<Self> {
+    fn start(file: Box<dyn Syncer>) -> Option<Self> {
         let (leads, jobs) = sync_channel::<Vec<Lead>>(1);
         let (report, done) = sync_channel(1);
         let work = move || {
             for leads in jobs {
-                if report.send(sync_and_write(&file, &leads)).is_err() {
+                if report.send(sync_and_write(file.as_ref(), &leads)).is_err() {
                     return;
                 }
             }
@@ -141,24 +141,39 @@ impl Worker {
     }
 }
 
-fn sync_and_write(file: &File, leads: &[Lead]) -> io::Result<()> {
-    match file.sync_data() {
-        // Some file systems have nothing to sync: what is written is there.
-        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {}
-        done => done?,
-    }
+fn sync_and_write(file: &dyn Syncer, leads: &[Lead]) -> io::Result<()> {
+    file.sync_data()?;
     leads.iter().try_for_each(|lead| file.write_all_at(&lead.bytes, lead.offset))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{fs::File, os::unix::fs::FileExt as _};
+
     use super::*;
+
+    #[derive(Debug)]
+    struct Plain(File);
+
+    impl Syncer for Plain {
+        fn sync_data(&self) -> io::Result<()> {
+            self.0.sync_data()
+        }
+
+        fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+            self.0.write_all_at(bytes, offset)
+        }
+
+        fn another(&self) -> io::Result<Box<dyn Syncer>> {
+            Ok(Box::new(Self(self.0.try_clone()?)))
+        }
+    }
 
     #[test]
     fn leads_come_after_their_data_with_a_thread_and_without() {
         for threaded in [true, false] {
             let file = tempfile::tempfile().unwrap();
-            let mut publisher = Publisher::new(file.try_clone().unwrap());
+            let mut publisher = Publisher::new(Box::new(Plain(file.try_clone().unwrap())));
             publisher.worker = publisher.worker.filter(|_| threaded);
             let mut published = 0u8;
             for step in 1..=40u8 {
@@ -178,7 +193,7 @@ mod tests {
     #[test]
     fn an_error_of_the_thread_is_heard() {
         let read_only = File::open("/proc/self/exe").unwrap();
-        let mut publisher = Publisher::new(read_only);
+        let mut publisher = Publisher::new(Box::new(Plain(read_only)));
         assert!(publisher.worker.is_some());
         publisher.publish(vec![Lead { offset: 0, bytes: vec![1] }]).unwrap();
         assert!(publisher.settle().is_err());

@@ -26,10 +26,10 @@ use crate::{
     bitmap::PageBitmap,
     codec::frame::FrameCoder,
     error::{Error, Kind, Result},
+    medium::{Inputs, Target},
     pipeline::{PackedBatch, in_order, is_zero, pack_page},
     plan::{Batch, Batches, FRAME},
     report::{Mode, Progress},
-    sink::{Inputs, Target},
     source::MAX_READ,
     sys::host,
 };

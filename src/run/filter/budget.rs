@@ -6,10 +6,7 @@ use vdump_filters::PfnRange;
 
 use crate::{
     bitmap::{PageBitmap, Planes},
-    cli::{
-        Format,
-        resolve::{Destination, Job},
-    },
+    cli::resolve::{Container, Destination, Job},
     error::Result,
     format::elf,
     kernel::FreePcp,
@@ -32,16 +29,12 @@ pub(super) fn fit(job: &Job, source: &Source, page_shift: u32) -> Result<(Budget
 }
 
 fn fit_with(job: &Job, source: &Source, page_shift: u32, most_pcp: u64) -> Result<(Budget, Planes)> {
-    let to_pipe = job.output == Some(Destination::StandardOutput);
     // The plane of kept frames, and where segments end in zeros a plane of those.
-    let planes = match job.format {
-        Format::Elf => 2,
-        Format::Kdump => 1,
-    };
+    let planes = if job.container.is_elf() { 2 } else { 1 };
     // And one of the frames of tasks.
     let planes = planes + u64::from(!job.selection.keep_task.is_empty());
     let plane = PageBitmap::bytes_for(source.existing().max_pfn(page_shift));
-    let frames = job.format == Format::Elf && (job.compression.makes_frames() || to_pipe);
+    let frames = matches!(job.container, Container::ElfStream { .. });
     // A frame before compression, and what compression may add to it.
     let codec = if frames {
         job.compression.frame_context_bytes() + FRAME + (64 << 10)

@@ -4,9 +4,9 @@
 
 use super::{Classified, Outcome, Run};
 use crate::{
-    cli::Format,
+    cli::resolve::Container,
     error::{Error, Kind, Result},
-    pipeline::{Fate, PackedBatch},
+    pipeline::{Fate, PackedFrame, PackedPage},
     report::human_bytes,
     source::OutputNotes,
 };
@@ -16,9 +16,9 @@ impl Run<'_> {
     pub(super) fn estimate(&self, classified: &mut Classified) -> Result<Outcome> {
         /// Pages compressed for the estimate: 64 MiB of 4 KiB pages, spread evenly.
         const SAMPLE: u64 = 16 << 10;
-        let (plan, mut written) = match self.job.format {
-            Format::Kdump => (None, self.zeros(classified, None)?),
-            Format::Elf => {
+        let (plan, mut written) = match self.job.container {
+            Container::Kdump => (None, self.zeros(classified, None)?),
+            Container::Elf | Container::ElfStream { .. } => {
                 let mut zero = self.planes.plane(classified.kept.len())?;
                 let written = self.zeros(classified, Some(&mut zero))?;
                 let plan = self.elf_plan(classified, &zero)?;
@@ -32,20 +32,22 @@ impl Run<'_> {
         let (mut sampled, mut packed) = (0u64, 0u64);
         self.progress.start("sample", pages.min(SAMPLE));
         let step = (pages / SAMPLE + 1) as usize;
-        let commit = |batch: &mut PackedBatch| {
-            let count = batch.pages.iter().filter(|page| matches!(page.fate, Fate::Stored { .. })).count() as u64;
+        let in_frames = self.job.container == Container::ElfStream { frames: true };
+        let mut add = |pages: &[PackedPage], data: &[u8]| {
+            let count = pages.iter().filter(|page| matches!(page.fate, Fate::Stored { .. })).count() as u64;
             sampled += count;
-            packed += batch.data.len() as u64;
+            packed += data.len() as u64;
             self.progress.add(count);
             Ok(())
         };
         match &plan {
-            Some(plan) if self.in_frames() => {
+            Some(plan) if in_frames => {
+                let commit = |frame: &mut PackedFrame| add(&frame.pages, &frame.data);
                 self.pack_frames(plan, (&[], &OutputNotes::default()), stored, step, commit)?;
             }
             // Plain ELF is as large as its plan.
             Some(_) => {}
-            None => self.pack(stored, step, commit)?,
+            None => self.pack(stored, step, |batch| add(&batch.pages, &batch.data))?,
         }
         self.check_interrupted("in a dry run: nothing was to be written")?;
         let data = if sampled == 0 { 0 } else { (packed as f64 / sampled as f64 * pages as f64) as u64 };
@@ -60,7 +62,7 @@ impl Run<'_> {
                 let fronts = areas.map_or(0, |areas| areas.data + areas.descs * (self.job.parts as u64 - 1));
                 (fronts + data, 0)
             }
-            Some(plan) if self.in_frames() => (plan.notes + notes + data, plan.gap_pages),
+            Some(plan) if in_frames => (plan.notes + notes + data, plan.gap_pages),
             Some(plan) => (plan.size, plan.gap_pages),
         };
         self.check_fits(bytes)?;

@@ -23,8 +23,8 @@ use crate::{
     bitmap::{PageBitmap, Planes},
     classify::{Check, Counts},
     cli::{
-        Filter, Format,
-        resolve::{self, Job},
+        Filter,
+        resolve::{self, Container, Job},
     },
     error::{Error, Kind, Result},
     kernel::{self, Kernel},
@@ -33,7 +33,7 @@ use crate::{
     plan::{Budget, Mapped},
     redact::Redaction,
     report::{Head, PartLine, Progress, RedactionLine, Report, Seconds},
-    sink::{LostPage, Output, Written},
+    sink::{LostPage, Written},
     source::Source,
 };
 
@@ -147,16 +147,15 @@ impl Run<'_> {
         let mut classified = self.classify()?;
         let redacted = self.redacted(&classified.kept);
         let writing = Instant::now();
-        let mut outcome = match (std::mem::take(&mut self.output), self.job.format) {
+        let mut outcome = match (std::mem::take(&mut self.output), self.job.container) {
             (Place::Nowhere, _) => self.estimate(&mut classified)?,
             // Only kdump is ever split.
-            (Place::Set(targets), _) => self.write_set(targets, &classified)?,
-            (Place::One(Output::File(target)), Format::Kdump) => self.write_kdump(target, &classified)?,
-            (Place::One(Output::Pipe(pipe)), Format::Kdump) => self.write_flat(pipe, &classified)?,
-            (Place::One(Output::File(target)), Format::Elf) if !self.in_frames() => {
-                self.write_elf(target, &mut classified)?
+            (Place::Set(files), _) => self.write_set(files, &classified)?,
+            (Place::One(medium), Container::Kdump) => self.write_kdump(medium, &classified)?,
+            (Place::One(medium), Container::Elf) => self.write_elf(medium, &mut classified)?,
+            (Place::One(medium), Container::ElfStream { frames }) => {
+                self.write_stream(medium, frames, &mut classified)?
             }
-            (Place::One(output), Format::Elf) => self.write_stream(output, &mut classified)?,
         };
         outcome.redacted = redacted;
         self.progress.finish();

@@ -11,20 +11,18 @@ use super::{Classified, Run, budget, picks::Chosen, redaction, self_check, tasks
 use crate::{
     bitmap::{PageBitmap, Planes},
     classify::{Classifier, Counts},
-    cli::{
-        Format,
-        resolve::{Destination, Job},
-    },
+    cli::resolve::{Destination, Job},
     error::{Error, Kind, Result},
     kernel::{self, Kernel, Symbols, known},
     layout::VmcoreInfo,
+    medium::{Flattened, Inputs, Pipe, Target},
     memory::Problem,
     report::{Progress, human_bytes},
     run::{
         Stop, facts,
         pool::{pool, pools},
     },
-    sink::{Inputs, Output, Pipe, Target},
+    sink::{Medium, RandomWrites},
     source::Source,
 };
 
@@ -102,7 +100,7 @@ impl<'a> Run<'a> {
                  caches of them counts as peak memory"
             ));
         }
-        warnings.extend(facts::input_remarks(source, job.format));
+        warnings.extend(facts::input_remarks(source, job.container));
         warnings.extend(narrow_kdump(job, source));
         let progress = Progress::new(job.progress, 1 << page_shift, stop.flag());
         Ok(Self {
@@ -216,7 +214,7 @@ fn narrow_kdump(job: &Job, source: &Source) -> Option<String> {
     };
     let cause =
         "the output's header has the layout of 64-bit machines: libkdumpfile reads it, crash for 32-bit machines does";
-    (job.format == Format::Kdump).then(|| format!("{cause} not{instead}"))
+    (!job.container.is_elf()).then(|| format!("{cause} not{instead}"))
 }
 
 /// Where the dump goes.
@@ -226,22 +224,26 @@ pub(super) enum Place {
     #[default]
     Nowhere,
     /// One file, or a pipe.
-    One(Output),
+    One(Box<dyn Medium>),
     /// The files of a split set.
-    Set(Vec<Target>),
+    Set(Vec<Box<dyn RandomWrites>>),
 }
 
 fn place(job: &Job, source: &Source) -> Result<Place> {
     let read = job.kernel_args.files().chain(job.redact.as_deref()).chain(job.input.ram_file());
     let inputs = Inputs::opened(source.opened()).and(read);
-    let one = |target: Target| Place::One(Output::File(target.limited(job.limit)));
     Ok(match &job.output {
         None => Place::Nowhere,
-        Some(Destination::StandardOutput) => Place::One(Output::Pipe(Pipe::standard_output(job.limit, &inputs)?)),
-        Some(Destination::File(name)) => one(Target::create(name, job.force, &inputs)?),
+        Some(Destination::StandardOutput) => {
+            let pipe = Pipe::standard_output(job.limit, &inputs)?;
+            Place::One(if job.flattened { Box::new(Flattened::new(pipe)) } else { Box::new(pipe) })
+        }
+        Some(Destination::File(name)) => {
+            Place::One(Box::new(Target::create(name, job.force, &inputs)?.limited(job.limit)))
+        }
         Some(Destination::Files(names)) => {
             let targets = Target::create_all(names, job.force, &inputs)?;
-            Place::Set(targets.into_iter().map(|target| target.limited(job.limit)).collect())
+            Place::Set(targets.into_iter().map(|target| Box::new(target.limited(job.limit)) as _).collect())
         }
     })
 }

@@ -11,7 +11,7 @@ use std::{
 use super::Run;
 use crate::{
     bitmap::PageBitmap,
-    cli::{Format, resolve::Job},
+    cli::resolve::Job,
     error::{Error, Kind, Result},
     kernel::{self, Kallsyms, Symbols, own_btf},
     layout::{
@@ -260,7 +260,7 @@ impl Run<'_> {
     /// The notes of an ELF output: a list of what was erased is one.
     pub(super) fn elf_notes(&self) -> OutputNotes<'_> {
         let mut notes = self.source.all_notes().clone();
-        if self.job.format == Format::Elf && self.job.redact.is_some() {
+        if self.job.container.is_elf() && self.job.redact.is_some() {
             notes.trim_zeros();
             notes.push(ERASED, 0, &self.erased());
         }

@@ -10,7 +10,6 @@ use vdump_filters::{Doubt, PageClass, Selection};
 use super::{Classified, Outcome, Run, self_check, virtual_memory};
 use crate::{
     classify::Picked,
-    cli::Format,
     error::printable,
     report::{
         ClassLine, DoubtLine, MappedLine, Mode, PageTotals, PickedLine, ProblemLine, ReadErrorLine, Report, Seconds,
@@ -55,10 +54,7 @@ impl Run<'_> {
             input: names.join(", "),
             output: self.job.output.as_ref().map(ToString::to_string),
             kernel: self.info.as_ref().and_then(|info| info.text("OSRELEASE")).map(printable),
-            format: match self.job.format {
-                Format::Kdump => "kdump",
-                Format::Elf => "elf",
-            },
+            format: self.job.container.name(),
             compress: match self.source.recorded().filter(|_| self.job.copy) {
                 Some(recorded) => recorded.compression(),
                 None => self.job.compression.to_string(),

@@ -17,7 +17,7 @@ use crate::{
     pipeline::{PackedBatch, in_lanes, in_order},
     plan::{Batch, Batches, Density, SHARE_FRAMES, shares},
     report::PartLine,
-    sink::{KdumpSet, KdumpSink, Sink as _, Target},
+    sink::{KdumpPart, KdumpSet, RandomWrites},
 };
 
 /// Pages compressed to see where the bytes lie: 64 MiB of 4 KiB pages at most, spread evenly.
@@ -27,12 +27,12 @@ const SAMPLE_RUN: u64 = 16;
 
 impl Run<'_> {
     /// All parts at once, each by a thread of its own.
-    pub(super) fn write_set(&self, targets: Vec<Target>, classified: &Classified) -> Result<Outcome> {
+    pub(super) fn write_set(&self, files: Vec<Box<dyn RandomWrites>>, classified: &Classified) -> Result<Outcome> {
         let pages = &classified.kept;
-        let shares = self.shares(pages, targets.len())?;
+        let shares = self.shares(pages, files.len())?;
         let ram = || self.source.existing().pfn_ranges(self.page_shift);
         let facts = self.kdump_facts();
-        let mut set = KdumpSet::create(targets, &shares, &facts, 1 << self.page_shift, ram, pages)?;
+        let mut set = KdumpSet::create(files, &shares, &facts, 1 << self.page_shift, ram, pages)?;
         let total = pages.count();
         self.progress.start("write", total);
         let done = AtomicU64::new(0);
@@ -112,7 +112,7 @@ impl Run<'_> {
         let ended = AtomicBool::new(false);
         // A set is never written without them.
         let lanes = self.lanes.as_ref().unwrap_or(&self.pool);
-        let commit = |sink: &mut KdumpSink, batch: &PackedBatch| {
+        let commit = |sink: &mut KdumpPart, batch: &PackedBatch| {
             sink.commit(batch)?;
             if let Some(page) = sink.written().lost_pages.first() {
                 self.check_lost(page)?;

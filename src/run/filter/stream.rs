@@ -5,20 +5,20 @@ use crate::{
     bitmap::PageBitmap,
     error::Result,
     format::elf::{Head, encode_headers},
-    pipeline::{FrameJob, FramePacker, PackedBatch, in_order},
-    plan::{Budget, ElfPlan, FRAME},
-    sink::{FlatSink, FrameSink, Output, Pipe, Stream, Written},
+    pipeline::{FrameJob, FramePacker, PackedFrame, in_order},
+    plan::{ElfPlan, FRAME},
+    sink::{FrameSink, Medium, Written},
     source::OutputNotes,
 };
 
 impl Run<'_> {
-    /// Whether the output is an ELF core in compressed frames.
-    pub(super) fn in_frames(&self) -> bool {
-        self.job.format == crate::cli::Format::Elf && self.job.compression.makes_frames()
-    }
-
     /// The compact ELF core from its first byte to its last, in compressed frames if the codec makes any.
-    pub(super) fn write_stream(&self, output: Output, classified: &mut Classified) -> Result<Outcome> {
+    pub(super) fn write_stream(
+        &self,
+        medium: Box<dyn Medium>,
+        frames: bool,
+        classified: &mut Classified,
+    ) -> Result<Outcome> {
         let mut zero = self.planes.plane(classified.kept.len())?;
         let before = self.zeros(classified, Some(&mut zero))?;
         let plan = self.elf_plan(classified, &zero)?;
@@ -26,11 +26,7 @@ impl Run<'_> {
         let (front, notes) = (self.front(&plan, &before), self.elf_notes());
         classified.kept.subtract(&zero);
         drop(zero);
-        let stream = match output {
-            Output::Pipe(pipe) if self.job.flattened => Stream::flattened(pipe)?,
-            output => Stream::new(output),
-        };
-        let sink = FrameSink::create(stream, plan.size, self.in_frames())?;
+        let sink = FrameSink::create(medium, plan.size, frames)?;
         let pages = &classified.kept;
         let mut outcome = self.write(Box::new(sink), pages.count(), plan.gap_pages, |commit| {
             self.pack_frames(&plan, (&front, &notes), pages, 1, commit)
@@ -38,16 +34,6 @@ impl Run<'_> {
         outcome.written = before.and(outcome.written);
         (outcome.mapped, outcome.widened) = (plan.mapped, plan.class != self.source.class());
         Ok(outcome)
-    }
-
-    /// A kdump file as it can go through a pipe.
-    pub(super) fn write_flat(&self, pipe: Pipe, classified: &Classified) -> Result<Outcome> {
-        let pages = &classified.kept;
-        let needed = pages.count().saturating_mul(FlatSink::PAGE_BYTES) + Budget::FLAT_DATA;
-        self.budget.require(needed, "the descriptors of a dump on standard output, which come last,")?;
-        let ram = self.source.existing().pfn_ranges(self.page_shift);
-        let sink = FlatSink::create(pipe, &self.kdump_facts(), 1 << self.page_shift, ram, pages)?;
-        self.write(Box::new(sink), pages.count(), 0, |commit| self.pack(pages, 1, commit))
     }
 
     /// Headers. A stream cannot be patched at its end, so they say that the dump is incomplete only if the input is, or pages
@@ -65,16 +51,16 @@ impl Run<'_> {
         (front, notes): (&[u8], &OutputNotes<'_>),
         pages: &PageBitmap,
         step: usize,
-        commit: impl FnMut(&mut PackedBatch) -> Result<()>,
+        commit: impl FnMut(&mut PackedFrame) -> Result<()>,
     ) -> Result<()> {
         let (compression, page_shift) = (self.job.compression, self.page_shift);
         let job = FrameJob { plan, front, notes, pages, compression, page_shift };
         let make_worker = || {
             let mut packer = FramePacker::new(job, self.source.output_reader(&self.redaction.mask));
-            move |index, out: &mut PackedBatch| packer.pack(index, out)
+            move |index, out: &mut PackedFrame| packer.pack(index, out)
         };
         let frames = (0..plan.size.div_ceil(FRAME)).step_by(step);
-        let buffers = vec![PackedBatch::default(); self.budget.buffers()];
+        let buffers = vec![PackedFrame::default(); self.budget.buffers()];
         in_order(&self.pool, frames, buffers, make_worker, || self.progress.stopped(), commit)
     }
 }

@@ -15,9 +15,9 @@ use crate::{
     error::{Error, Kind, Result},
     format::elf::{FLAG_INCOMPLETE, FLAG_NONE},
     kernel,
-    pipeline::{Copier, PackedBatch, Packer, find_zeros, in_order},
-    plan::{Batch, Batches, ElfPlan},
-    sink::{ElfSink, KdumpFacts, KdumpSink, LostPage, Sink, Target, Written},
+    pipeline::{Copier, Packed, PackedBatch, Packer, find_zeros, in_order},
+    plan::{Batch, Batches, Budget, ElfPlan},
+    sink::{ElfSink, KdumpFacts, KdumpSink, LostPage, Medium, Order, Sink, Written},
     source::Recorded,
 };
 
@@ -39,15 +39,20 @@ pub(super) enum Left {
 }
 
 impl Run<'_> {
-    pub(super) fn write_kdump(&self, target: Target, classified: &Classified) -> Result<Outcome> {
-        let facts = self.kdump_facts();
-        let ram = self.source.existing().pfn_ranges(self.page_shift);
-        let sink = KdumpSink::create(target, &facts, 1 << self.page_shift, ram, &classified.kept, None)?;
+    pub(super) fn write_kdump(&self, medium: Box<dyn Medium>, classified: &Classified) -> Result<Outcome> {
         let pages = &classified.kept;
+        if medium.order() != Order::Any {
+            let needed = pages.count().saturating_mul(KdumpSink::STREAMED_PAGE_BYTES) + Budget::FLAT_DATA;
+            self.budget.require(needed, "the descriptors of a dump on standard output, which come last,")?;
+        }
+        let ram = self.source.existing().pfn_ranges(self.page_shift);
+        let sink = KdumpSink::create(medium, &self.kdump_facts(), 1 << self.page_shift, ram, pages)?;
         self.write(Box::new(sink), pages.count(), 0, |commit| self.pack(pages, 1, commit))
     }
 
-    pub(super) fn write_elf(&self, target: Target, classified: &mut Classified) -> Result<Outcome> {
+    pub(super) fn write_elf(&self, medium: Box<dyn Medium>, classified: &mut Classified) -> Result<Outcome> {
+        let cannot = |_| Error::unexpected("the headers of this ELF core cannot be written again");
+        let file = medium.into_random().map_err(cannot)?;
         let mut zero = self.planes.plane(classified.kept.len())?;
         let before = self.zeros(classified, Some(&mut zero))?;
         let notes = self.elf_notes();
@@ -55,7 +60,7 @@ impl Run<'_> {
         self.check_plan(&plan, &before)?;
         let (gap_pages, mapped, widened) = (plan.gap_pages, plan.mapped, plan.class != self.source.class());
         let flags = self.elf_flags(&before);
-        let sink = ElfSink::create(target, plan, self.source.machine(), &notes, self.page_shift, flags)?;
+        let sink = ElfSink::create(file, plan, self.source.machine(), &notes, self.page_shift, flags)?;
         classified.kept.subtract(&zero);
         drop(zero);
         let pages = &classified.kept;
@@ -98,12 +103,12 @@ impl Run<'_> {
     }
 
     /// Runs a pipeline of `total` pages into `sink`.
-    pub(super) fn write(
+    pub(super) fn write<B: Packed>(
         &self,
-        mut sink: Box<dyn Sink + '_>,
+        mut sink: Box<dyn Sink<B> + '_>,
         total: u64,
         gap_pages: u64,
-        pipeline: impl FnOnce(&mut dyn FnMut(&mut PackedBatch) -> Result<()>) -> Result<()>,
+        pipeline: impl FnOnce(&mut dyn FnMut(&mut B) -> Result<()>) -> Result<()>,
     ) -> Result<Outcome> {
         self.progress.start("write", total);
         let mut done = 0;
@@ -112,8 +117,8 @@ impl Run<'_> {
             if let Some(page) = sink.written().lost_pages.first() {
                 self.check_lost(page)?;
             }
-            done += batch.pages.len() as u64;
-            self.progress.add(batch.pages.len() as u64);
+            done += batch.pages().len() as u64;
+            self.progress.add(batch.pages().len() as u64);
             Ok(())
         });
         let how_far = format!("after {done} of {total} pages");
@@ -135,7 +140,7 @@ impl Run<'_> {
     }
 
     /// Ends a dump that cannot be completed.
-    fn give_up(&self, sink: &mut dyn Sink, error: Error, progress: (u64, u64), how_far: &str) -> Error {
+    fn give_up<B>(&self, sink: &mut dyn Sink<B>, error: Error, progress: (u64, u64), how_far: &str) -> Error {
         match self.left_by(&error, progress) {
             Left::Nothing => {
                 sink.discard();

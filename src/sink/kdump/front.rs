@@ -1,6 +1,6 @@
 //! What lies in front of a kdump file's descriptors: headers, notes, and the two planes of frames.
 //!
-//! Knows their bytes, in order of offset. Must not know whether they go to a file or a pipe. Used by both kdump sinks.
+//! Knows their bytes, in order of offset. Must not know whether they go to a file or a pipe.
 
 use vdump_filters::{DumpLevel, PfnRange};
 use zerocopy::{FromZeros as _, IntoBytes as _};

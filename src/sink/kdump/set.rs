@@ -8,31 +8,35 @@ use std::path::PathBuf;
 use rayon::prelude::{IntoParallelRefMutIterator as _, ParallelIterator as _};
 use vdump_filters::PfnRange;
 
-use super::{KdumpFacts, KdumpSink, Sink as _, Target, Written};
-use crate::{bitmap::PageBitmap, error::Result};
+use super::{KdumpFacts, KdumpPart};
+use crate::{
+    bitmap::PageBitmap,
+    error::Result,
+    sink::{Written, medium::RandomWrites},
+};
 
 /// The parts of a split set in the making, in order of their frames.
 #[derive(Debug)]
 pub struct KdumpSet {
-    parts: Vec<KdumpSink>,
+    parts: Vec<KdumpPart>,
 }
 
 impl KdumpSet {
-    /// Writes everything in front of the page data of every part. `frames` has the share of each target.
+    /// Writes everything in front of the page data of every part. `frames` has the share of each.
     ///
     /// # Errors
-    /// As [`KdumpSink::create`].
+    /// As [`KdumpPart::create`].
     pub fn create<R: Iterator<Item = PfnRange>>(
-        targets: Vec<Target>,
+        files: Vec<Box<dyn RandomWrites>>,
         frames: &[PfnRange],
         facts: &KdumpFacts<'_>,
         page_size: u64,
         ram: impl Fn() -> R,
         dumped: &PageBitmap,
     ) -> Result<Self> {
-        let mut set = Self { parts: Vec::with_capacity(targets.len()) };
-        for (target, part) in targets.into_iter().zip(frames) {
-            match KdumpSink::create(target, facts, page_size, ram(), dumped, Some(*part)) {
+        let mut set = Self { parts: Vec::with_capacity(files.len()) };
+        for (file, part) in files.into_iter().zip(frames) {
+            match KdumpPart::create(file, facts, page_size, ram(), dumped, *part) {
                 Ok(sink) => set.parts.push(sink),
                 Err(error) => {
                     // Parts without a page are worth nothing.
@@ -45,7 +49,7 @@ impl KdumpSet {
     }
 
     /// The parts, to be written to.
-    pub fn parts(&mut self) -> &mut [KdumpSink] {
+    pub fn parts(&mut self) -> &mut [KdumpPart] {
         &mut self.parts
     }
 
@@ -58,40 +62,40 @@ impl KdumpSet {
     /// Completes all parts and gives them their names. Returns their sizes, bytes. Runs on the current rayon pool.
     ///
     /// # Errors
-    /// As [`super::Sink::finish`]. No part has its name then.
+    /// As [`crate::sink::Sink::finish`]. No part has its name then.
     pub fn finish(&mut self) -> Result<Vec<u64>> {
         // At once: each may have a disk of its own to wait for.
-        let sizes = self.parts.par_iter_mut().map(KdumpSink::complete).collect::<Result<_>>()?;
+        let sizes = self.parts.par_iter_mut().map(KdumpPart::complete).collect::<Result<_>>()?;
         // All parts have one header.
         let lost = self.written().lost > 0;
         for part in &mut self.parts {
             part.mark(lost)?;
-            part.target().sync()?;
+            part.file().sync()?;
         }
         for index in 0..self.parts.len() {
-            let named = self.parts[index].target().take_name();
+            let named = self.parts[index].file().take_name();
             if named.is_err() {
-                self.parts[..index].iter_mut().for_each(|part| part.target().give_name_back());
+                self.parts[..index].iter_mut().for_each(|part| part.file().give_name_back());
                 return named.map(|()| Vec::new());
             }
         }
-        self.parts.iter_mut().try_for_each(|part| part.target().sync_name())?;
+        self.parts.iter_mut().try_for_each(|part| part.file().sync_name())?;
         Ok(sizes)
     }
 
     /// What was done otherwise than it should be, and not told yet.
     pub fn remarks(&mut self) -> Vec<String> {
-        self.parts.iter_mut().flat_map(super::Sink::remarks).collect()
+        self.parts.iter_mut().flat_map(|part| part.file().remarks()).collect()
     }
 
-    /// Gives up, as [`super::Sink::abandon`]: returns the names of the parts that stay.
+    /// Gives up, as [`crate::sink::Sink::abandon`]: returns the names of the parts that stay.
     pub fn abandon(&mut self, keep: bool) -> Vec<PathBuf> {
         self.parts.iter_mut().filter_map(|part| part.abandon(keep)).collect()
     }
 
     /// Gives up and leaves nothing.
     pub fn discard(&mut self) {
-        self.parts.iter_mut().for_each(super::Sink::discard);
+        self.parts.iter_mut().for_each(|part| part.file().discard());
     }
 }
 
@@ -102,7 +106,10 @@ mod tests {
     use vdump_filters::DumpLevel;
 
     use super::*;
-    use crate::{sink::Inputs, source::OutputNotes};
+    use crate::{
+        medium::{Inputs, Target},
+        source::OutputNotes,
+    };
 
     fn set(names: &[PathBuf]) -> KdumpSet {
         let facts = KdumpFacts {
@@ -120,6 +127,7 @@ mod tests {
         let frames: Vec<_> = (0..names.len() as u64).map(|part| PfnRange::new(part * 64, part * 64 + 64)).collect();
         let dumped = PageBitmap::new(64 * names.len() as u64);
         let targets = Target::create_all(names, false, &Inputs::default()).unwrap();
+        let targets = targets.into_iter().map(|target| Box::new(target) as _).collect();
         KdumpSet::create(targets, &frames, &facts, 4096, std::iter::empty::<PfnRange>, &dumped).unwrap()
     }
 

@@ -1,6 +1,6 @@
 //! The output file: written under a name that says that it is incomplete, given its own name when it is whole.
 //!
-//! Knows files and directories. Must not know formats. Used by every sink.
+//! Knows files and directories. Must not know formats.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -10,14 +10,13 @@ use std::{
 };
 
 use super::{
-    Inputs,
-    inputs::is_same,
+    inputs::{Inputs, is_same},
     names::{check, clear, give, taken, work_name},
-    pages::PAGE,
 };
 use crate::{
     error::{Error, Kind, Result, plain_io},
     report::human_bytes,
+    sink::{Medium, Order, PAGE, RandomWrites, Syncer},
     sys::{file, host, space},
 };
 
@@ -172,19 +171,11 @@ impl Target {
         self.file.write_all_at(bytes, offset).map_err(|error| self.failed(&error))
     }
 
-    /// The same file, for a thread that brings what was written to the disk.
-    ///
-    /// # Errors
-    /// There can be no more open files.
-    pub(super) fn handle(&self) -> Result<File> {
-        self.file.try_clone().map_err(|error| Error::output(&self.work, "open", &error))
-    }
-
     /// Writes `bytes`, with zeros up to the end of their page. `offset` is that of a page.
     ///
     /// # Errors
     /// As [`Target::write`]; zeros past the limit are left out.
-    pub(super) fn write_page(&self, bytes: &[u8], offset: u64) -> Result<()> {
+    pub fn write_page(&self, bytes: &[u8], offset: u64) -> Result<()> {
         let mut page = [0; PAGE];
         match page.get_mut(..bytes.len()) {
             Some(start) if self.check_limit(offset, PAGE as u64).is_ok() => {
@@ -337,8 +328,119 @@ impl Target {
     }
 
     /// What is said of a write that failed.
-    pub(super) fn failed(&self, error: &io::Error) -> Error {
+    fn failed(&self, error: &io::Error) -> Error {
         Error::output(&self.work, "write", error)
+    }
+}
+
+impl Medium for Target {
+    fn order(&self) -> Order {
+        Order::Any
+    }
+
+    fn announce(&mut self, _offset: u64, _len: u64) -> Result<()> {
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8], offset: u64) -> Result<()> {
+        Self::write(self, bytes, offset)
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        Self::finish(self)
+    }
+
+    fn remarks(&mut self) -> Vec<String> {
+        Self::remarks(self)
+    }
+
+    fn stays(&self, keep: bool) -> bool {
+        Self::stays(self, keep)
+    }
+
+    fn abandon(&mut self, keep: bool) -> Option<PathBuf> {
+        Self::abandon(self, keep)
+    }
+
+    fn discard(&mut self) {
+        Self::discard(self);
+    }
+
+    fn random(&mut self) -> Option<&mut dyn RandomWrites> {
+        Some(self)
+    }
+
+    fn into_random(self: Box<Self>) -> Result<Box<dyn RandomWrites>, Box<dyn Medium>> {
+        Ok(self)
+    }
+}
+
+impl RandomWrites for Target {
+    fn settle(&mut self) {
+        Self::settle(self);
+    }
+
+    fn require(&self, bytes: u64, what: &str) -> Result<()> {
+        Self::require(self, bytes, what)
+    }
+
+    fn reserve(&mut self, offset: u64, len: u64) -> Result<()> {
+        Self::reserve(self, offset, len)
+    }
+
+    fn set_len(&mut self, len: u64) -> Result<()> {
+        Self::set_len(self, len)
+    }
+
+    fn write_page(&mut self, bytes: &[u8], offset: u64) -> Result<()> {
+        Self::write_page(self, bytes, offset)
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        Self::sync(self)
+    }
+
+    fn syncer(&self) -> Result<Box<dyn Syncer>> {
+        let file = self.file.try_clone().map_err(|error| Error::output(&self.work, "open", &error))?;
+        Ok(Box::new(FileSyncer(file)))
+    }
+
+    fn take_name(&mut self) -> Result<()> {
+        Self::take_name(self)
+    }
+
+    fn sync_name(&self) -> Result<()> {
+        Self::sync_name(self)
+    }
+
+    fn give_name_back(&mut self) {
+        Self::give_name_back(self);
+    }
+
+    fn failed(&self, error: &io::Error) -> Error {
+        Self::failed(self, error)
+    }
+}
+
+/// The file, for a thread of its own.
+#[derive(Debug)]
+struct FileSyncer(File);
+
+impl Syncer for FileSyncer {
+    fn sync_data(&self) -> io::Result<()> {
+        match self.0.sync_data() {
+            // Some file systems have nothing to sync: what is written is there.
+            Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+            done => done,
+        }
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn another(&self) -> io::Result<Box<dyn Syncer>> {
+        Ok(Box::new(Self(self.0.try_clone()?)))
     }
 }
 
