@@ -18,7 +18,10 @@ const LARGE: usize = 256 << 10;
 const MOST_HELD: usize = 16 << 20;
 /// So many stretches of notes are told apart that are not held; bounds what a hostile file makes us hold.
 const MOST_STRETCHES: usize = 4096;
-/// So many bytes are looked through for notes; bounds the time that segments over one another take.
+/// Enough to see how large a note is, bytes.
+const HEAD: u64 = 64;
+/// So many bytes are looked through for notes, of large ones only where they begin; bounds the time that segments over one
+/// another take.
 const MOST_WALKED: u64 = 256 << 20;
 
 /// Notes in the input, one after the other.
@@ -169,6 +172,8 @@ pub struct NotesReader {
     walked: u64,
     /// Bytes of notes that nobody gets.
     lost: u64,
+    /// Bytes in which nobody looked for notes.
+    unseen: u64,
     /// VMCOREINFO notes that end with their segment, before they should.
     clipped: u64,
     /// Where the first byte behind the last note of the last segment lies, and what follows there.
@@ -180,7 +185,7 @@ impl NotesReader {
     #[must_use]
     pub fn new(may_leave: bool) -> Self {
         let rest = (0, Vec::new());
-        Self { notes: Notes::default(), may_leave, end: 0, walked: 0, lost: 0, clipped: 0, rest }
+        Self { notes: Notes::default(), may_leave, end: 0, walked: 0, lost: 0, unseen: 0, clipped: 0, rest }
     }
 
     /// Adds the notes in `len` bytes of `store` at `offset`, as the capture kernel merges them (`merge_note_headers_elf64` in
@@ -198,13 +203,20 @@ impl NotesReader {
         let mut at = offset;
         self.rest = (at, Vec::new());
         while at < end {
-            let want = (end - at).min(MAX_READ as u64) as usize;
-            self.walked = self.walked.saturating_add(want as u64);
-            if self.walked > MOST_WALKED {
-                self.lost = self.lost.saturating_add(end - at);
+            let (head, want) = ((end - at).min(HEAD), (end - at).min(MAX_READ as u64));
+            if self.walked.saturating_add(head + want) > MOST_WALKED {
+                self.unseen = self.unseen.saturating_add(end - at);
                 break;
             }
-            let window = reader.read(at, want)?;
+            self.walked += head;
+            if let Some(len) = large_len(reader.read(at, head as usize)?).filter(|len| *len <= end - at) {
+                self.leave(at, len);
+                at += len;
+                self.rest = (at, Vec::new());
+                continue;
+            }
+            self.walked += want;
+            let window = reader.read(at, want as usize)?;
             let (used, next) = self.walk(window, at, end);
             if let Some(next) = next {
                 at = next;
@@ -231,6 +243,9 @@ impl NotesReader {
             // The padding of a note that the window ends in.
             if note.end == window.len() && !note.end.is_multiple_of(4) && at + (note.end as u64) < end {
                 break;
+            }
+            if used > 0 && large_len(&window[used..]).is_some() {
+                return (used, Some(at + used as u64));
             }
             self.take(&note, &window[used..note.end], at + used as u64);
             used = note.end;
@@ -315,6 +330,13 @@ impl NotesReader {
         if self.lost > 0 {
             remarks.push(format!("notes of {} bytes were left out: there is no room for them", self.lost));
         }
+        if self.unseen > 0 {
+            remarks.push(format!(
+                "{} bytes of notes were not looked at, as {} MiB of them were: what they had is missing",
+                self.unseen,
+                MOST_WALKED >> 20
+            ));
+        }
         if self.clipped > 0 {
             remarks.push(
                 "the VMCOREINFO note says that it is longer than its segment: it was read as far as that goes"
@@ -326,6 +348,13 @@ impl NotesReader {
         }
         (self.notes, remarks)
     }
+}
+
+/// The length of a note that stays in the store whatever there is room for, with its padding, bytes.
+fn large_len(bytes: &[u8]) -> Option<u64> {
+    let head = note::head(bytes).filter(|head| head.desc_len > LARGE)?;
+    let held = head.name == VMCOREINFO && head.bytes() <= MAX_READ as u64;
+    (!held).then(|| head.bytes())
 }
 
 /// The notes that go into an output, with the input that has the large ones.
@@ -491,6 +520,25 @@ mod tests {
             let found = note::notes(read.held()).find(|note| note.name == VMCOREINFO);
             assert!(found.is_none_or(|info| bytes[read.place(info.desc_offset) as usize..].starts_with(INFO)));
         }
+    }
+
+    /// More of them than is looked through, byte by byte; what follows them is seen.
+    #[test]
+    fn large_notes_are_stepped_over() {
+        use std::os::unix::fs::FileExt as _;
+
+        let file = tempfile::tempfile().unwrap();
+        let head = of(&[(b"LINUX", vec![0; 900 << 10])]);
+        let dumps = 300;
+        for index in 0..dumps {
+            file.write_all_at(&head[..20], index * head.len() as u64).unwrap();
+        }
+        let small = of(&[(b"CORE", vec![1; 336]), (VMCOREINFO, INFO.to_vec())]);
+        let large = dumps * head.len() as u64;
+        file.write_all_at(&small, large).unwrap();
+        let store = FileStore::new(file).unwrap();
+        let (notes, remarks) = read(&store, &[(0, large + small.len() as u64)]);
+        assert_eq!((notes.held(), notes.left(), remarks.len()), (small.as_slice(), large, 0));
     }
 
     #[test]
