@@ -242,7 +242,7 @@ fn vmcore_dmesg_prints_the_log() {
     let dir = temp_dir();
     let fixture = crate::dmesg::talkative(era("6.1"), dir.path());
     let printed = ours("vmcore-dmesg", "V", &fixture).ok();
-    assert_eq!(printed.stdout, run(vdump().arg("dmesg").arg(&fixture.path)).ok().stdout);
+    assert_eq!(printed.stdout, run(vdump().args(["dmesg", "--caller", "kernel"]).arg(&fixture.path)).ok().stdout);
     assert!(printed.stdout.contains("Linux version of a machine that crashed") && printed.stderr.is_empty());
     for (line, code, ours_alone) in [
         ("", 1, false),

@@ -67,7 +67,7 @@ fn both_kinds_of_log_are_read() {
     for name in ["3.10", "4.4", "4.18", "5.15", "6.1", "6.12", "7.1"] {
         let dir = temp_dir();
         let fixture = machine(era(name), chatter()).build(dir.path());
-        let printed = run(vdump().arg("dmesg").arg(&fixture.path)).ok().stdout;
+        let printed = run(vdump().args(["dmesg", "--caller", "kernel"]).arg(&fixture.path)).ok().stdout;
         check(&fixture, &chatter(), &printed);
     }
 }
@@ -79,7 +79,21 @@ fn a_short_log_is_whole() {
         let records = chatter()[..6].to_vec();
         let fixture = machine(era(name), records.clone()).build(dir.path());
         assert_eq!(fixture.log_kept, 6);
-        check(&fixture, &records, &run(vdump().arg("dmesg").arg(&fixture.path)).ok().stdout);
+        check(&fixture, &records, &run(vdump().args(["dmesg", "--caller", "kernel"]).arg(&fixture.path)).ok().stdout);
+    }
+}
+
+/// As makedumpfile since 1.7.5 does; Linux has recorded it since 5.10.
+#[test]
+fn the_caller_is_shown_where_it_was_recorded() {
+    let dir = temp_dir();
+    for (name, recorded) in [("4.18", false), ("6.12", true)] {
+        let fixture = machine(era(name), chatter()).build(dir.path());
+        let shown = |words: &[&str]| run(vdump().arg("dmesg").args(words).arg(&fixture.path)).ok().stdout;
+        let plain = shown(&["--caller", "never"]);
+        let is_told = |text: &str| text.lines().next().is_some_and(|line| line[14..].starts_with("[    T0] "));
+        assert_eq!((is_told(&shown(&[])), is_told(&plain)), (recorded, false), "{name}");
+        assert_eq!(shown(&[]) == plain, !recorded);
     }
 }
 
@@ -89,7 +103,7 @@ fn only_printable_bytes_are_printed() {
     let dir = temp_dir();
     let text = b"before \x1b[31mred\x1b[0m \x07bell \x00nul \xff\xfe\x9b after".to_vec();
     let fixture = machine(era("6.12"), vec![Record::new(1, text)]).build(dir.path());
-    let out = vdump().arg("dmesg").arg(&fixture.path).output().unwrap();
+    let out = vdump().args(["dmesg", "--caller", "kernel"]).arg(&fixture.path).output().unwrap();
     let printed = String::from_utf8(out.stdout).unwrap();
     assert!(printed.contains("before") && printed.contains("after"), "{printed:?}");
     assert!(printed.chars().all(|c| c == '\n' || !c.is_control()), "{printed:?}");
@@ -115,7 +129,7 @@ fn a_broken_log_ends_cleanly() {
         let mut machine = machine(era("6.12"), chatter());
         machine.info.push((key.into(), Some(value.into())));
         let fixture = machine.build(dir.path());
-        let run = run(vdump().arg("dmesg").arg(&fixture.path));
+        let run = run(vdump().args(["dmesg", "--caller", "kernel"]).arg(&fixture.path));
         assert!(matches!(run.code(), Some(0 | 1)), "{key}={value}: {run:?}");
         assert!(!run.stderr.contains("panicked"), "{key}={value}: {}", run.stderr);
         assert!(run.code() == Some(0) || run.stderr.starts_with("vdump: "), "{key}={value}: {}", run.stderr);

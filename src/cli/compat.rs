@@ -19,6 +19,7 @@ use super::{
 use crate::{
     codec::Compression,
     error::{Error, Kind, Result},
+    klog::CallerColumn,
 };
 
 /// What an option does here.
@@ -336,6 +337,8 @@ impl Line {
             kernel_args: self.kernel_args.clone(),
             output,
             force: self.force,
+            // As since 1.7.5.
+            caller: CallerColumn::WhenStored,
             show_vmcoreinfo: self.debug,
         }))
     }

@@ -4,7 +4,17 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{InputArgs, KernelArgs};
+use super::{
+    InputArgs, KernelArgs,
+    usage::{Choice, one_of},
+};
+use crate::klog::CallerColumn;
+
+const CALLERS: [Choice<CallerColumn>; 3] = [
+    ("recorded", "Where the kernel recorded it: Linux 5.10 and later", CallerColumn::WhenStored),
+    ("kernel", "Where the kernel's own dmesg shows it", CallerColumn::AsKernel),
+    ("never", "Nowhere", CallerColumn::Never),
+];
 
 /// Options of `vdump dmesg`.
 #[derive(Clone, Debug, Args)]
@@ -20,6 +30,10 @@ pub struct Dmesg {
     /// Overwrite the file
     #[arg(long, requires = "output")]
     pub force: bool,
+
+    /// When to say which thread (T) or CPU (C) logged a line
+    #[arg(long, value_name = "WHEN", value_parser = one_of(&CALLERS), default_value = "recorded")]
+    pub caller: CallerColumn,
 
     /// What is known about the kernel.
     #[command(flatten)]

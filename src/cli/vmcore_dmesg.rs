@@ -8,7 +8,10 @@ use super::{
     Dmesg, InputArgs, KernelArgs,
     getopt::{Row, Table, Word},
 };
-use crate::error::{Error, Kind, Result};
+use crate::{
+    error::{Error, Kind, Result},
+    klog::CallerColumn,
+};
 
 /// What `vmcore-dmesg --help` prints.
 pub const HELP: &str = "\
@@ -65,6 +68,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Request> {
             input_args: InputArgs::default(),
             output: None,
             force: false,
+            caller: CallerColumn::AsKernel,
             show_vmcoreinfo: false,
         })),
         0 => Err(usage("no file is given".to_owned())),

@@ -18,7 +18,7 @@ MARKERS = [f"vdump-lab: kernel log line {line}" for line in ("one", "two", "thre
 @pytest.mark.parametrize("of", ["the full vmcore", "the filtered ELF"])
 def test_prints_the_kernel_log(crashed: Crash, filtered, truth: Truth, of: str) -> None:
     dump: Path = crashed.vmcore if of == "the full vmcore" else filtered(Options(format="elf"))
-    printed = lines(run("dmesg", dump))
+    printed = lines(run("dmesg", "--caller", "kernel", dump))
     expected = lines(drgn_view.dmesg(truth.prog))
     assert printed == expected
     assert all(any(marker in line for line in printed) for marker in MARKERS)
@@ -32,4 +32,4 @@ def lines(text: str) -> list[str]:
 
 @pytest.mark.parametrize("crashed", [LA57], indirect=True, ids=lambda guest: guest.name)
 def test_prints_what_crash_prints(crashed: Crash, full_views: dict[str, str]) -> None:
-    assert run("dmesg", crashed.vmcore).splitlines() == full_views["log"].splitlines()
+    assert run("dmesg", "--caller", "kernel", crashed.vmcore).splitlines() == full_views["log"].splitlines()
