@@ -266,3 +266,34 @@ fn text_files_end_in_a_newline() {
     });
     none_of(&bad.map(|p| format!("{}: must end in one newline, without CR", p.display())).collect::<Vec<_>>());
 }
+
+/// Whether a line begins a function.
+fn begins_function(line: &str) -> bool {
+    let mut words = line.split_whitespace().skip_while(|word| {
+        word.starts_with("pub") || word.starts_with("crate::") || ["in", "const", "unsafe", "async"].contains(word)
+    });
+    words.next() == Some("fn")
+}
+
+/// What takes more than a screen does more than one thing.
+#[test]
+fn functions_fit_on_a_screen() {
+    const MOST: usize = 60;
+    let mut long = Vec::new();
+    for source in rust_sources(&["src", "filters/src", "loader/src", "purgatory/src", "purgatory/blob"]) {
+        let lines: Vec<&str> = source.code.lines().map(str::trim_end).collect();
+        for (at, line) in lines.iter().enumerate().filter(|(_, line)| begins_function(line)) {
+            // A trait's function without a body has none, and one on a line of its own is short.
+            let head = lines[at..].iter().find(|line| line.ends_with(['{', ';', '}']));
+            if head.is_none_or(|head| !head.ends_with('{')) {
+                continue;
+            }
+            let close = format!("{}}}", &line[..line.len() - line.trim_start().len()]);
+            let len = lines[at..].iter().position(|line| *line == close).map_or(0, |end| end + 1);
+            if len > MOST {
+                long.push(format!("{}:{}: {len} lines", source.name, at + 1));
+            }
+        }
+    }
+    assert!(long.is_empty(), "functions of more than {MOST} lines; split them by meaning:\n{}", long.join("\n"));
+}

@@ -38,7 +38,7 @@ impl Log {
     /// # Errors
     /// Those of `out`.
     pub fn write(&self, callers: CallerColumn, out: &mut impl Write) -> io::Result<()> {
-        klog::write_dmesg_with(&self.log, callers, out)
+        klog::write_dmesg(&self.log, callers, out)
     }
 }
 

@@ -20,14 +20,6 @@ pub enum CallerColumn {
     Never,
 }
 
-/// Writes the log as `dmesg` prints it, [`CallerColumn::AsKernel`].
-///
-/// # Errors
-/// Those of `out`.
-pub fn write_dmesg(log: &KernelLog, out: &mut impl Write) -> io::Result<()> {
-    write_dmesg_with(log, CallerColumn::default(), out)
-}
-
 /// Writes the log as `dmesg` prints it: `[    1.234567] text`, one record after the other.
 ///
 /// The second and later lines of a record are indented by the width of its prefix, as makedumpfile and crash do.
@@ -36,7 +28,7 @@ pub fn write_dmesg(log: &KernelLog, out: &mut impl Write) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write_dmesg_with(log: &KernelLog, callers: CallerColumn, out: &mut impl Write) -> io::Result<()> {
+pub fn write_dmesg(log: &KernelLog, callers: CallerColumn, out: &mut impl Write) -> io::Result<()> {
     let column = match callers {
         CallerColumn::AsKernel => log.caller_configured == Some(true),
         CallerColumn::WhenStored => true,

@@ -16,7 +16,7 @@ mod ringbuffer;
 #[cfg(test)]
 mod tests;
 
-pub use dmesg::{CallerColumn, write_dmesg, write_dmesg_with};
+pub use dmesg::{CallerColumn, write_dmesg};
 
 /// Most memory the kept records may take; bytes. The oldest records give way, as the last words of a crash matter most.
 /// A log can be 2 GiB (`log_buf_len=`, LOG_BUF_LEN_MAX), a capture kernel has 256 MB.

@@ -46,7 +46,7 @@ fn texts(log: &KernelLog) -> Vec<String> {
 
 fn dmesg(log: &KernelLog, callers: CallerColumn) -> String {
     let mut out = Vec::new();
-    write_dmesg_with(log, callers, &mut out).unwrap();
+    write_dmesg(log, callers, &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 

@@ -35,7 +35,7 @@ pub(super) fn run(options: &Dmesg) -> Result<()> {
     let log = klog::read_log(&info, &virt).map_err(|error| Error::input(what()).because(error))?;
     match &options.output {
         Some(path) => write_file(path, options, &source, &log)?,
-        None => super::print(|mut out| klog::write_dmesg_with(&log, options.caller, &mut out))?,
+        None => super::print(|mut out| klog::write_dmesg(&log, options.caller, &mut out))?,
     }
     for (loss, count) in log.losses.iter().filter(|(loss, _)| loss.is_damage()) {
         let _ = writeln!(io::stderr(), "vdump: {count} log records: {}", loss.reason());
@@ -47,7 +47,7 @@ pub(super) fn run(options: &Dmesg) -> Result<()> {
 fn write_file(path: &Path, options: &Dmesg, source: &Source, log: &KernelLog) -> Result<()> {
     let mut text = Vec::new();
     // A Vec takes everything.
-    let _ = klog::write_dmesg_with(log, options.caller, &mut text);
+    let _ = klog::write_dmesg(log, options.caller, &mut text);
     let opening = options.input_args.opening(&[]);
     let inputs = Inputs::opened(source.opened()).and(options.kernel_args.files()).and(opening.ram_file());
     super::write_file(path, &text, options.force, &inputs)

@@ -5,6 +5,7 @@
 use std::{sync::atomic::AtomicBool, time::Instant};
 
 use object::elf::{EM_386, EM_ARM};
+use rayon::ThreadPool;
 use vdump_filters::{PageClass, Selection};
 
 use super::{Classified, Run, budget, picks::Chosen, redaction, self_check, tasks, virtual_memory};
@@ -17,6 +18,7 @@ use crate::{
     layout::VmcoreInfo,
     medium::{Flattened, Inputs, Pipe, Target},
     memory::Problem,
+    plan::Budget,
     report::{Progress, human_bytes},
     run::{
         Stop, facts,
@@ -29,43 +31,17 @@ use crate::{
 impl<'a> Run<'a> {
     pub(super) fn prepare(job: &'a Job, source: &'a Source, stop: &'a Stop) -> Result<Self> {
         let started = Instant::now();
-        if job.copy && source.stored_pages().is_none() {
-            return Err(Error::new(Kind::Usage, format!("cannot merge {}", source.path().display()))
-                .because(format!("it is no part of a split dump: {}", source.describe()))
-                .next_step("use 'vdump convert' to write it as a kdump-compressed dump"));
-        }
-        if source.is_live() && job.output.is_some() {
-            return Err(Error::new(Kind::Usage, format!("cannot make a dump of {}", source.path().display()))
-                .because("its kernel runs: what changes while it is read would contradict itself in the dump")
-                .next_step(
-                    "--dry-run says how large a dump would be, and 'vdump classes' of what; for the dump itself load a \
-                     capture kernel ('vdump load --panic') and crash the machine",
-                ));
-        }
-        let mut unsure = Vec::new();
-        let mut info = known::read(source, &job.kernel_args.named(), job.memory_limit, &mut unsure)?;
-        if let Some(first) = unsure.first().filter(|_| job.strict) {
-            return Err(Error::input("cannot be sure of the kernel's layout").because(first).next_step(
-                "give a vmlinux or a layout file with its BUILD-ID; without --strict the file is believed",
-            ));
-        }
+        refuse_what_cannot_be(job, source)?;
+        let (mut info, unsure) = note_and_files(job, source)?;
         let page_shift = kernel::page_shift(source, info.as_ref())?;
         if job.strict {
             check_whole(source, page_shift)?;
         }
         let (mut budget, planes, most_pcp) = budget::fit(job, source, page_shift)?;
         let mut warnings = [job.tried.as_slice(), source.remarks(), unsure.as_slice()].concat();
-        let mut symbols = None;
-        if let Some(info) = info.as_mut().filter(|_| !job.keep_all) {
-            let mut also = if job.drop().needs_classes() { kernel::keys_of_own_structures() } else { Vec::new() };
-            also.extend(tasks::keys(job));
-            symbols = known::complete(source, info, &also, budget.limit);
-            warnings.extend(known::contradictions(info, job.strict)?);
-        }
-        let kernel = if job.keep_all {
-            None
-        } else {
-            crashed_kernel((job.drop(), most_pcp), source, info.as_ref(), symbols, &mut warnings)?
+        let kernel = match job.keep_all {
+            true => None,
+            false => ask_kernel(job, source, &mut info, (budget.limit, most_pcp), &mut warnings)?,
         };
         let known = info.as_ref().zip(kernel.as_ref());
         let of_tasks = tasks::find(job, source, known, page_shift, stop)?;
@@ -75,31 +51,10 @@ impl<'a> Run<'a> {
         let redaction = redaction::find(job, source, info.as_ref(), (stop, budget.spare))?;
         budget.spare = budget.spare.saturating_sub(redaction.memory());
         warnings.extend(redaction::unfollowed(&redaction));
-        if budget.threads < job.threads {
-            let (used, wanted) = (budget.threads, job.threads);
-            warnings.push(format!("{wanted} threads do not fit the memory limit: {used} used"));
-        }
         // Before the outputs: without threads none is made.
-        let (pool, lanes) = match job.parts {
-            2.. if job.output.is_some() => {
-                pools([budget.threads, job.parts]).map(|[pool, lanes]| (pool, Some(lanes)))?
-            }
-            _ => (pool(budget.threads)?, None),
-        };
+        let (pool, lanes) = workers(job, &mut budget, &mut warnings)?;
         let output = place(job, source)?;
-        if pool.current_num_threads() < budget.threads {
-            let (used, wanted) = (pool.current_num_threads(), budget.threads);
-            warnings.push(format!("the system does not start {wanted} threads: {used} used"));
-            budget.threads = used;
-        }
-        if let Planes::Folder(folder) = &planes {
-            let plane = human_bytes(PageBitmap::bytes_for(source.existing().max_pfn(page_shift)));
-            let folder = folder.display();
-            warnings.push(format!(
-                "page bitmaps ({plane} each) are kept in {folder}: with them the memory limit would not do; what the system \
-                 caches of them counts as peak memory"
-            ));
-        }
+        warnings.extend(bitmaps_in_files(&planes, source, page_shift));
         warnings.extend(facts::input_remarks(source, job.container));
         warnings.extend(narrow_kdump(job, source));
         let progress = Progress::new(job.progress, 1 << page_shift, stop.flag());
@@ -246,6 +201,83 @@ fn place(job: &Job, source: &Source) -> Result<Place> {
             Place::Set(targets.into_iter().map(|target| Box::new(target.limited(job.limit)) as _).collect())
         }
     })
+}
+
+/// Refuses what no option makes sense of.
+fn refuse_what_cannot_be(job: &Job, source: &Source) -> Result<()> {
+    if job.copy && source.stored_pages().is_none() {
+        return Err(Error::new(Kind::Usage, format!("cannot merge {}", source.path().display()))
+            .because(format!("it is no part of a split dump: {}", source.describe()))
+            .next_step("use 'vdump convert' to write it as a kdump-compressed dump"));
+    }
+    if source.is_live() && job.output.is_some() {
+        return Err(Error::new(Kind::Usage, format!("cannot make a dump of {}", source.path().display()))
+            .because("its kernel runs: what changes while it is read would contradict itself in the dump")
+            .next_step(
+                "--dry-run says how large a dump would be, and 'vdump classes' of what; for the dump itself load a \
+                     capture kernel ('vdump load --panic') and crash the machine",
+            ));
+    }
+    Ok(())
+}
+
+/// What the dump's note and the named files say, and which of these may be another kernel's.
+fn note_and_files(job: &Job, source: &Source) -> Result<(Option<VmcoreInfo>, Vec<String>)> {
+    let mut unsure = Vec::new();
+    let info = known::read(source, &job.kernel_args.named(), job.memory_limit, &mut unsure)?;
+    match unsure.first().filter(|_| job.strict) {
+        Some(first) => Err(Error::input("cannot be sure of the kernel's layout")
+            .because(first)
+            .next_step("give a vmlinux or a layout file with its BUILD-ID; without --strict the file is believed")),
+        None => Ok((info, unsure)),
+    }
+}
+
+/// Asks the kernel's own memory what nobody else said, which may take `limit` bytes, and reads what is to be known of it.
+fn ask_kernel(
+    job: &Job,
+    source: &Source,
+    info: &mut Option<VmcoreInfo>,
+    (limit, most_pcp): (u64, u64),
+    warnings: &mut Vec<String>,
+) -> Result<Option<Kernel>> {
+    let mut symbols = None;
+    if let Some(info) = info {
+        let mut also = if job.drop().needs_classes() { kernel::keys_of_own_structures() } else { Vec::new() };
+        also.extend(tasks::keys(job));
+        symbols = known::complete(source, info, &also, limit);
+        warnings.extend(known::contradictions(info, job.strict)?);
+    }
+    crashed_kernel((job.drop(), most_pcp), source, info.as_ref(), symbols, warnings)
+}
+
+/// Starts the threads that fit, and those that write the parts of a split set.
+fn workers(job: &Job, budget: &mut Budget, warnings: &mut Vec<String>) -> Result<(ThreadPool, Option<ThreadPool>)> {
+    if budget.threads < job.threads {
+        let (used, wanted) = (budget.threads, job.threads);
+        warnings.push(format!("{wanted} threads do not fit the memory limit: {used} used"));
+    }
+    let (pool, lanes) = match job.parts {
+        2.. if job.output.is_some() => pools([budget.threads, job.parts]).map(|[pool, lanes]| (pool, Some(lanes)))?,
+        _ => (pool(budget.threads)?, None),
+    };
+    let (used, wanted) = (pool.current_num_threads(), budget.threads);
+    if used < wanted {
+        warnings.push(format!("the system does not start {wanted} threads: {used} used"));
+        budget.threads = used;
+    }
+    Ok((pool, lanes))
+}
+
+/// Says that bitmaps of page frames are in files, where they are.
+fn bitmaps_in_files(planes: &Planes, source: &Source, page_shift: u32) -> Option<String> {
+    let Planes::Folder(folder) = planes else { return None };
+    let plane = human_bytes(PageBitmap::bytes_for(source.existing().max_pfn(page_shift)));
+    let folder = folder.display();
+    Some(format!(
+        "page bitmaps ({plane} each) are kept in {folder}: with them the memory limit would not do; what the system caches of \
+         them counts as peak memory"
+    ))
 }
 
 /// Knowledge about the kernel: levels 0 and 1 do without, but then cannot skip poisoned and offline pages.

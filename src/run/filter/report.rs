@@ -9,8 +9,10 @@ use vdump_filters::{Doubt, PageClass, Selection};
 
 use super::{Classified, Outcome, Run, self_check, virtual_memory};
 use crate::{
-    classify::Picked,
+    classify::{Counts, Picked},
     error::printable,
+    memory::Problem,
+    plan::Mapped,
     report::{
         ClassLine, DoubtLine, MappedLine, Mode, PageTotals, PickedLine, ProblemLine, ReadErrorLine, Report, Seconds,
         SelfCheck,
@@ -29,20 +31,7 @@ impl Run<'_> {
         let (zero, lost) = (*zero, *lost);
         let drop = self.drop;
         let names: Vec<_> = self.job.input.paths.iter().map(|path| path.display().to_string()).collect();
-        let line = |class: PageClass, pages: u64| ClassLine {
-            name: class.name(),
-            pages,
-            bytes: pages.saturating_mul(page_size),
-            dropped: drop.drops(class),
-        };
-        let mut classes: Vec<_> = PageClass::ALL.map(|class| line(class, counts.of(class))).into();
-        // These two are found by content, among the pages that their class keeps.
-        classes[PageClass::Zero.index()].pages = zero;
-        classes[PageClass::Zero.index()].bytes = zero.saturating_mul(page_size);
-        classes[PageClass::Unreadable.index()] = line(PageClass::Unreadable, lost);
-        // Where nobody asked what pages were used for there is nothing to say about it.
-        let known = |line: &ClassLine| !self.job.keep_all || line.name != PageClass::Unmapped.name();
-        classes.retain(|line| line.pages > 0 && known(line));
+        let classes = self.class_lines(counts, (zero, lost), page_size);
         // What an earlier filtering left out was never looked at: it is not of any class.
         let cut_short = facts::cut_short(self.source, self.page_shift);
         let absent = self.source.absent(self.page_shift);
@@ -67,19 +56,8 @@ impl Run<'_> {
             picked: self.chosen.is_any().then(|| picked_line(&counts.picked)),
             tasks: self.chosen.tasks.lines.clone(),
             classes,
-            doubts: Doubt::ALL
-                .iter()
-                .map(|doubt| DoubtLine { reason: doubt.name(), pages: counts.doubts[doubt.index()] })
-                .filter(|line| line.pages > 0)
-                .collect(),
-            problems: problems
-                .iter()
-                .map(|problem| ProblemLine {
-                    start_pfn: problem.range.start,
-                    end_pfn: problem.range.end,
-                    cause: problem.cause.clone(),
-                })
-                .collect(),
+            doubts: doubt_lines(counts),
+            problems: problems.iter().map(problem_line).collect(),
             self_check: self_check::lines(&classified.checks, self.job.drop(), drop),
             read_errors: lost_pages
                 .iter()
@@ -87,14 +65,7 @@ impl Run<'_> {
                 .collect(),
             unreadable_pages: lost,
             cut_short,
-            virtual_memory: outcome.mapped.map(|mapped| MappedLine {
-                segments: mapped.segments,
-                pages: mapped.pages,
-                absent_pages: mapped.absent,
-                left_out_pages: mapped.left_out,
-                page_tables: mapped.walked.tables,
-                unreadable_page_tables: mapped.walked.unreadable + mapped.walked.broken,
-            }),
+            virtual_memory: outcome.mapped.as_ref().map(mapped_line),
             redaction: outcome.redacted.clone(),
             warnings: self.all_warnings(outcome, counts.of(PageClass::Unmapped)),
             bytes_kept: pages.kept.saturating_mul(page_size),
@@ -106,6 +77,22 @@ impl Run<'_> {
             peak_resident: host::peak_resident(),
             seconds,
         }
+    }
+
+    /// A line for each class that has pages. `zero` and `lost` pages are found by content, among those that their class keeps.
+    fn class_lines(&self, counts: &Counts, (zero, lost): (u64, u64), page_size: u64) -> Vec<ClassLine> {
+        let line = |class: PageClass| {
+            let pages = match class {
+                PageClass::Zero => zero,
+                PageClass::Unreadable => lost,
+                class => counts.of(class),
+            };
+            let bytes = pages.saturating_mul(page_size);
+            ClassLine { name: class.name(), pages, bytes, dropped: self.drop.drops(class) }
+        };
+        // Where nobody asked what pages were used for there is nothing to say about it.
+        let known = |class: &&PageClass| !self.job.keep_all || **class != PageClass::Unmapped;
+        PageClass::ALL.iter().filter(known).map(|class| line(*class)).filter(|line| line.pages > 0).collect()
     }
 
     fn all_warnings(&self, outcome: &Outcome, unmapped: u64) -> Vec<String> {
@@ -158,6 +145,27 @@ impl Run<'_> {
         text += &report.losses();
         // A console that is gone is no reason to call the dump failed.
         let _ = io::stderr().write_all(text.as_bytes());
+    }
+}
+
+fn doubt_lines(counts: &Counts) -> Vec<DoubtLine> {
+    let line = |doubt: &Doubt| DoubtLine { reason: doubt.name(), pages: counts.doubts[doubt.index()] };
+    Doubt::ALL.iter().map(line).filter(|line| line.pages > 0).collect()
+}
+
+fn problem_line(problem: &Problem) -> ProblemLine {
+    let Problem { range, cause } = problem;
+    ProblemLine { start_pfn: range.start, end_pfn: range.end, cause: cause.clone() }
+}
+
+fn mapped_line(mapped: &Mapped) -> MappedLine {
+    MappedLine {
+        segments: mapped.segments,
+        pages: mapped.pages,
+        absent_pages: mapped.absent,
+        left_out_pages: mapped.left_out,
+        page_tables: mapped.walked.tables,
+        unreadable_page_tables: mapped.walked.unreadable + mapped.walked.broken,
     }
 }
 
