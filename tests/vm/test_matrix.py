@@ -129,7 +129,8 @@ def unpack(path: Path) -> Path:
 def reassemble(parts: tuple[Path, ...]) -> Path:
     whole = parts[0].with_name(f"{parts[0].name}.plain")
     command = ["makedumpfile", "-f", "--reassemble", *parts, whole]
-    subprocess.run(command, check=True, capture_output=True, timeout=SECONDS)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 0, done.stdout + done.stderr
     return whole
 
 
