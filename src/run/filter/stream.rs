@@ -1,4 +1,4 @@
-//! `vdump filter` to what is written in one pass: ELF in frames, and everything on standard output.
+//! `vdump filter` to an ELF core that is written from its first byte to its last: in frames, or on standard output.
 
 use super::{Classified, Outcome, Run};
 use crate::{

@@ -91,9 +91,7 @@ impl KdumpSink {
             }
             Err(_) => return Err(Error::unexpected("a kdump file cannot be written from front to back")),
         };
-        // What cannot be written again cannot be marked: the dump is whole if its end mark is there.
-        let marked = body.medium().order() == Order::Any;
-        let rest = begin(body.as_mut(), &areas, (facts, None), ram, dumped, marked)?;
+        let rest = begin(body.as_mut(), &areas, (facts, None), ram, dumped)?;
         Ok(Self { body, rest })
     }
 }
@@ -105,8 +103,9 @@ fn begin(
     (facts, part): (&KdumpFacts<'_>, Option<PfnRange>),
     ram: impl Iterator<Item = PfnRange>,
     dumped: &PageBitmap,
-    marked: bool,
 ) -> Result<Rest> {
+    // What cannot be written again cannot be marked: the dump is whole if its end mark is there.
+    let marked = body.medium().order() == Order::Any;
     let header = front::header(facts, areas, dumped.len(), marked);
     front::write(areas, &header, facts, part, ram, dumped, |bytes, at| body.put_front(bytes, at))?;
     // All zero pages share this one.
@@ -117,6 +116,13 @@ fn begin(
 fn commit(body: &mut dyn Body, rest: &mut Rest, batch: &PackedBatch) -> Result<()> {
     rest.count(batch);
     body.append(&mut batch.pages.iter().map(|page| Described::from(&page.fate)), &batch.data)
+}
+
+fn abandon(body: &mut dyn Body, rest: &mut Rest, keep: bool) -> Option<PathBuf> {
+    if body.medium().stays(keep) {
+        body.end_early(rest.header(true));
+    }
+    body.medium().abandon(keep)
 }
 
 impl Sink<PackedBatch> for KdumpSink {
@@ -138,10 +144,7 @@ impl Sink<PackedBatch> for KdumpSink {
     }
 
     fn abandon(&mut self, keep: bool) -> Option<PathBuf> {
-        if self.body.medium().stays(keep) {
-            self.body.end_early(self.rest.header(true));
-        }
-        self.body.medium().abandon(keep)
+        abandon(self.body.as_mut(), &mut self.rest, keep)
     }
 
     fn discard(&mut self) {
@@ -169,7 +172,7 @@ impl KdumpPart {
         let stored = dumped.runs_in(part).map(PfnRange::len).sum();
         let areas = front::areas(page_size, facts, dumped, stored)?;
         let mut body = InPlace::new(file, &areas)?;
-        let rest = begin(&mut body, &areas, (facts, Some(part)), ram, dumped, true)?;
+        let rest = begin(&mut body, &areas, (facts, Some(part)), ram, dumped)?;
         Ok(Self { body, rest })
     }
 
@@ -200,9 +203,6 @@ impl KdumpPart {
     }
 
     fn abandon(&mut self, keep: bool) -> Option<PathBuf> {
-        if self.body.medium().stays(keep) {
-            self.body.end_early(self.rest.header(true));
-        }
-        self.body.medium().abandon(keep)
+        abandon(&mut self.body, &mut self.rest, keep)
     }
 }
