@@ -74,6 +74,8 @@ fn interrupted(fixture: &Fixture, out: &Path, partial: &Path, signal: Signal, by
 }
 
 /// Whatever the signal: a tenth of the pages is worth keeping, less is not.
+///
+/// How far a run came when the signal reached it is the machine's to decide; the run says it, and is held to that.
 #[test]
 fn an_interrupted_run_leaves_what_is_worth_keeping() {
     let dir = temp_dir();
@@ -82,26 +84,44 @@ fn an_interrupted_run_leaves_what_is_worth_keeping() {
     filter(&["-c", "zstd"], &fixture.path, &whole).ok();
     let half = fs::metadata(&whole).unwrap().len() / 2;
     let cases = [
-        (Signal::INT, half, 130),
-        (Signal::TERM, half, 143),
-        (Signal::HUP, half, 129),
-        (Signal::TERM, 1, 143),
-        (Signal::INT, 1, 130),
+        (Signal::INT, half, 130, true),
+        (Signal::TERM, half, 143, true),
+        (Signal::HUP, half, 129, true),
+        (Signal::TERM, 1, 143, false),
+        (Signal::INT, 1, 130, false),
     ];
-    for (signal, bytes, expected) in cases {
-        let into = dir.path().join("into");
-        fs::create_dir(&into).unwrap();
-        let (code, said) = interrupted(&fixture, &into.join("out"), &into.join("out-incomplete"), signal, bytes);
-        assert_eq!(code, Some(expected), "{signal:?}: {said}");
-        assert!(said.lines().any(|l| l.starts_with("vdump: stopped by SIG")), "{signal:?}: {said:?}");
-        if bytes > 1 {
-            assert_eq!(names(&into), ["out-incomplete"], "{signal:?}");
-            right_or_lost(&fixture, &into.join("out-incomplete"));
-        } else {
-            assert_eq!(names(&into), [""; 0], "{signal:?}: {said}");
-        }
-        fs::remove_dir_all(&into).unwrap();
+    for (signal, bytes, expected, wanted) in cases {
+        // A signal sent at the first byte may come late on a busy machine: again, until it came early.
+        let came = (0..20).any(|_| kept_after(&fixture, &dir.path().join("into"), signal, bytes, expected) == wanted);
+        assert!(came, "{signal:?} at {bytes} bytes: no run of 20 was stopped in time");
     }
+}
+
+/// Interrupts one run and judges what it left; whether that was worth keeping.
+fn kept_after(fixture: &Fixture, into: &Path, signal: Signal, bytes: u64, expected: i32) -> bool {
+    fs::create_dir(into).unwrap();
+    let (code, said) = interrupted(fixture, &into.join("out"), &into.join("out-incomplete"), signal, bytes);
+    assert_eq!(code, Some(expected), "{signal:?}: {said}");
+    let line = said.lines().find(|l| l.starts_with("vdump: stopped by SIG"));
+    let line = line.unwrap_or_else(|| panic!("{signal:?}: {said:?}"));
+    let kept = pages_done(line).is_some_and(|(done, all)| done * 10 >= all);
+    if kept {
+        assert_eq!(names(into), ["out-incomplete"], "{signal:?}: {said}");
+        right_or_lost(fixture, &into.join("out-incomplete"));
+    } else {
+        assert_eq!(names(into), [""; 0], "{signal:?}: {said}");
+    }
+    fs::remove_dir_all(into).unwrap();
+    kept
+}
+
+/// The two numbers of "stopped by SIGINT after 6912 of 65239 pages"; none in a run that had not begun to write.
+fn pages_done(line: &str) -> Option<(u64, u64)> {
+    let (_, counted) = line.split_once(" after ")?;
+    let mut words = counted.split_whitespace();
+    let done = words.next()?.parse().ok()?;
+    assert_eq!(words.next(), Some("of"), "{line}");
+    Some((done, words.next()?.parse().ok()?))
 }
 
 #[test]
