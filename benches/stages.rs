@@ -13,7 +13,7 @@ use rayon::ThreadPoolBuilder;
 use vdump::internals::{
     BLOCK_PAGES, Batches, Btf, Classifier, Compression, FrameCoder, FreePcp, Inputs, KdumpFacts, KdumpSink,
     KernelLayout, MAX_READ, MemMap, OutputNotes, PackedBatch, PageBitmap, Picks, Progress, Protected, Sink, Source,
-    StructPages, Symbols, Target, VirtReader, VmcoreInfo, Wanted, is_zero, known, own_btf, pack_page,
+    StructPages, Target, VirtReader, VmcoreInfo, Wanted, is_zero, known, own_btf, pack_page, symbols, symbols_of_btf,
 };
 use vdump_filters::{DumpLevel, PageFacts, PfnRange, RawPage, decide};
 
@@ -36,7 +36,7 @@ impl Sample {
         let layout = KernelLayout::resolve(&source, &info).unwrap();
         let virt = VirtReader::new(&source, layout.paging).unwrap();
         let map = MemMap::read(&virt, &layout, source.ram()).unwrap();
-        let protected = Protected::find((&source, &info), &layout, &virt, Symbols::read(&info, &virt).as_ref());
+        let protected = Protected::find((&source, &info), &layout, &virt, symbols(&info, &virt).as_ref());
         drop(virt);
         Self { source, layout, map, protected }
     }
@@ -218,7 +218,7 @@ fn layouts(criterion: &mut Criterion) {
     let info = VmcoreInfo::parse(sample.source.vmcoreinfo().unwrap().1);
     let virt = VirtReader::new(&sample.source, sample.layout.paging).unwrap();
     let mut group = criterion.benchmark_group("layouts");
-    if let Ok(btf) = own_btf(&Symbols::of_btf(&info, &virt).unwrap(), &virt, 64 << 20) {
+    if let Ok(btf) = own_btf(&symbols_of_btf(&info, &virt).unwrap(), &virt, 64 << 20) {
         group.throughput(Throughput::Bytes(btf.len() as u64));
         group.bench_function("BTF", |bench| {
             bench.iter(|| Btf::parse(&btf).unwrap().types(&Wanted::kernel()).unwrap());

@@ -62,7 +62,7 @@ pub mod internals {
         classify::{BLOCK_PAGES, Classifier, Picks},
         cli::{Cli, compat, kexec},
         codec::{Compression, frame::FrameCoder},
-        kernel::{FreePcp, Protected, Symbols, own_btf},
+        kernel::{FreePcp, Protected, own_btf, symbols, symbols_of_btf},
         layout::{
             KernelLayout, VmcoreInfo, known,
             types::{Btf, Wanted},

@@ -22,6 +22,7 @@ mod bench;
 mod bounds;
 mod called;
 mod choosing;
+mod circles;
 mod cli;
 mod convert;
 mod cut_short;

@@ -38,15 +38,15 @@ fn files(dir: &Path, out: &mut Vec<PathBuf>) {
     }
 }
 
-struct Source {
+pub(crate) struct Source {
     /// Relative to the root.
-    name: String,
+    pub(crate) name: String,
     /// The text with comments and strings blanked, up to the unit tests.
-    code: String,
-    text: String,
+    pub(crate) code: String,
+    pub(crate) text: String,
 }
 
-fn rust_sources(folders: &[&str]) -> Vec<Source> {
+pub(crate) fn rust_sources(folders: &[&str]) -> Vec<Source> {
     let mut paths = Vec::new();
     folders.iter().for_each(|folder| files(&root().join(folder), &mut paths));
     paths.retain(|p| p.extension().is_some_and(|e| e == "rs"));
@@ -153,7 +153,7 @@ fn group_heads(group: &str) -> Vec<(usize, String)> {
 }
 
 #[track_caller]
-fn none_of(faults: &[String]) {
+pub(crate) fn none_of(faults: &[String]) {
     assert!(faults.is_empty(), "{} faults\n{}", faults.len(), faults.join("\n"));
 }
 

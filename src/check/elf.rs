@@ -7,10 +7,10 @@ mod loads;
 
 use super::{
     Check, Findings,
+    facts::{ElfFacts, Facts},
+    findings::Place,
     layers::Opened,
     notes,
-    readers::{ElfFacts, Facts},
-    rule::Place,
     rules::Rule,
 };
 use crate::{

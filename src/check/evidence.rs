@@ -5,8 +5,10 @@
 
 use super::{
     layers::Kind,
-    readers::Opens::{self, No, Partly, Unknown, Yes},
-    rule::Reader::{self, Crash, Drgn, Gdb, Libkdumpfile, Makedumpfile},
+    reader::{
+        Opens::{self, No, Partly, Unknown, Yes},
+        Reader::{self, Crash, Drgn, Gdb, Libkdumpfile, Makedumpfile},
+    },
 };
 
 /// Major and minor number of a kernel's release.

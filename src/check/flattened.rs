@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::{Check, Findings, rule::Place, rules::Rule};
+use super::{Check, Findings, findings::Place, rules::Rule};
 use crate::{
     error::{Error, Kind, Result},
     format::flattened::{HEADER, RECORD, Record, is_header},

@@ -5,8 +5,9 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    Check, Findings, flattened,
-    rule::Place,
+    Check, Findings,
+    findings::Place,
+    flattened,
     rules::Rule,
     seekable::{self, Frames},
 };

@@ -5,10 +5,13 @@
 
 mod elf;
 mod evidence;
+mod facts;
+mod findings;
 mod flattened;
 mod kdump;
 mod layers;
 mod notes;
+pub mod reader;
 mod readers;
 pub mod report;
 pub mod rule;
@@ -18,8 +21,8 @@ mod work;
 
 use std::path::PathBuf;
 
+use findings::Findings;
 use layers::{Kind, Opened};
-use rule::Findings;
 
 use crate::{
     error::{Error, Result},
@@ -63,7 +66,7 @@ pub fn check(inputs: &[PathBuf], threads: usize, memory: u64, progress: &Progres
     }
     let first = opened.first().ok_or_else(|| Error::input("no dump was named"))?;
     let (layers, kind) = (first.layers.clone(), first.kind);
-    let mut facts = readers::Facts { layers, kind, ..readers::Facts::default() };
+    let mut facts = facts::Facts { layers, kind, ..facts::Facts::default() };
     let mut pages = 0;
     if opened.len() > 1 || kind == Kind::Kdump {
         pages = kdump::check(&check, &opened, &mut findings, &mut facts)?;

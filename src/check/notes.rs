@@ -2,7 +2,7 @@
 //!
 //! Knows how notes follow one another. Must not know the kernel. Serves both formats.
 
-use super::{Findings, readers::Facts, rule::Place, rules::Rule};
+use super::{Findings, facts::Facts, findings::Place, rules::Rule};
 use crate::{
     format::note::{self, CORE, NT_PRSTATUS},
     source::{

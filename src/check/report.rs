@@ -8,8 +8,10 @@ use serde::Serialize;
 
 use super::{
     Checked,
-    readers::{self, Opens, Prediction},
-    rule::{Place, Severity},
+    findings::Place,
+    reader::Opens,
+    readers::{self, Prediction},
+    rule::Severity,
     rules::ALL,
 };
 use crate::error::printable;

@@ -3,11 +3,15 @@
 //! Knows what each format's readers demand, and where that is known from. Must not look at a dump. Names are stable:
 //! scripts depend on them.
 
-use super::rule::{
-    Harm::{self, Refuses, Stumbles},
-    Info,
-    Reader::{self, Crash, Drgn, Gdb, Libkdumpfile, Makedumpfile},
-    Severity::{self, Error, Warning},
+use super::{
+    reader::{
+        Harm::{self, Refuses, Stumbles},
+        Reader::{self, Crash, Drgn, Gdb, Libkdumpfile, Makedumpfile},
+    },
+    rule::{
+        Info,
+        Severity::{self, Error, Warning},
+    },
 };
 
 macro_rules! rules {

@@ -6,7 +6,7 @@ use std::{hash::Hasher as _, path::Path};
 
 use twox_hash::XxHash64;
 
-use super::{Check, Findings, rule::Place, rules::Rule};
+use super::{Check, Findings, findings::Place, rules::Rule};
 use crate::{
     codec::frame::{FrameFault, FrameFormat, decompress_one},
     error::{Error, Kind, Result},

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::{facts, symbols::Symbols, witnesses};
+use super::{asked, facts, symbols::Symbols, witnesses};
 use crate::{
     error::{Error, Result},
     layout::{
@@ -86,11 +86,11 @@ pub fn complete(source: &Source, info: &mut VmcoreInfo, also: &[&str], limit: u6
 /// The same, whether filtering needs anything more or not: people want names.
 pub fn ask(source: &Source, info: &mut VmcoreInfo, limit: u64) -> Option<Symbols> {
     let virt = virt(source, info)?;
-    let symbols = Symbols::read(info, &virt).ok();
+    let symbols = asked::symbols(info, &virt).ok();
     let said = match &symbols {
         Some(symbols) => own_types(symbols, &virt, limit / 2),
         // What hides one name need not hide the types.
-        None => Symbols::of_btf(info, &virt).ok().and_then(|symbols| own_types(&symbols, &virt, limit / 2)),
+        None => witnesses::symbols_of_btf(info, &virt).ok().and_then(|symbols| own_types(&symbols, &virt, limit / 2)),
     };
     if let Some(said) = said {
         add_consistent(info, said);

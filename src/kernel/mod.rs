@@ -4,6 +4,7 @@
 //! Reads `memory` and `klog`. Must not know classes, dump levels or what was typed. The value [`Kernel`] goes to `classify`.
 
 mod addresses;
+mod asked;
 pub mod counters;
 mod crashed;
 mod facts;
@@ -23,6 +24,7 @@ mod witnesses;
 pub mod zones;
 
 pub use addresses::segments;
+pub use asked::{keys_of_own_structures, symbols};
 pub use counters::{Count, Counters};
 pub use facts::{NAME_VMCOREINFO, crash_time, machine_name, no_vmcoreinfo, page_shift, utsname, vmcoreinfo};
 pub use kallsyms::{Kallsyms, KallsymsError};
@@ -33,7 +35,7 @@ pub use pcp::FreePcp;
 pub use protect::Protected;
 pub use symbols::Symbols;
 pub use tasks::{Task, Tasks};
-pub use whole::{Kernel, keys_of_own_structures};
+pub use whole::Kernel;
 pub use witnessed::{Gap, Part};
-pub use witnesses::own_btf;
+pub use witnesses::{own_btf, symbols_of_btf};
 pub use zones::{Zone, zones};

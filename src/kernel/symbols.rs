@@ -1,14 +1,8 @@
 //! Addresses of the crashed kernel's variables, all looked up in one pass over its symbol table.
-//!
-//! Knows which names the rest of the room asks for. Must not know what they are good for.
 
 use std::collections::BTreeMap;
 
-use super::{
-    counters,
-    kallsyms::{Kallsyms, KallsymsError},
-    protect, witnessed, witnesses,
-};
+use super::kallsyms::{Kallsyms, KallsymsError};
 use crate::{layout::VmcoreInfo, memory::ReadVirt};
 
 /// The names, and where each lies.
@@ -16,24 +10,11 @@ use crate::{layout::VmcoreInfo, memory::ReadVirt};
 pub struct Symbols(BTreeMap<&'static str, u64>);
 
 impl Symbols {
-    /// Looks up all names; one that the kernel does not have is left out.
+    /// Looks up `names`; one that the kernel does not have is left out.
     ///
     /// # Errors
     /// The symbol table cannot be used.
-    pub fn read(info: &VmcoreInfo, mem: &dyn ReadVirt) -> Result<Self, KallsymsError> {
-        let lists = [protect::SYMBOLS, witnessed::SYMBOLS, counters::SYMBOLS, witnesses::SYMBOLS];
-        Self::find(info, mem, &lists.concat())
-    }
-
-    /// Looks up only what [`witnesses::own_btf`] needs: where the address of another name cannot be read, these still may.
-    ///
-    /// # Errors
-    /// As [`Symbols::read`].
-    pub fn of_btf(info: &VmcoreInfo, mem: &dyn ReadVirt) -> Result<Self, KallsymsError> {
-        Self::find(info, mem, witnesses::SYMBOLS)
-    }
-
-    fn find(info: &VmcoreInfo, mem: &dyn ReadVirt, names: &[&'static str]) -> Result<Self, KallsymsError> {
+    pub fn find(info: &VmcoreInfo, mem: &dyn ReadVirt, names: &[&'static str]) -> Result<Self, KallsymsError> {
         let found = Kallsyms::find(info, mem, names)?;
         Ok(Self(names.iter().zip(found).filter_map(|(name, address)| Some((*name, address?))).collect()))
     }

@@ -2,25 +2,13 @@
 //!
 //! Knows the order: layout, page tables, memory map, what is protected. Must not know dump levels or outputs.
 
-use super::{
-    counters::{self, Counters},
-    crashed::Crashed,
-    pcp::{self, FreePcp},
-    protect::Protected,
-    symbols::Symbols,
-    tasks, witnessed,
-};
+use super::{asked, counters::Counters, crashed::Crashed, pcp::FreePcp, protect::Protected, symbols::Symbols};
 use crate::{
     error::{Error, Result},
     layout::{Fact, KernelLayout, VmcoreInfo},
     memory::{MemMap, VirtReader},
     source::Source,
 };
-
-/// Keys that [`Kernel::read_own_structures`] can use and that no kernel exports: its own types say them.
-pub fn keys_of_own_structures() -> Vec<&'static str> {
-    tasks::KEYS.into_iter().chain(witnessed::KEYS).chain(counters::KEYS).chain(pcp::KEYS).collect()
-}
 
 /// A crashed kernel whose struct pages can be found.
 pub struct Kernel {
@@ -46,7 +34,7 @@ impl Kernel {
         let layout = KernelLayout::resolve(source, info)?;
         let virt = virt(source, &layout)?;
         let map = MemMap::read(&virt, &layout, source.existing())?;
-        let symbols = symbols.map_or_else(|| Symbols::read(info, &virt), Ok);
+        let symbols = symbols.map_or_else(|| asked::symbols(info, &virt), Ok);
         let protected = Protected::find((source, info), &layout, &virt, symbols.as_ref());
         Ok(Self { layout, map, protected, free_pcp: FreePcp::default(), counters: None, symbols: symbols.ok() })
     }

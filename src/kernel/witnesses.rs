@@ -4,6 +4,7 @@
 //! kernels whose note leaves something out.
 
 use super::{
+    kallsyms::KallsymsError,
     symbols::Symbols,
     zones::{self, MAX_ZONES},
 };
@@ -16,6 +17,14 @@ use crate::{
 const BTF_BOUNDS: (&str, &str) = ("__start_BTF", "__stop_BTF");
 /// The symbols that [`own_btf`] needs.
 pub(super) const SYMBOLS: &[&str] = &[BTF_BOUNDS.0, BTF_BOUNDS.1];
+
+/// Looks up only what [`own_btf`] needs: where the address of another name cannot be read, these still may.
+///
+/// # Errors
+/// The symbol table cannot be used.
+pub fn symbols_of_btf(info: &VmcoreInfo, mem: &dyn ReadVirt) -> Result<Symbols, KallsymsError> {
+    Symbols::find(info, mem, SYMBOLS)
+}
 
 /// The BTF that the kernel carried, read from its memory, if it has at most `most` bytes.
 ///

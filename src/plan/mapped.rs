@@ -9,28 +9,13 @@
 
 use vdump_filters::PfnRange;
 
-use super::ElfPlan;
+use super::segments::{ElfPlan, Mapped};
 use crate::{
     bitmap::PageBitmap,
     format::elf::{Load, NO_PADDR},
     memory::{Leaf, Visit, Walked},
     source::{self, RamMap},
 };
-
-/// What mapped memory came to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Mapped {
-    /// Segments.
-    pub segments: u64,
-    /// Pages in them.
-    pub pages: u64,
-    /// Mapped pages of the machine's memory that the dump does not have.
-    pub absent: u64,
-    /// Pages that the dump has, and that are in no segment because there would be too many.
-    pub left_out: u64,
-    /// How the walk through the page tables went.
-    pub walked: Walked,
-}
 
 /// Collects the segments of mapped memory.
 pub struct MappedLoads<'a> {

@@ -13,6 +13,6 @@ mod shares;
 pub use batches::{Batch, Batches};
 pub use budget::{Budget, Needs};
 pub use frame::FRAME;
-pub use mapped::{Mapped, MappedLoads};
-pub use segments::{ElfPlan, Extent};
+pub use mapped::MappedLoads;
+pub use segments::{ElfPlan, Extent, Mapped};
 pub use shares::{Density, SHARE_FRAMES, shares};

@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 
 use vdump_filters::PfnRange;
 
-use super::Mapped;
 use crate::{
     bitmap::PageBitmap,
     error::{Error, Kind, Result},
@@ -18,6 +17,7 @@ use crate::{
         align_up,
         elf::{Class, Load, headers_len},
     },
+    memory::Walked,
     source,
 };
 
@@ -30,6 +30,21 @@ pub struct Extent {
     pub stored: u64,
     /// File offset of the first one.
     pub offset: u64,
+}
+
+/// What mapped memory came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Mapped {
+    /// Segments.
+    pub segments: u64,
+    /// Pages in them.
+    pub pages: u64,
+    /// Mapped pages of the machine's memory that the dump does not have.
+    pub absent: u64,
+    /// Pages that the dump has, and that are in no segment because there would be too many.
+    pub left_out: u64,
+    /// How the walk through the page tables went.
+    pub walked: Walked,
 }
 
 /// Where everything goes in a compact ELF core.

@@ -1,4 +1,6 @@
-//! Files that people take for dumps that vdump reads, by their first bytes, and what each of them wants.
+//! What a file is by its first bytes: a dump that vdump reads, or one that people take for it, and what each of those wants.
+
+use crate::codec::frame::FrameFormat;
 
 /// A format that is not read here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,6 +84,16 @@ const KNOWN: &[Foreign] = &[
 const VMWARE: &str = "make an ELF core of it with VMware's vmss2core, or read it with crash as it is";
 const HIBERNATED: &str = "it is no dump: the kernel reads it when it resumes";
 const WINDOWS: &str = "it is not of a Linux kernel: WinDbg reads it";
+
+/// What to do with raw memory, which nothing tells from anything else.
+pub(super) const RAW_MEMORY: &str =
+    "raw memory needs to be told what is RAM: --elfcorehdr ADDR, --elfcorehdr FILE or --iomem FILE";
+
+/// Whether a file that starts so may be a dump, or something around one.
+pub(super) fn looks_like_a_dump(start: &[u8]) -> bool {
+    let known: [&[u8]; 4] = [b"\x7fELF", b"KDUMP   ", b"DISKDUMP", b"makedumpfile"];
+    known.iter().any(|magic| start.starts_with(magic)) || FrameFormat::of(start).is_some()
+}
 
 /// What a file with these first bytes is, if it is one of them.
 pub(crate) fn known(start: &[u8]) -> Option<&'static Foreign> {

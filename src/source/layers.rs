@@ -120,9 +120,3 @@ pub(super) fn start(path: &Path, store: &dyn Store) -> Result<Vec<u8>> {
     read_start(store, foreign::START)
         .map_err(|error| Error::input(format!("cannot read {}", path.display())).because(error))
 }
-
-/// Whether a file that starts so may be a dump, or something around one.
-pub(super) fn looks_like_a_dump(start: &[u8]) -> bool {
-    let known: [&[u8]; 4] = [b"\x7fELF", b"KDUMP   ", b"DISKDUMP", b"makedumpfile"];
-    known.iter().any(|magic| start.starts_with(magic)) || FrameFormat::of(start).is_some()
-}

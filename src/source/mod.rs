@@ -11,12 +11,14 @@ mod live;
 mod mask;
 mod notes;
 mod open;
+mod piece;
 mod ram;
 mod raw;
 mod reader;
 mod scattered;
 mod search;
 pub mod store;
+mod vmcoreinfo;
 mod whole;
 
 use std::{
@@ -34,14 +36,14 @@ pub use mask::{Mask, Masked, OutputReader};
 pub use notes::{Notes, NotesReader, OutputNotes};
 pub use open::is_part;
 pub(crate) use open::{open_file, unknown_format};
-pub use ram::{Finder, Piece, RamMap};
+pub use piece::Piece;
+pub use ram::{Finder, RamMap};
 pub use raw::{CoreHeaders, Opening, RamGiven};
 pub use reader::{PageReader, ReadError};
 pub use search::FoundNote;
 pub use store::{Cause, StoredPages};
 pub(crate) use whole::unpack;
 
-use open::read_some_at;
 use store::Store;
 
 /// The most bytes that one `PageReader::read` may ask for.
@@ -278,7 +280,7 @@ impl Source {
     /// Whether a note has all of VMCOREINFO.
     #[must_use]
     pub fn has_whole_vmcoreinfo(&self) -> bool {
-        self.vmcoreinfo().is_some_and(|(_, text)| search::is_whole(text))
+        self.vmcoreinfo().is_some_and(|(_, text)| vmcoreinfo::is_whole(text))
     }
 
     /// The notes in memory with VMCOREINFO that say different things, those that begin a page first. Reads all memory that the
@@ -297,7 +299,7 @@ impl Source {
     /// The machine as `found` says it, where the container does not.
     pub(crate) fn take_machine_of(&mut self, found: &FoundNote) {
         if self.machine_unsaid {
-            self.machine = search::machine(&found.text);
+            self.machine = vmcoreinfo::machine(&found.text);
         }
     }
 

@@ -4,8 +4,9 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::{
-    MAX_READ, search,
+    MAX_READ,
     store::{Store, StoreError, StoreReader},
+    vmcoreinfo,
 };
 use crate::{
     error::Result,
@@ -114,7 +115,7 @@ impl Notes {
     /// Of several VMCOREINFO notes those that are whole count, if there are any. Whether one was left out.
     fn prefer_whole(&mut self) -> bool {
         let info = |note: &Note<'_>| note.name == VMCOREINFO;
-        let whole = |note: &Note<'_>| search::is_whole(note.desc);
+        let whole = |note: &Note<'_>| vmcoreinfo::is_whole(note.desc);
         let (mut any_whole, mut any_other) = (false, false);
         for note in note::notes(&self.held).filter(info) {
             any_whole |= whole(&note);
@@ -304,7 +305,7 @@ impl NotesReader {
         };
         let desc = bytes.get(head.desc_offset..).unwrap_or_default();
         let text = desc.split(|byte| *byte == 0).next().unwrap_or_default();
-        if search::is_whole(text) {
+        if vmcoreinfo::is_whole(text) {
             note::push(&mut self.notes.held, VMCOREINFO, 0, text);
             self.clipped += 1;
             self.rest = (end, Vec::new());

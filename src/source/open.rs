@@ -5,24 +5,22 @@
 use std::{
     fs::{File, OpenOptions},
     io,
-    os::unix::fs::{FileExt as _, FileTypeExt as _, OpenOptionsExt as _},
+    os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 use object::elf::{EM_386, EM_ARM, EM_NONE, Machine};
 
 use super::{
-    CutShort, InputFormat, Layer, Notes, Opening, RamGiven, RamMap, Source, elf, foreign, kdump, layers, live, raw,
+    CutShort, InputFormat, Layer, Notes, Opening, RamGiven, RamMap, Source, elf,
+    foreign::{self, RAW_MEMORY},
+    kdump, layers, live, raw,
     store::{DeviceStore, FileStore, Store},
 };
 use crate::{
     error::{Error, Kind, Result},
     format::elf::Class,
 };
-
-/// What to do with raw memory, which nothing tells from anything else.
-pub(super) const RAW_MEMORY: &str =
-    "raw memory needs to be told what is RAM: --elfcorehdr ADDR, --elfcorehdr FILE or --iomem FILE";
 
 /// The class of an ELF core of this machine.
 fn default_class(machine: Machine) -> Class {
@@ -261,20 +259,6 @@ pub(crate) fn open_file(path: &Path) -> Result<Box<dyn Store>> {
 pub fn is_part(path: &Path) -> bool {
     let opened = Opened::new(path, false, Opening::usual_limit()).ok().filter(|opened| kdump::is_kdump(&opened.magic));
     opened.is_some_and(|opened| kdump::is_part(path, opened.store))
-}
-
-/// Reads until `buf` is full or the file ends; returns how many bytes there were.
-pub(super) fn read_some_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut got = 0;
-    while got < buf.len() {
-        match file.read_at(&mut buf[got..], offset + got as u64) {
-            Ok(0) => break,
-            Ok(more) => got += more,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(got)
 }
 
 fn open_error(path: &Path, error: &io::Error) -> Error {

@@ -12,8 +12,7 @@ use std::{
 use lz4_flex::frame::{Error as Lz4Error, FrameDecoder};
 
 use super::{
-    foreign, layers,
-    open::RAW_MEMORY,
+    foreign::{self, RAW_MEMORY},
     store::{Sequential, Store, read_start},
 };
 use crate::{
@@ -129,7 +128,7 @@ fn unpack_what(
             break;
         }
         // Unpacking terabytes of something else would only fail later.
-        if len == 0 && !raw && !layers::looks_like_a_dump(&block[..got]) {
+        if len == 0 && !raw && !foreign::looks_like_a_dump(&block[..got]) {
             let cannot = Error::input(format!("cannot use {}", path.display()));
             if let Some(foreign) = foreign::known(&block[..got]) {
                 let cause = format!("inside the compressed file is no dump: it is {}", foreign.name);

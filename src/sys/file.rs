@@ -5,7 +5,7 @@
 use std::{
     fs::{File, FileType, OpenOptions},
     io::{self, Read as _},
-    os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
+    os::unix::fs::{FileExt as _, FileTypeExt as _, OpenOptionsExt as _},
     path::Path,
 };
 
@@ -19,6 +19,23 @@ use super::stop::until_readable;
 /// What the system says.
 pub fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)
+}
+
+/// Reads until `buf` is full or the file ends; returns how many bytes there were.
+///
+/// # Errors
+/// What the system says.
+pub fn read_some_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut got = 0;
+    while got < buf.len() {
+        match file.read_at(&mut buf[got..], offset + got as u64) {
+            Ok(0) => break,
+            Ok(more) => got += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(got)
 }
 
 /// Opens a regular file, in which everything can be read in any order.

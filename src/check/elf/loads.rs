@@ -4,7 +4,7 @@
 
 use super::Phdr;
 use crate::{
-    check::{Check, Findings, layers::Opened, rule::Place, rules::Rule},
+    check::{Check, Findings, findings::Place, layers::Opened, rules::Rule},
     error::Result,
     source::store::StoreReader,
 };

@@ -4,7 +4,7 @@
 
 use zerocopy::{FromBytes as _, little_endian::U64};
 
-use super::super::{Findings, layers::Opened, rule::Place, rules::Rule};
+use super::super::{Findings, findings::Place, layers::Opened, rules::Rule};
 use crate::{
     error::{Error, Result},
     format::{

@@ -4,18 +4,18 @@
 //! fault.
 
 mod bitmaps;
-mod head;
+pub(in crate::check) mod head;
 mod pages;
 mod split;
 
-pub(crate) use head::Head;
+use head::Head;
 
 use super::{
     Check, Findings,
+    facts::Facts,
+    findings::Place,
     layers::{Kind, Opened},
     notes,
-    readers::Facts,
-    rule::Place,
     rules::Rule,
 };
 use crate::{

@@ -3,7 +3,7 @@
 //! Knows what all parts have in common, and what each has alone. Must not read pages. Names the part that does not fit.
 
 use super::{
-    super::{Check, Findings, rule::Place, rules::Rule},
+    super::{Check, Findings, findings::Place, rules::Rule},
     Part,
 };
 use crate::{error::Result, source::MAX_READ};

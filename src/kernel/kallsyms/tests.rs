@@ -1,7 +1,7 @@
 //! Builds symbol tables as `scripts/kallsyms` writes them, in every arrangement, and reads them back.
 
 use super::*;
-use crate::kernel::symbols::Symbols;
+use crate::kernel::{asked, symbols_of_btf};
 
 /// Segments of memory; everything else is unreadable.
 #[derive(Default, Clone)]
@@ -176,11 +176,11 @@ fn one_unreadable_address_leaves_the_types() {
     all.push(("T__stop_BTF".into(), STEXT + 0x2000));
     all.push(("T_etext".into(), STEXT + 0x3000));
     let (info, mut mem) = image(&all, Addresses::Relative, true);
-    assert_eq!(Symbols::read(&info, &mem).unwrap().get("_etext"), Some(STEXT + 0x3000));
+    assert_eq!(asked::symbols(&info, &mem).unwrap().get("_etext"), Some(STEXT + 0x3000));
     let (_, addresses) = mem.0.iter_mut().find(|(at, _)| *at == ADDRESSES).unwrap();
     addresses.truncate(addresses.len() - 4);
-    assert!(matches!(Symbols::read(&info, &mem), Err(KallsymsError::Read { .. })));
-    let found = Symbols::of_btf(&info, &mem).unwrap();
+    assert!(matches!(asked::symbols(&info, &mem), Err(KallsymsError::Read { .. })));
+    let found = symbols_of_btf(&info, &mem).unwrap();
     assert_eq!(found.pair(("__start_BTF", "__stop_BTF")), Some((STEXT + 0x1000, STEXT + 0x2000)));
 }
 

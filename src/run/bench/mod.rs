@@ -2,6 +2,7 @@
 //!
 //! Knows the order of the stages. Must not judge: the figures go to the report.
 
+mod measured;
 mod predict;
 mod report;
 mod sample;
@@ -26,8 +27,9 @@ use crate::{
     sys::host,
 };
 
+use measured::{Codec, Measured, Stage, Unit};
 use predict::Shares;
-use report::{Codec, Measured, Report, Stage, Unit};
+use report::Report;
 use sample::Sample;
 
 /// What a codec needs at most, and the frame that it reads: the fixed room of a worker.

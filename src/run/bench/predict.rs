@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     Measuring,
-    report::{Codec, Measured, Stage},
+    measured::{Codec, Measured, Stage},
     sample::Sample,
 };
 use crate::{bitmap::PageBitmap, classify::Counts, format::diskdump::Areas};

@@ -19,7 +19,7 @@ use vdump_filters::PfnRange;
 
 use super::{
     Measuring,
-    report::{Codec, Unit},
+    measured::{Codec, Unit},
     sample::Sample,
 };
 use crate::{

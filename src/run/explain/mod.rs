@@ -4,10 +4,12 @@
 //! Knows the order of the questions. Must not decide anything itself: the classifier says what it decided. The answers are
 //! put into words in `words` and shown by `show`.
 
+mod decision;
 mod fields;
 mod presence;
 mod show;
 mod story;
+mod struct_page;
 mod translation;
 mod words;
 
@@ -26,8 +28,10 @@ use crate::{
     source::Source,
 };
 
+use decision::{Block, Decision};
 use presence::{Content, Memory};
-use story::{Block, Decision, Section, Story, StructPage};
+use story::{Section, Story};
+use struct_page::StructPage;
 use translation::Translation;
 
 /// As many pages as one run tells of.

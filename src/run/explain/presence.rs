@@ -5,7 +5,7 @@
 use serde::Serialize;
 use vdump_filters::{DumpLevel, Pfn};
 
-use super::story::{Decision, StructPage};
+use super::{decision::Decision, struct_page::StructPage};
 use crate::{
     report::{hex, hex_or_null},
     source::{RamMap, Source},

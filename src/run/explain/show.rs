@@ -8,9 +8,11 @@ use vdump_filters::PageClass;
 
 use super::{
     Report,
+    decision::Decision,
     fields::Flag,
     presence::{Content, Memory},
-    story::{Decision, Section, Story, StructPage},
+    story::{Section, Story},
+    struct_page::StructPage,
     translation::Translation,
     words,
 };

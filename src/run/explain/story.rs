@@ -3,20 +3,15 @@
 //! Knows which facts belong together. Must not put them into sentences.
 
 use serde::Serialize;
-use vdump_filters::{DumpLevel, PageClass, PageFacts, rule_for};
 
 use super::{
-    fields::{self, Field, Flag},
+    decision::Decision,
+    fields,
     presence::{Content, Memory},
+    struct_page::StructPage,
     translation::Translation,
 };
-use crate::{
-    classify::Spoken,
-    kernel::Kernel,
-    layout::VmcoreInfo,
-    memory::{ReadVirt as _, SectionFacts, VirtReader},
-    report::{hex, hex_or_null},
-};
+use crate::{memory::SectionFacts, report::hex_or_null};
 
 /// All about one page.
 #[derive(Serialize, Default)]
@@ -77,118 +72,5 @@ impl Section {
         let none = || self.cause.clone().unwrap_or_else(|| "the kernel has no memory map for it".to_owned());
         let base = self.mem_map.ok_or_else(none)?;
         Ok(base.wrapping_add(pfn.saturating_sub(self.start_pfn).wrapping_mul(size as u64)))
-    }
-}
-
-/// A page's `struct page`.
-#[derive(Serialize, Default)]
-pub(super) struct StructPage {
-    #[serde(serialize_with = "hex_or_null")]
-    pub(super) vaddr: Option<u64>,
-    #[serde(serialize_with = "hex_or_null")]
-    pub(super) paddr: Option<u64>,
-    /// Why there is none, or why it cannot be read.
-    pub(super) cause: Option<String>,
-    pub(super) fields: Vec<Field>,
-    pub(super) flags: Vec<Flag>,
-    /// The rest of the flags word: node, zone and what else the kernel keeps there.
-    #[serde(serialize_with = "hex")]
-    pub(super) other_flag_bits: u64,
-    /// What the classifier reads off it.
-    pub(super) facts: Vec<String>,
-    /// The class that it says by itself, whatever surrounds it.
-    pub(super) says: Option<&'static str>,
-    /// The frame of the head that it leads to, if it is a tail.
-    pub(super) tail_of_pfn: Option<u64>,
-    #[serde(skip)]
-    pub(super) reserved: bool,
-}
-
-impl StructPage {
-    pub(super) fn read(
-        address: Result<u64, String>,
-        virt: &VirtReader<'_>,
-        kernel: &Kernel,
-        info: Option<&VmcoreInfo>,
-    ) -> Self {
-        let layout = &kernel.layout.page;
-        let vaddr = match address {
-            Ok(vaddr) => vaddr,
-            Err(cause) => return Self { cause: Some(cause), ..Self::default() },
-        };
-        let paddr = virt.translate(vaddr).ok().map(|mapping| mapping.paddr);
-        let mut bytes = vec![0; layout.size];
-        if let Err(error) = virt.read_virt(vaddr, &mut bytes) {
-            return Self { vaddr: Some(vaddr), paddr, cause: Some(error.to_string()), ..Self::default() };
-        }
-        let words = fields::Words::new(&bytes, layout);
-        let facts = PageFacts::read(words.raw(), &layout.encodings);
-        let names = fields::FlagNames::new(info, &layout.encodings);
-        let (flags, other_flag_bits) = names.split(words.raw().flags);
-        Self {
-            vaddr: Some(vaddr),
-            paddr,
-            cause: None,
-            fields: words.fields(&kernel.map, vaddr, info),
-            reserved: flags.iter().any(|flag| flag.name == "reserved"),
-            flags,
-            other_flag_bits,
-            facts: facts.names().map(str::to_lowercase).collect(),
-            says: words.head(vaddr).is_none().then(|| rule_for(facts).class().name()),
-            tail_of_pfn: words.head(vaddr).and_then(|head| kernel.map.pfn_of(head)),
-        }
-    }
-}
-
-/// What was decided about the page.
-#[derive(Serialize)]
-pub(super) struct Decision {
-    /// `null`: there is no memory, as far as the dump tells.
-    pub(super) class: Option<&'static str>,
-    pub(super) doubt: Option<&'static str>,
-    /// The way to the class, step by step.
-    pub(super) why: Vec<String>,
-    /// What the page holds that is never dropped.
-    pub(super) protected: Vec<&'static str>,
-    /// The free block or compound page that it lies in.
-    pub(super) block: Option<Block>,
-    /// Every dump level that leaves out pages of the class.
-    pub(super) dropped_at: Vec<u8>,
-    #[serde(skip)]
-    pub(super) of: Option<PageClass>,
-}
-
-impl Decision {
-    pub(super) fn new(
-        of: Option<PageClass>,
-        why: Vec<String>,
-        protected: Vec<&'static str>,
-        block: Option<Block>,
-    ) -> Self {
-        let doubt = match of {
-            Some(PageClass::Doubtful(doubt)) => Some(doubt.name()),
-            _ => None,
-        };
-        let drops = |level: &DumpLevel| of.is_some_and(|class| level.drops(class));
-        let levels = (0..=DumpLevel::MAX.bits()).filter_map(|bits| DumpLevel::new(bits).ok());
-        let dropped_at = levels.filter(drops).map(DumpLevel::bits).collect();
-        Self { class: of.map(PageClass::name), doubt, why, protected, block, dropped_at, of }
-    }
-}
-
-/// A free block or a compound page.
-#[derive(Serialize)]
-pub(super) struct Block {
-    /// `compound` or `free`.
-    pub(super) kind: &'static str,
-    pub(super) head_pfn: u64,
-    pub(super) order: u32,
-    pub(super) class: &'static str,
-}
-
-impl Block {
-    pub(super) fn new(spoken: Spoken) -> Self {
-        let kind = if spoken.compound { "compound" } else { "free" };
-        Self { kind, head_pfn: spoken.head, order: spoken.order, class: spoken.class.name() }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     bitmap::PageBitmap,
     cli::resolve::Job,
     error::{Error, Kind, Result},
-    kernel::{self, Kallsyms, Symbols, own_btf},
+    kernel::{self, Kallsyms, Symbols, own_btf, symbols_of_btf},
     layout::{
         KernelLayout, VmcoreInfo,
         types::{Btf, Types, Vmlinux, Wanted, read_btf},
@@ -180,7 +180,7 @@ impl Witness {
             return Self::File(path.clone());
         }
         let own = |symbols: Symbols| own_btf(&symbols, virt, job.memory_limit / 2).ok();
-        Symbols::of_btf(info, virt).ok().and_then(own).map_or(Self::None, Self::Btf)
+        symbols_of_btf(info, virt).ok().and_then(own).map_or(Self::None, Self::Btf)
     }
 
     fn ask(&self, wanted: &Wanted<'_>) -> Result<Types> {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{Store, StoreError, StoreReader};
-use crate::source::read_some_at;
+use crate::sys::file::read_some_at;
 
 /// What `pread` takes for an offset at most.
 const ENDLESS: u64 = i64::MAX as u64;

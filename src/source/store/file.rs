@@ -6,9 +6,9 @@
 use std::{fs::File, os::fd::AsRawFd as _, sync::Mutex};
 
 use super::{Store, StoreError, StoreReader};
-use crate::{
-    source::read_some_at,
-    sys::map::{Window, is_proc_file},
+use crate::sys::{
+    file::read_some_at,
+    map::{Window, is_proc_file},
 };
 
 /// Size of a mapped window of `/proc/vmcore`: large enough that the cost of mapping vanishes (makedumpfile measured 28

@@ -1,7 +1,10 @@
 //! Where the frames of a compressed file lie: of every 64th frame it is held, of those between it is read again from the seek table,
 //! or from the frames where there is none. So a table of any length takes little memory.
 
-use super::{Store, StoreError, read_all, walk};
+use super::{
+    Store, StoreError, read_all,
+    walk::{self, End},
+};
 use crate::{
     codec::frame::FrameFormat,
     format::seekable::{FOOTER, Footer, SKIPPABLE_HEADER},
@@ -13,16 +16,6 @@ const GROUP: usize = 64;
 const LARGEST: u32 = 64 << 20;
 /// No frame of either format is smaller, bytes.
 const SMALLEST: u32 = 8;
-
-/// Where a frame ends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct End {
-    /// In the file, bytes.
-    pub(super) stored: u64,
-    /// In what the frames make, bytes.
-    pub(super) plain: u64,
-    pub(super) checksum: Option<u32>,
-}
 
 /// Where all frames lie.
 #[derive(Debug)]

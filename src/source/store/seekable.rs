@@ -6,8 +6,9 @@ use twox_hash::XxHash64;
 
 use super::{
     Store, StoreError, StoreReader,
-    frame_index::{End, FrameIndex, Group},
+    frame_index::{FrameIndex, Group},
     read_all,
+    walk::End,
 };
 use crate::{
     codec::frame::{FrameFormat, decompress},

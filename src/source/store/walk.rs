@@ -3,7 +3,7 @@
 //! Knows the headers of frames and blocks (RFC 8878, the LZ4 frame format) that tell a frame's length without
 //! decompressing it. Must not know what is in them. Its table makes a seekable store of a file that was cut short.
 
-use super::{Store, StoreReader, frame_index::End};
+use super::{Store, StoreReader};
 use crate::codec::frame::FrameFormat;
 
 /// Larger frames are no way to read at random: such a file is decompressed as a whole.
@@ -14,6 +14,16 @@ const MOST: u64 = 16 << 20;
 const FEW: u64 = 1024;
 /// Bytes that a frame makes on average, at the least.
 const MEAN: u64 = 4 << 10;
+
+/// Where a frame ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct End {
+    /// In the file, bytes.
+    pub(super) stored: u64,
+    /// In what the frames make, bytes.
+    pub(super) plain: u64,
+    pub(super) checksum: Option<u32>,
+}
 
 /// Hands over where the whole frames from the start of the file begin and end, up to where it ends or something else follows. `None`
 /// where frames do not say how long they are, or are too large or too small to be read at random.
