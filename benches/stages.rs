@@ -34,7 +34,7 @@ impl Sample {
         let source = Source::open(&path).unwrap();
         let info = VmcoreInfo::parse(source.vmcoreinfo().unwrap().1);
         let layout = KernelLayout::resolve(&source, &info).unwrap();
-        let virt = VirtReader::new(&source, layout.paging).unwrap();
+        let virt = VirtReader::new(&source, &layout.space);
         let map = MemMap::read(&virt, &layout, source.ram()).unwrap();
         let protected = Protected::find((&source, &info), &layout, &virt, symbols(&info, &virt).as_ref());
         drop(virt);
@@ -77,7 +77,7 @@ fn struct_pages(criterion: &mut Criterion) {
     group.throughput(Throughput::Bytes(sample.ram().count() * layout.page.size as u64));
     group.bench_function("read, decide and mark", |bench| bench.iter(|| pool.install(|| sample.classified().count())));
 
-    let virt = VirtReader::new(source, layout.paging).unwrap();
+    let virt = VirtReader::new(source, &layout.space);
     let mut reader = StructPages::new(virt, map, source.existing(), layout);
     let last = source.ram().max_pfn(12);
     let blocks: Vec<_> =
@@ -216,7 +216,7 @@ fn commit(criterion: &mut Criterion) {
 fn layouts(criterion: &mut Criterion) {
     let sample = Sample::open();
     let info = VmcoreInfo::parse(sample.source.vmcoreinfo().unwrap().1);
-    let virt = VirtReader::new(&sample.source, sample.layout.paging).unwrap();
+    let virt = VirtReader::new(&sample.source, &sample.layout.space);
     let mut group = criterion.benchmark_group("layouts");
     if let Ok(btf) = own_btf(&symbols_of_btf(&info, &virt).unwrap(), &virt, 64 << 20) {
         group.throughput(Throughput::Bytes(btf.len() as u64));

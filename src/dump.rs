@@ -10,7 +10,7 @@ mod pages;
 mod reader;
 mod vmcoreinfo;
 
-use std::{fmt, ops::Range, path::Path};
+use std::{fmt, ops::Range, path::Path, sync::Arc};
 
 pub use errors::{Error, ErrorKind};
 pub use log::Log;
@@ -20,9 +20,10 @@ pub use reader::Reader;
 pub use vmcoreinfo::Vmcoreinfo;
 
 use crate::{
+    arch::{self, AddressSpace},
     format::note,
     kernel,
-    layout::{KernelLayout, PagingLayout, VmcoreInfo},
+    layout::{KernelLayout, VmcoreInfo},
     source::Source,
 };
 
@@ -36,7 +37,7 @@ pub struct Dump {
     /// The note, with what a named vmlinux says besides.
     info: Option<VmcoreInfo>,
     page_shift: u32,
-    paging: Result<PagingLayout, Error>,
+    space: Result<Arc<dyn AddressSpace>, Error>,
     remarks: Vec<String>,
 }
 
@@ -81,7 +82,7 @@ impl Dump {
     /// Virtual addresses and the log are read on x86_64 only.
     #[must_use]
     pub fn architecture(&self) -> &'static str {
-        kernel::machine_name(self.source.machine())
+        arch::uname(self.source.machine())
     }
 
     /// Bytes in a page frame.
@@ -170,12 +171,12 @@ impl Dump {
 
     fn new(source: Source, info: Option<VmcoreInfo>, unsure: Vec<String>) -> Result<Self, Error> {
         let page_shift = kernel::page_shift(&source, info.as_ref())?;
-        let paging = match &info {
-            Some(info) => KernelLayout::paging(&source, info).map_err(Error::of_paging),
+        let space = match &info {
+            Some(info) => KernelLayout::address_space(&source, info).map_err(Error::of_paging),
             None => Err(Error::no_vmcoreinfo(&source)),
         };
         let remarks = source.remarks().iter().cloned().chain(unsure).collect();
-        Ok(Self { source, info, page_shift, paging, remarks })
+        Ok(Self { source, info, page_shift, space, remarks })
     }
 }
 

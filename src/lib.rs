@@ -28,6 +28,7 @@
 //! room uses only rooms before it and the floor: `format`, `codec`, `error`, `report`, `sys` and the crate `vdump_filters`. Only
 //! `run` sees them all.
 
+mod arch;
 mod bitmap;
 mod check;
 mod classify;

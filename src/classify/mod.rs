@@ -178,7 +178,7 @@ impl Classifier<'_> {
 
     /// One thread's workspace; `None` only for an architecture that the layout would have refused already.
     fn block(&self) -> Option<Block<'_>> {
-        let virt = VirtReader::new(self.source, self.layout.paging)?;
+        let virt = VirtReader::new(self.source, &self.layout.space);
         let pages = StructPages::new(virt, self.map, self.source.existing(), self.layout);
         Some(Block::new(pages, &self.layout.page, (self.protected, self.free_pcp), self.picks))
     }

@@ -32,8 +32,8 @@ impl<'a> Pages<'a> {
     }
 
     #[inline]
-    fn u64(&self, index: usize, offset: usize) -> u64 {
-        u64::from_le_bytes(self.bytes(index, offset))
+    fn long(&self, index: usize, offset: usize) -> u64 {
+        self.layout.long(self.page(index), offset)
     }
 
     #[inline]
@@ -52,12 +52,12 @@ impl<'a> Pages<'a> {
 
     #[inline]
     pub(super) fn flags(&self, index: usize) -> u64 {
-        self.u64(index, self.layout.flags)
+        self.long(index, self.layout.flags)
     }
 
     /// `private`: a free block's order. `None` where the layout does not give its place.
     pub(super) fn private(&self, index: usize) -> Option<u64> {
-        self.layout.private.map(|at| self.u64(index, at))
+        self.layout.private.map(|at| self.long(index, at))
     }
 
     /// A tail page's word that leads to its head; `None` for anything that is not a tail.
@@ -80,7 +80,7 @@ impl<'a> Pages<'a> {
     pub(super) fn compound_order(&self, second: usize) -> Option<u64> {
         let places = self.layout.second;
         let byte = places.order.map_or(0, |at| self.bytes::<1>(second, at)[0]);
-        let lru_prev = places.lru_prev.map_or(0, |at| self.u64(second, at));
+        let lru_prev = places.lru_prev.map_or(0, |at| self.long(second, at));
         self.layout.encodings.compound_order(self.flags(second), byte, lru_prev)
     }
 
@@ -89,7 +89,7 @@ impl<'a> Pages<'a> {
         use vdump_filters::HugetlbEncoding::DtorAddress;
         let encodings = &self.layout.encodings;
         let dtor = self.layout.second.dtor.map_or(0, |at| match encodings.hugetlb {
-            DtorAddress(_) => self.u64(second, at),
+            DtorAddress(_) => self.long(second, at),
             _ => u64::from(self.bytes::<1>(second, at)[0]),
         });
         encodings.hugetlb_by_second_page(self.flags(second), dtor)

@@ -8,6 +8,7 @@ use std::{
 
 use super::{Dump, Error, ErrorKind, Reader};
 use crate::{
+    arch::Words,
     kernel::{Kallsyms, KallsymsError},
     klog::{self, CallerColumn, KernelLog, KlogError, Loss, Record},
     layout::VmcoreInfo,
@@ -62,8 +63,8 @@ impl fmt::Display for Log {
 
 pub(super) fn read(dump: &Dump) -> Result<Log, Error> {
     let what = format!("cannot find the kernel log in {}", dump.source.path().display());
-    let info = info(dump, &what)?;
-    let memory = Memory::of(dump);
+    let (info, words) = info(dump, &what)?;
+    let memory = Memory::of(dump, words);
     match klog::read_log(info, &memory) {
         Ok(log) => Ok(Log { log }),
         Err(error @ KlogError::Read { .. }) => Err(memory.blame(what, &error)),
@@ -74,11 +75,11 @@ pub(super) fn read(dump: &Dump) -> Result<Log, Error> {
 
 pub(super) fn symbol(dump: &Dump, name: &str) -> Result<Option<u64>, Error> {
     let what = format!("cannot look up symbols in {}", dump.source.path().display());
-    let info = info(dump, &what)?;
+    let (info, words) = info(dump, &what)?;
     if let Some(address) = info.symbol(name) {
         return Ok(Some(address));
     }
-    let memory = Memory::of(dump);
+    let memory = Memory::of(dump, words);
     let found = Kallsyms::load(info, &memory).and_then(|symbols| symbols.lookup_one(&[name]));
     match found {
         Ok(found) => Ok(found.first().copied().flatten()),
@@ -88,20 +89,22 @@ pub(super) fn symbol(dump: &Dump, name: &str) -> Result<Option<u64>, Error> {
 }
 
 /// What is known of the kernel, if its virtual addresses can be read.
-fn info<'a>(dump: &'a Dump, what: &str) -> Result<&'a VmcoreInfo, Error> {
-    dump.paging.as_ref().map_err(|error| error.clone().explaining(what))?;
-    dump.info.as_ref().ok_or_else(|| Error::no_vmcoreinfo(&dump.source).explaining(what))
+fn info<'a>(dump: &'a Dump, what: &str) -> Result<(&'a VmcoreInfo, Words), Error> {
+    let space = dump.space.as_ref().map_err(|error| error.clone().explaining(what))?;
+    let info = dump.info.as_ref();
+    info.map(|info| (info, space.words())).ok_or_else(|| Error::no_vmcoreinfo(&dump.source).explaining(what))
 }
 
 /// The kernel's memory, which remembers why it could not be read.
 struct Memory<'a> {
+    words: Words,
     reader: RefCell<Reader<'a>>,
     failed: RefCell<Option<Error>>,
 }
 
 impl<'a> Memory<'a> {
-    fn of(dump: &'a Dump) -> Self {
-        Self { reader: RefCell::new(dump.reader()), failed: RefCell::default() }
+    fn of(dump: &'a Dump, words: Words) -> Self {
+        Self { words, reader: RefCell::new(dump.reader()), failed: RefCell::default() }
     }
 
     /// The error of something that failed, perhaps because memory could not be read.
@@ -113,6 +116,10 @@ impl<'a> Memory<'a> {
 }
 
 impl ReadVirt for Memory<'_> {
+    fn words(&self) -> Words {
+        self.words
+    }
+
     fn read_virt(&self, vaddr: u64, buf: &mut [u8]) -> Result<(), ReadVirtError> {
         self.reader.borrow_mut().read_virtual(vaddr, buf).map_err(|error| {
             let cause = error.cause().to_owned();

@@ -90,15 +90,9 @@ impl<'a> Reader<'a> {
 
     /// The physical address of a virtual one, and how many bytes are mapped there together.
     fn translated(&mut self, vaddr: u64) -> Result<(u64, u64), Error> {
-        let paging = *self.dump.paging.as_ref().map_err(Clone::clone)?;
-        if self.virt.is_none() {
-            self.virt = VirtReader::new(&self.dump.source, paging);
-        }
-        let Some(virt) = &self.virt else {
-            let cause = format!("the page tables of {} are not known", self.dump.architecture());
-            return Err(Error::new(ErrorKind::Unsupported, "", cause));
-        };
-        let unused = 64 - virt.address_bits().clamp(1, 64);
+        let space = self.dump.space.as_ref().map_err(Clone::clone)?;
+        let virt = self.virt.get_or_insert_with(|| VirtReader::new(&self.dump.source, space));
+        let unused = 64 - space.address_bits().clamp(1, 64);
         if (vaddr << unused).cast_signed() >> unused != vaddr.cast_signed() {
             return Err(Error::new(ErrorKind::NotMapped, "", "no virtual address has these bits"));
         }

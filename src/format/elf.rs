@@ -21,25 +21,6 @@ pub const FLAG_NONE: elf::FileFlags = elf::FileFlags(0);
 /// `p_paddr` of a segment that describes virtual memory only, as in Linux's `/proc/kcore` (fs/proc/kcore.c).
 pub const NO_PADDR: u64 = u64::MAX;
 
-/// The machines that `e_machine` names, as their users call them (include/uapi/linux/elf-em.h).
-#[must_use]
-pub fn family(machine: elf::Machine) -> String {
-    let name = match machine {
-        elf::EM_X86_64 => "x86_64",
-        elf::EM_386 => "i386",
-        elf::EM_ARM => "32-bit ARM",
-        elf::EM_AARCH64 => "arm64",
-        elf::EM_PPC64 => "64-bit POWER",
-        elf::EM_RISCV => "RISC-V",
-        elf::EM_S390 => "s390x",
-        elf::EM_MIPS => "MIPS",
-        elf::EM_LOONGARCH => "LoongArch",
-        elf::EM_NONE => return "a machine that the dump does not name".to_owned(),
-        other => return format!("ELF machine {}", other.0),
-    };
-    format!("{name} (ELF machine {})", machine.0)
-}
-
 /// One `PT_LOAD` to write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Load {

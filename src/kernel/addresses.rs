@@ -1,6 +1,6 @@
 //! Virtual addresses for an ELF dump whose input has none.
 //!
-//! Knows the two mappings that every x86_64 kernel has for its memory. Must not guess: an address that cannot be derived is
+//! Knows that kernels map their image and all of their memory. Must not guess: an address that cannot be derived is
 //! the physical one. The segments go to `plan`, as those of an ELF core would.
 
 use std::borrow::Cow;
@@ -8,15 +8,10 @@ use std::borrow::Cow;
 use super::{kallsyms::Kallsyms, whole::Kernel};
 use crate::{
     layout::VmcoreInfo,
-    memory::VirtReader,
+    memory::{ReadVirt as _, VirtReader},
     source::{Load, Source},
 };
 
-/// The variable with the start of the direct mapping, where it is not fixed (4.8, `CONFIG_RANDOMIZE_MEMORY`).
-const DIRECT: &str = "page_offset_base";
-/// Where it starts in kernels without that variable (arch/x86/include/asm/page_64_types.h): with 4 levels since d52888aa2753
-/// (4.20) and before, with 5 levels likewise.
-const FIXED: [u64; 4] = [0xffff_8880_0000_0000, 0xffff_8800_0000_0000, 0xff11_0000_0000_0000, 0xff10_0000_0000_0000];
 /// The bounds of the kernel's image in memory.
 const IMAGE: (&str, &str) = ("_text", "_end");
 /// More than any kernel image.
@@ -42,18 +37,19 @@ pub fn segments<'a>(source: &'a Source, info: Option<&VmcoreInfo>, kernel: Optio
 
 /// Start of the direct mapping; virtual and physical address of the image, and its length.
 fn mappings(source: &Source, info: &VmcoreInfo, kernel: &Kernel) -> Option<(u64, (u64, u64), u64)> {
-    let paging = kernel.layout.paging;
-    let virt = VirtReader::new(source, paging)?;
-    let found = Kallsyms::find(info, &virt, &[DIRECT, IMAGE.0, IMAGE.1]).ok()?;
-    let [variable, Some(text), Some(end)] = found[..] else {
+    let space = &kernel.layout.space;
+    let virt = VirtReader::new(source, space);
+    let variable = space.arch().direct_mapping();
+    let found = Kallsyms::find(info, &virt, &[IMAGE.0, IMAGE.1, variable.unwrap_or(IMAGE.0)]).ok()?;
+    let [Some(text), Some(end), variable_at] = found[..] else {
         return None;
     };
-    let starts = match variable {
-        Some(variable) => vec![virt.read_u64(variable).ok()?],
-        None => FIXED.to_vec(),
+    let starts = match variable_at.filter(|_| variable.is_some()) {
+        Some(variable) => vec![virt.long(variable).ok()?],
+        None => space.direct_mapping_starts().to_vec(),
     };
     // The page tables have the last word: the image must be found through both mappings.
-    let paddr = paging.image_paddr(text);
+    let paddr = space.image_paddr(text);
     let agrees = |vaddr: u64| virt.translate(vaddr).is_ok_and(|mapping| mapping.paddr == paddr);
     let len = end.checked_sub(text).filter(|len| *len <= MAX_IMAGE)?;
     let direct = starts.into_iter().find(|start| agrees(start.wrapping_add(paddr)))?;

@@ -8,9 +8,6 @@ use crate::{
 
 use super::symbols::Symbols;
 
-/// As many CPUs as x86_64 can have (`NR_CPUS`).
-const MAX_CPUS: u64 = 8192;
-
 /// The crashed kernel, as far as looking for its memory needs it.
 #[derive(Debug)]
 pub struct Crashed<'a> {
@@ -32,13 +29,11 @@ impl Crashed<'_> {
     }
 
     pub(super) fn word(&self, vaddr: u64) -> Option<u64> {
-        self.virt.read_u64(vaddr).ok()
+        self.virt.long(vaddr).ok()
     }
 
     pub(super) fn half(&self, vaddr: u64) -> Option<u32> {
-        let mut bytes = [0; 4];
-        self.virt.read_virt(vaddr, &mut bytes).ok()?;
-        Some(u32::from_le_bytes(bytes))
+        self.virt.u32(vaddr).ok()
     }
 
     pub(super) fn byte(&self, vaddr: u64) -> Option<u8> {
@@ -54,8 +49,9 @@ impl Crashed<'_> {
 
     /// CPUs that the kernel knows by number.
     pub(super) fn cpus(&self) -> u64 {
+        let most = self.layout.space.arch().most_cpus();
         let known = self.symbol("nr_cpu_ids").and_then(|at| self.half(at)).map(u64::from);
-        known.filter(|cpus| (1..=MAX_CPUS).contains(cpus)).unwrap_or(self.source.saved_cpus() as u64).min(MAX_CPUS)
+        known.filter(|cpus| (1..=most).contains(cpus)).unwrap_or(self.source.saved_cpus() as u64).min(most)
     }
 
     /// The CPUs' offsets of their own variables; none for a number that is no CPU.
@@ -67,11 +63,11 @@ impl Crashed<'_> {
     pub(super) fn cpu_areas(&self) -> impl Iterator<Item = (u64, u64)> {
         let table = self.symbol("__per_cpu_offset");
         let start = self.symbol("__per_cpu_start").unwrap_or(0);
+        let (arch, width) = (self.layout.space.arch(), self.virt.words().long_size() as u64);
         // The table begins as the image's own copy, for all (arch/x86/kernel/setup_percpu.c, `BOOT_PERCPU_OFFSET`); it is freed
         // when the CPUs that exist have theirs.
-        let is_real =
-            move |(_, offset): &(u64, u64)| *offset != 0 && !self.layout.paging.is_image(start.wrapping_add(*offset));
-        let read = move |cpu| Some((cpu, self.word(table?.wrapping_add(cpu * 8))?));
+        let is_real = move |(_, offset): &(u64, u64)| *offset != 0 && !arch.is_image(start.wrapping_add(*offset));
+        let read = move |cpu| Some((cpu, self.word(table?.wrapping_add(cpu * width))?));
         (0..self.cpus()).filter_map(read).filter(is_real)
     }
 }

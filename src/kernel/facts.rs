@@ -1,8 +1,7 @@
 //! Facts about the crashed machine that the dump tells in more than one place.
 
-use object::elf::{EM_386, EM_AARCH64, EM_ARM, EM_PPC64, EM_RISCV, EM_S390, EM_X86_64, Machine};
-
 use crate::{
+    arch,
     error::{Error, Result},
     format::diskdump::UTS_LEN,
     layout::{self, KernelLayout, VmcoreInfo},
@@ -33,20 +32,6 @@ pub fn no_vmcoreinfo(source: &Source, cause: &str, next: &str) -> Error {
     }
 }
 
-/// The kernel's name for an ELF machine, as in `uname -m`.
-pub fn machine_name(machine: Machine) -> &'static str {
-    match machine {
-        EM_X86_64 => "x86_64",
-        EM_386 => "i686",
-        EM_ARM => "armv7l",
-        EM_AARCH64 => "aarch64",
-        EM_PPC64 => "ppc64le",
-        EM_RISCV => "riscv64",
-        EM_S390 => "s390x",
-        _ => "unknown",
-    }
-}
-
 /// Log2 of the page size: from VMCOREINFO, else what the architecture always has.
 pub fn page_shift(source: &Source, info: Option<&VmcoreInfo>) -> Result<u32> {
     let recorded = source.recorded().map(|recorded| recorded.page_shift);
@@ -57,12 +42,13 @@ pub fn page_shift(source: &Source, info: Option<&VmcoreInfo>) -> Result<u32> {
             .because(format!("its header says pages of {} bytes, and its VMCOREINFO another size", 1u64 << shift))
             .next_step("the file is damaged: copy the dump again")),
         (None, Some(shift)) => Ok(shift),
-        (None, None) if [EM_X86_64, EM_386].contains(&source.machine()) => Ok(12),
-        (None, None) => Err(no_vmcoreinfo(
-            source,
-            "so the page size cannot be known, of which this architecture has several",
-            NAME_VMCOREINFO,
-        )),
+        (None, None) => arch::named(source.machine()).and_then(|named| named.page_shift).ok_or_else(|| {
+            no_vmcoreinfo(
+                source,
+                "so the page size cannot be known, of which this architecture has several",
+                NAME_VMCOREINFO,
+            )
+        }),
     }
 }
 
@@ -70,7 +56,7 @@ pub fn page_shift(source: &Source, info: Option<&VmcoreInfo>) -> Result<u32> {
 /// from VMCOREINFO.
 pub fn utsname(source: &Source, info: Option<&VmcoreInfo>, mask: Option<&Mask>) -> [[u8; UTS_LEN]; 6] {
     let release = info.and_then(|info| info.text("OSRELEASE")).unwrap_or("unknown");
-    let unknown = ["Linux", "(none)", release, "unknown", machine_name(source.machine()), "(none)"].map(|text| {
+    let unknown = ["Linux", "(none)", release, "unknown", arch::uname(source.machine()), "(none)"].map(|text| {
         let mut field = [0; UTS_LEN];
         let len = text.len().min(UTS_LEN - 1);
         field[..len].copy_from_slice(&text.as_bytes()[..len]);
@@ -78,7 +64,7 @@ pub fn utsname(source: &Source, info: Option<&VmcoreInfo>, mask: Option<&Mask>) 
     });
     let in_memory = || {
         let info = info?;
-        let virt = VirtReader::new(source, KernelLayout::paging(source, info).ok()?)?;
+        let virt = VirtReader::new(source, &KernelLayout::address_space(source, info).ok()?);
         let symbol = info.symbol("init_uts_ns")?.checked_add(info.offset("uts_namespace.name")?)?;
         let mut bytes = [0u8; UTS_LEN * 6];
         virt.read_virt(symbol, &mut bytes).ok()?;

@@ -142,7 +142,7 @@ fn lacks(source: &Source, info: &VmcoreInfo) -> bool {
 }
 
 fn virt<'a>(source: &'a Source, info: &VmcoreInfo) -> Option<VirtReader<'a>> {
-    VirtReader::new(source, KernelLayout::paging(source, info).ok()?)
+    Some(VirtReader::new(source, &KernelLayout::address_space(source, info).ok()?))
 }
 
 /// Who contradicted whom, as warnings.

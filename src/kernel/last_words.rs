@@ -51,7 +51,7 @@ impl LastWords {
     /// Reads the log, which takes 64 MiB at most.
     pub fn of(source: &Source, info: Option<&VmcoreInfo>) -> Self {
         let log = info.and_then(|info| {
-            let virt = VirtReader::new(source, KernelLayout::paging(source, info).ok()?)?;
+            let virt = VirtReader::new(source, &KernelLayout::address_space(source, info).ok()?);
             klog::read_log(info, &virt).ok()
         });
         log.map_or_else(Self::default, |log| Self::in_log(&log))

@@ -26,7 +26,7 @@ pub mod zones;
 pub use addresses::segments;
 pub use asked::{keys_of_own_structures, symbols};
 pub use counters::{Count, Counters};
-pub use facts::{NAME_VMCOREINFO, crash_time, machine_name, no_vmcoreinfo, page_shift, utsname, vmcoreinfo};
+pub use facts::{NAME_VMCOREINFO, crash_time, no_vmcoreinfo, page_shift, utsname, vmcoreinfo};
 pub use kallsyms::{Kallsyms, KallsymsError};
 pub use known::NamedFiles;
 pub use last_words::LastWords;

@@ -1,14 +1,13 @@
 //! Opens a dump for a command, and finds the kernel's VMCOREINFO where no note of the dump has it: hypervisors' dumps come
 //! without, but the kernel keeps the note's text in its memory.
 
-use std::io::Write as _;
-
-use object::elf::EM_X86_64;
+use std::{io::Write as _, sync::Arc};
 
 use super::facts;
 use crate::{
+    arch::{self, AddressSpace},
     error::{Error, Result},
-    layout::{KernelLayout, PagingLayout, VmcoreInfo},
+    layout::{KernelLayout, VmcoreInfo},
     memory::VirtReader,
     source::{FoundNote, InputFormat, Opening, Source},
 };
@@ -102,11 +101,13 @@ fn search(source: &mut Source) {
         None => source.undecided(&found),
     }
     if source.format() == InputFormat::Raw && source.vmcoreinfo().is_none() {
-        source.assume_machine(EM_X86_64);
-        source.remark(
-            "no VMCOREINFO note was found in memory, and an x86_64 machine is assumed; --vmcoreinfo ADDR tells where the note \
+        let machine = arch::host();
+        source.assume_machine(machine);
+        source.remark(format!(
+            "no VMCOREINFO note was found in memory, and an {} machine is assumed; --vmcoreinfo ADDR tells where the note \
              is (/sys/kernel/vmcoreinfo)",
-        );
+            arch::uname(machine)
+        ));
     }
 }
 
@@ -125,13 +126,13 @@ fn choose<'a>(source: &mut Source, found: &'a [FoundNote]) -> Option<(&'a FoundN
 
 fn is_borne_out(source: &mut Source, note: &FoundNote) -> bool {
     source.take_machine_of(note);
-    let paging = KernelLayout::paging(source, &VmcoreInfo::parse(note.text()));
-    paging.is_ok_and(|paging| maps_itself(source, paging))
+    let space = KernelLayout::address_space(source, &VmcoreInfo::parse(note.text()));
+    space.is_ok_and(|space| maps_itself(source, &space))
 }
 
 /// Whether the top page table maps its own address to where it is.
-pub fn maps_itself(source: &Source, paging: PagingLayout) -> bool {
-    let table = paging.image_vaddr(paging.root);
-    VirtReader::new(source, paging)
-        .is_some_and(|virt| virt.translate(table).is_ok_and(|mapping| mapping.paddr == paging.root))
+pub fn maps_itself(source: &Source, space: &Arc<dyn AddressSpace>) -> bool {
+    let (root, _) = space.top();
+    let translated = VirtReader::new(source, space).translate(space.image_vaddr(root));
+    translated.is_ok_and(|mapping| mapping.paddr == root)
 }

@@ -18,9 +18,6 @@ pub enum Panicked {
     Pid(i32),
 }
 
-/// More CPUs than any kernel has.
-const MAX_CPUS: i32 = 8192;
-
 /// Finds the task that panicked.
 ///
 /// # Errors
@@ -37,17 +34,14 @@ pub fn find(info: &VmcoreInfo, virt: &VirtReader<'_>, tasks: &Tasks<'_>) -> Resu
 fn by_cpu(info: &VmcoreInfo, virt: &VirtReader<'_>, tasks: &Tasks<'_>) -> Result<u64, String> {
     let names = ["panic_cpu", "crashing_cpu", "runqueues", "__per_cpu_offset"];
     let [panic_cpu, crashing_cpu, runqueues, offsets] = tasks::symbols(info, virt, names)?;
-    let number = |at: u64| {
-        let mut bytes = [0; 4];
-        virt.read_virt(at, &mut bytes).ok()?;
-        Some(i32::from_le_bytes(bytes)).filter(|cpu| (0..MAX_CPUS).contains(cpu))
-    };
+    let most = virt.space().arch().most_cpus();
+    let number = |at: u64| virt.int(at).ok().and_then(|cpu| u64::try_from(cpu).ok()).filter(|cpu| *cpu < most);
     let cpu = [panic_cpu, crashing_cpu].into_iter().flatten().find_map(number);
     let cpu = cpu.ok_or("the kernel noted no CPU that panicked")?;
     let current = info.offset("rq.curr").zip(runqueues).ok_or("nothing says which task a CPU runs")?;
-    let read = |at: u64| virt.read_u64(at).map_err(|error| error.to_string());
+    let read = |at: u64| virt.long(at).map_err(|error| error.to_string());
     // A kernel for one CPU has no such table.
-    let area = offsets.map_or(Ok(0), |table| read(table.wrapping_add(u64::from(cpu.unsigned_abs()) * 8)))?;
+    let area = offsets.map_or(Ok(0), |table| read(table.wrapping_add(cpu * virt.words().long_size() as u64)))?;
     let task = read(current.1.wrapping_add(area).wrapping_add(current.0))?;
     match tasks.at(task) {
         Ok(found) if found.pid >= 0 => Ok(task),

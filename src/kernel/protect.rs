@@ -12,8 +12,9 @@ use super::{
     witnessed::{self, Gap, Part, Witnessed},
 };
 use crate::{
-    layout::{Fact, KernelLayout, Origin, PagingLayout, VmcoreInfo},
-    memory::{MemMap, VirtReader},
+    arch,
+    layout::{Fact, KernelLayout, Origin, VmcoreInfo},
+    memory::{MemMap, ReadVirt as _, VirtReader},
     source::{Load, Source},
 };
 
@@ -32,17 +33,6 @@ pub struct Protected {
     limits: Vec<String>,
 }
 
-/// Parts of the kernel image by their bounding symbols (arch/x86/kernel/vmlinux.lds.S). What lies between them is the
-/// init range and the gaps around the read-only data, which the kernel frees for ordinary use.
-const IMAGE_PARTS: [(&str, (&str, &str)); 4] = [
-    ("kernel text", ("_text", "_etext")),
-    ("kernel rodata", ("__start_rodata", "__end_rodata")),
-    ("kernel data", ("_sdata", "__init_begin")),
-    ("kernel bss", ("__bss_start", "__bss_stop")),
-];
-/// The rest of the bss's last 2 MiB, freed too unless memory is encrypted (`mem_encrypt_free_decrypted_mem`, arch/x86).
-const FREED_HOLE: (&str, &str) = ("__start_bss_decrypted_unused", "__end_bss_decrypted");
-
 /// Variables that point to the pages of the VMCOREINFO note (kernel/vmcore_info.c), and how many they are at most.
 const NOTE_POINTERS: [(&str, u64); 2] = [("vmcoreinfo_data", 1), ("vmcoreinfo_note", 2)];
 /// The variable that points to the per-CPU notes with registers (kernel/crash_core.c), and the offsets of each CPU's area.
@@ -54,26 +44,8 @@ const CRASH_NOTE_BYTES: u64 = 1024;
 const MAX_IMAGE: u64 = 256 << 20;
 /// What the kernel's image is aligned to, bytes (`CONFIG_PHYSICAL_ALIGN` is no less).
 const IMAGE_ALIGN: u64 = 2 << 20;
-/// As many CPUs as x86_64 can have (`NR_CPUS`).
-const MAX_CPUS: usize = 8192;
-
-/// All of the kernel's variables and bounds that are looked up here.
-pub(super) const SYMBOLS: &[&str] = &[
-    "_text",
-    "_etext",
-    "__start_rodata",
-    "__end_rodata",
-    "_sdata",
-    "__init_begin",
-    "__bss_start",
-    "__bss_stop",
-    "__start_bss_decrypted_unused",
-    "__end_bss_decrypted",
-    "vmcoreinfo_data",
-    "vmcoreinfo_note",
-    CRASH_NOTES,
-    CPU_OFFSETS,
-];
+/// The kernel's variables that are looked up here, beside the bounds of its image.
+pub(super) const SYMBOLS: &[&str] = &["vmcoreinfo_data", "vmcoreinfo_note", CRASH_NOTES, CPU_OFFSETS];
 
 impl Protected {
     /// Finds the ranges, from the crashed kernel's symbol table or else from the segment that maps its text.
@@ -105,11 +77,12 @@ impl Protected {
         found
     }
 
-    /// What the segments alone say, where nothing is known of the kernel: one of x86_64 that lies in the text window.
+    /// What the segments alone say, where nothing is known of the kernel: one that lies where the machine's kernels have their text.
     #[must_use]
     pub fn by_segments(source: &Source, page_shift: u32) -> Self {
         let mut found = Self::default();
-        match source.loads().iter().find(|load| PagingLayout::is_text(source.machine(), load.vaddr) && is_image(load)) {
+        let arch = arch::of(source.machine());
+        match source.loads().iter().find(|load| arch.is_some_and(|arch| arch.is_image(load.vaddr)) && is_image(load)) {
             Some(load) => found.add(Part::ImageSegment, "kernel image", load.paddr, load.memsz, page_shift),
             None => found.limits.push("nothing tells where the kernel image lies".to_owned()),
         }
@@ -208,8 +181,9 @@ impl Protected {
     }
 
     fn image_by_symbols(&mut self, symbols: &Symbols, layout: &KernelLayout) {
-        let hole = symbols.pair(FREED_HOLE);
-        for (name, bounds) in IMAGE_PARTS {
+        let arch = layout.space.arch();
+        let hole = arch.freed_in_image().and_then(|bounds| symbols.pair(bounds));
+        for (name, bounds) in arch.image_parts().iter().copied() {
             let Some((start, end)) = symbols.pair(bounds).filter(|(start, end)| end - start <= MAX_IMAGE) else {
                 self.limits.push(format!("kallsyms does not bound the {name} ({} to {})", bounds.0, bounds.1));
                 continue;
@@ -217,14 +191,14 @@ impl Protected {
             let (before, after) = hole.filter(|(from, to)| start <= *from && *to <= end).unwrap_or((end, end));
             for (from, to) in [(start, before), (after, end)] {
                 if from < to {
-                    self.add(Part::Image, name, layout.paging.image_paddr(from), to - from, layout.page_shift);
+                    self.add(Part::Image, name, layout.space.image_paddr(from), to - from, layout.page_shift);
                 }
             }
         }
     }
 
     fn notes(&mut self, symbols: &Symbols, source: &Source, layout: &KernelLayout, virt: &VirtReader<'_>) {
-        let read = |at: u64| virt.read_u64(at).ok().filter(|value| *value != 0);
+        let read = |at: u64| virt.long(at).ok().filter(|value| *value != 0);
         let pointer = |name: &str| symbols.get(name).and_then(read);
         for (name, pages) in NOTE_POINTERS {
             if let Some(at) = pointer(name) {
@@ -232,8 +206,8 @@ impl Protected {
             }
         }
         if let (Some(notes), Some(offsets)) = (pointer(CRASH_NOTES), symbols.get(CPU_OFFSETS)) {
-            for cpu in 0..source.saved_cpus().min(MAX_CPUS) as u64 {
-                if let Some(offset) = read(offsets.wrapping_add(cpu * 8)) {
+            for cpu in 0..(source.saved_cpus() as u64).min(layout.space.arch().most_cpus()) {
+                if let Some(offset) = read(offsets.wrapping_add(cpu * virt.words().long_size() as u64)) {
                     self.add_virtual("crash notes", notes.wrapping_add(offset), CRASH_NOTE_BYTES, layout, virt);
                 }
             }
@@ -253,7 +227,7 @@ impl Protected {
     }
 
     fn image_by_segment(&mut self, source: &Source, layout: &KernelLayout) {
-        let text = source.loads().iter().find(|load| layout.paging.is_image(load.vaddr) && is_image(load));
+        let text = source.loads().iter().find(|load| layout.space.arch().is_image(load.vaddr) && is_image(load));
         if let Some(load) = text {
             self.add(Part::ImageSegment, "kernel image", load.paddr, load.memsz, layout.page_shift);
         }
@@ -263,13 +237,13 @@ impl Protected {
     /// (arch/x86/mm/init_64.c) leaves no more of it mapped; the memory that was freed after boot may still be.
     fn image_by_tables(&mut self, info: &VmcoreInfo, layout: &KernelLayout, virt: &VirtReader<'_>) {
         const SMALLEST: u64 = 4096;
-        let text = info.symbol("_stext").filter(|text| layout.paging.is_image(*text));
+        let text = info.symbol("_stext").filter(|text| layout.space.arch().is_image(*text));
         let mut mapped: Option<(u64, u64)> = None;
         let mut done = 0;
         while let Some(at) =
             text.filter(|_| done < MAX_IMAGE).map(|text| (text & !(IMAGE_ALIGN - 1)).wrapping_add(done))
         {
-            if !layout.paging.is_image(at) {
+            if !layout.space.arch().is_image(at) {
                 break;
             }
             let part = virt.translate(at).ok().map(|mapping| (mapping.paddr, mapping.len.clamp(1, MAX_IMAGE - done)));

@@ -5,7 +5,7 @@
 use super::kallsyms::{Kallsyms, KallsymsError};
 use crate::{
     layout::VmcoreInfo,
-    memory::{ReadVirt, ReadVirtError, word_at},
+    memory::{ReadVirt, ReadVirtError},
 };
 
 /// What [`Tasks`] must know of the kernel's types, as keys of VMCOREINFO. No kernel exports them: its BTF or its vmlinux says
@@ -108,12 +108,8 @@ impl<'m> Tasks<'m> {
     /// # Errors
     /// It cannot be read.
     pub fn at(&self, address: u64) -> Result<Task, ReadVirtError> {
-        let number = |offset: u64| -> Result<i32, ReadVirtError> {
-            let mut bytes = [0; 4];
-            self.mem.read_virt(address.wrapping_add(offset), &mut bytes)?;
-            Ok(i32::from_le_bytes(bytes))
-        };
-        let word = |offset: u64| word_at(self.mem, address.wrapping_add(offset));
+        let number = |offset: u64| self.mem.int(address.wrapping_add(offset));
+        let word = |offset: u64| self.mem.long(address.wrapping_add(offset));
         let mut comm = [0; COMM_LEN];
         self.mem.read_virt(address.wrapping_add(self.comm), &mut comm)?;
         let comm = comm.split(|byte| *byte == 0).next().unwrap_or_default();
@@ -145,7 +141,7 @@ impl<'m> Tasks<'m> {
     fn threads_of(&self, leader: u64) -> Result<(Circle, u64), ReadVirtError> {
         match self.threads {
             Threads::InSignal { head, node } => {
-                let signal = word_at(self.mem, leader.wrapping_add(self.signal))?;
+                let signal = self.mem.long(leader.wrapping_add(self.signal))?;
                 Ok((Circle::new(signal.wrapping_add(head)), node))
             }
             Threads::InGroup { node } => Ok((Circle::new(leader.wrapping_add(node)), node)),
@@ -269,7 +265,7 @@ impl Circle {
             return Ok(None);
         }
         // `list_head.next` comes first.
-        let next = word_at(mem, self.at).map_err(|error| error.to_string())?;
+        let next = mem.long(self.at).map_err(|error| error.to_string())?;
         if next == self.head {
             self.ended = true;
             return Ok(None);
@@ -312,7 +308,7 @@ pub fn symbols<const N: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::words::Words;
+    use crate::memory::few_words::FewWords;
 
     const TASK: u64 = 0xffff_8880_0100_0000;
     const TASKS: u64 = 8;
@@ -338,8 +334,8 @@ mod tests {
     }
 
     /// Processes by the numbers of their threads.
-    fn machine(processes: &[&[u64]], old: bool) -> Words {
-        let mut memory = Words::default();
+    fn machine(processes: &[&[u64]], old: bool) -> FewWords {
+        let mut memory = FewWords::default();
         let leaders: Vec<u64> = processes.iter().map(|threads| place(threads[0])).collect();
         for (index, threads) in processes.iter().enumerate() {
             let leader = leaders[index];
@@ -365,7 +361,7 @@ mod tests {
         memory
     }
 
-    fn pids(memory: &Words, old: bool) -> (Vec<i32>, Vec<String>) {
+    fn pids(memory: &FewWords, old: bool) -> (Vec<i32>, Vec<String>) {
         let info = info(old);
         let tasks = Tasks::find(&info, memory).unwrap();
         let mut all = tasks.iter();
@@ -413,7 +409,7 @@ mod tests {
     fn what_is_missing_is_named() {
         let mut info = info(false);
         info.retain(|key| key != "OFFSET(task_struct.mm)");
-        let memory = Words::default();
+        let memory = FewWords::default();
         assert!(Tasks::find(&info, &memory).err().is_some_and(|cause| cause.contains("task_struct.mm")));
         info.retain(|key| key != "SYMBOL(init_task)");
         assert!(Tasks::find(&VmcoreInfo::default(), &memory).is_err());

@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use super::tasks::Task;
 use crate::{
     layout::VmcoreInfo,
-    memory::{ReadVirt as _, VirtReader, word_at},
+    memory::{ReadVirt as _, VirtReader},
 };
 
 /// What [`UserMemory`] must know of the kernel's types, as keys of VMCOREINFO.
@@ -23,9 +23,6 @@ pub const KEYS: [&str; 4] = [
 const STACK_ABOVE: u64 = 64 << 20;
 /// And as far below: what was called before.
 const STACK_BELOW: u64 = 8 << 20;
-/// Sizes of kernel stacks, bytes: without and with KASAN. Before 3.15 (6538b8ea886e) they were smaller; then only debug
-/// information tells, which has the size.
-const KERNEL_STACKS: [u64; 2] = [16 << 10, 32 << 10];
 /// Where the registers of user mode end, at most so many bytes below the top of the kernel stack they begin.
 const TOP: u64 = 256;
 /// Mappings of a process that are followed in a list; a kernel allows 65530 unless told otherwise (`max_map_count`).
@@ -101,7 +98,7 @@ impl<'m, 'a> UserMemory<'m, 'a> {
     /// # Errors
     /// It cannot be found, in words.
     pub fn top_table(&self, mm: u64) -> Result<u64, String> {
-        let pgd = word_at(self.virt, mm.wrapping_add(self.pgd)).map_err(|error| error.to_string())?;
+        let pgd = self.virt.long(mm.wrapping_add(self.pgd)).map_err(|error| error.to_string())?;
         let mapping = self.virt.translate(pgd).map_err(|error| format!("its page tables at {pgd:#x} are {error}"))?;
         Ok(mapping.paddr)
     }
@@ -110,9 +107,9 @@ impl<'m, 'a> UserMemory<'m, 'a> {
     /// process what the kernel gave it to begin with. Empty where neither can be found.
     #[must_use]
     pub fn stacks(&self, task: &Task) -> Vec<Stack> {
-        let given = || word_at(self.virt, task.mm.wrapping_add(self.start_stack)).ok().filter(|at| *at != 0);
+        let given = || self.virt.long(task.mm.wrapping_add(self.start_stack)).ok().filter(|at| *at != 0);
         let first = if task.is_leader() { given() } else { None };
-        let part = self.virt.arch().user_part();
+        let part = self.virt.space().user_part();
         let pointers = self.stack_pointer(task).into_iter().chain(first).filter(|at| part.contains(at));
         let mut stacks: Vec<Stack> = Vec::new();
         for pointer in pointers {
@@ -127,12 +124,13 @@ impl<'m, 'a> UserMemory<'m, 'a> {
     fn stack_pointer(&self, task: &Task) -> Option<u64> {
         let sizes = match &self.kernel_stack {
             Some(size) => std::slice::from_ref(size),
-            None => &KERNEL_STACKS,
+            // Where they were smaller only debug information tells, which has the size.
+            None => self.virt.space().arch().stack_sizes(),
         };
         sizes.iter().find_map(|size| {
             let mut top = [0; TOP as usize];
             self.virt.read_virt(task.stack.wrapping_add(size - TOP), &mut top).ok()?;
-            self.virt.arch().user_stack(&top)
+            self.virt.space().user_stack(&top)
         })
     }
 
@@ -159,12 +157,12 @@ impl<'m, 'a> UserMemory<'m, 'a> {
     }
 
     fn bounds(&self, vma: u64) -> Option<(u64, u64)> {
-        let word = |offset: u64| word_at(self.virt, vma.wrapping_add(offset)).ok();
+        let word = |offset: u64| self.virt.long(vma.wrapping_add(offset)).ok();
         Some((word(self.vm_start)?, word(self.vm_end)?))
     }
 
     fn in_list(&self, first: u64, next: u64, address: u64) -> Option<u64> {
-        let mut vma = word_at(self.virt, first).ok()?;
+        let mut vma = self.virt.long(first).ok()?;
         let mut least = 0;
         for _ in 0..MAX_MAPPINGS {
             let (start, end) = self.bounds(vma)?;
@@ -176,7 +174,7 @@ impl<'m, 'a> UserMemory<'m, 'a> {
                 return Some(vma);
             }
             least = end;
-            vma = word_at(self.virt, vma.wrapping_add(next)).ok()?;
+            vma = self.virt.long(vma.wrapping_add(next)).ok()?;
         }
         None
     }
@@ -187,7 +185,7 @@ impl<'m, 'a> UserMemory<'m, 'a> {
         /// More levels than a tree of all addresses in pages can have.
         const MAX_DEPTH: u32 = 24;
         // Bit 1 says that the root is a node.
-        let mut entry = word_at(self.virt, root).ok().filter(|entry| entry & 3 == 2)?;
+        let mut entry = self.virt.long(root).ok().filter(|entry| entry & 3 == 2)?;
         let mut last = u64::MAX;
         for _ in 0..MAX_DEPTH {
             // A node lies at a multiple of 256 and has its kind in bits 3 to 6.
@@ -198,7 +196,7 @@ impl<'m, 'a> UserMemory<'m, 'a> {
                 _ => return None,
             };
             let at = entry & !0xff;
-            let word = |offset: u64, index: u64| word_at(self.virt, at.wrapping_add(offset + index * 8)).ok();
+            let word = |offset: u64, index: u64| self.virt.long(at.wrapping_add(offset + index * 8)).ok();
             let mut slot = 0;
             while slot + 1 < node.count {
                 // 0 ends the node early, but before its first slot.

@@ -4,7 +4,7 @@
 
 use super::{asked, counters::Counters, crashed::Crashed, pcp::FreePcp, protect::Protected, symbols::Symbols};
 use crate::{
-    error::{Error, Result},
+    error::Result,
     layout::{Fact, KernelLayout, VmcoreInfo},
     memory::{MemMap, VirtReader},
     source::Source,
@@ -32,7 +32,7 @@ impl Kernel {
     /// The layout lacks something, or the memory map cannot be read.
     pub fn read(source: &Source, info: &VmcoreInfo, symbols: Option<Symbols>) -> Result<Self> {
         let layout = KernelLayout::resolve(source, info)?;
-        let virt = virt(source, &layout)?;
+        let virt = VirtReader::new(source, &layout.space);
         let map = MemMap::read(&virt, &layout, source.existing())?;
         let symbols = symbols.map_or_else(|| asked::symbols(info, &virt), Ok);
         let protected = Protected::find((source, info), &layout, &virt, symbols.as_ref());
@@ -45,7 +45,7 @@ impl Kernel {
     /// # Errors
     /// As [`Kernel::read`], which has succeeded.
     pub fn read_own_structures(&mut self, source: &Source, info: &VmcoreInfo, most_pcp: u64) -> Result<()> {
-        let virt = virt(source, &self.layout)?;
+        let virt = VirtReader::new(source, &self.layout.space);
         let symbols = self.symbols.as_ref();
         let crashed = Crashed { source, info, layout: &self.layout, virt, symbols };
         self.protected.witness(&crashed, &self.map);
@@ -58,8 +58,4 @@ impl Kernel {
     pub fn facts(&self) -> impl Iterator<Item = &Fact> {
         self.layout.facts.iter().chain(self.protected.facts())
     }
-}
-
-fn virt<'a>(source: &'a Source, layout: &KernelLayout) -> Result<VirtReader<'a>> {
-    VirtReader::new(source, layout.paging).ok_or_else(|| Error::input("the dump's architecture is not known"))
 }

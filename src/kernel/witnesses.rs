@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     layout::{VmcoreInfo, types::MAX_BTF},
-    memory::{ReadVirt, ReadVirtError, word_at},
+    memory::{ReadVirt, ReadVirtError},
 };
 
 /// The bounds of the BTF in the kernel's image (include/asm-generic/vmlinux.lds.h, 5.2: 341dfcf8d78e).
@@ -117,19 +117,17 @@ impl FreeLists {
             for list in 0..self.lists {
                 let area = zone.wrapping_add(self.areas).wrapping_add(order.wrapping_mul(self.area_size));
                 let head = area.wrapping_add(self.list).wrapping_add(list.wrapping_mul(self.head_size));
-                let next = word_at(virt, head)?;
+                let next = virt.long(head)?;
                 if next == head || found.blocks >= MOST_BLOCKS {
                     continue;
                 }
                 let page = next.wrapping_sub(self.page_lru);
                 // A free block knows its order, and is linked from where it was found: else this is no list.
-                let back = word_at(virt, next.wrapping_add(8))?;
-                if word_at(virt, page.wrapping_add(self.page_private))? != order || back != head {
+                let back = virt.long(next.wrapping_add(8))?;
+                if virt.long(page.wrapping_add(self.page_private))? != order || back != head {
                     return Ok(());
                 }
-                let mut word = [0; 4];
-                virt.read_virt(page.wrapping_add(self.page_mapcount), &mut word)?;
-                let word = u32::from_le_bytes(word);
+                let word = virt.u32(page.wrapping_add(self.page_mapcount))?;
                 found.blocks += 1;
                 found.disagree |= *found.word.get_or_insert(word) != word;
             }
@@ -141,7 +139,7 @@ impl FreeLists {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::words::Words;
+    use crate::memory::few_words::FewWords;
 
     const TABLE: u64 = 0xffff_ffff_8200_0000;
     const NODE: u64 = 0xffff_8880_0100_0000;
@@ -163,8 +161,8 @@ mod tests {
     }
 
     /// One node with one zone, whose first list of each of the first `filled` orders has one block.
-    fn lists(filled: u64, word: u32) -> Words {
-        let mut memory = Words::default();
+    fn lists(filled: u64, word: u32) -> FewWords {
+        let mut memory = FewWords::default();
         memory.put(TABLE, NODE);
         for order in 0..ORDERS {
             for list in 0..LISTS {
@@ -204,7 +202,7 @@ mod tests {
         let mut wrong = lists(ORDERS, word);
         wrong.put(PAGES + 64 + 40, 1);
         assert_eq!(buddy_word(&info(), &wrong), None, "of another order");
-        assert_eq!(buddy_word(&info(), &Words::default()), None, "nothing can be read");
+        assert_eq!(buddy_word(&info(), &FewWords::default()), None, "nothing can be read");
         assert_eq!(buddy_word(&VmcoreInfo::default(), &lists(ORDERS, word)), None, "nothing is known");
     }
 
@@ -228,6 +226,6 @@ mod tests {
 
     #[test]
     fn a_kernel_without_symbols_around_it_has_no_btf() {
-        assert!(own_btf(&Symbols::default(), &Words::default(), MAX_BTF).unwrap_err().contains("without BTF"));
+        assert!(own_btf(&Symbols::default(), &FewWords::default(), MAX_BTF).unwrap_err().contains("without BTF"));
     }
 }

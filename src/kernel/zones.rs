@@ -5,10 +5,7 @@
 
 use vdump_filters::PfnRange;
 
-use crate::{
-    layout::VmcoreInfo,
-    memory::{ReadVirt, word_at},
-};
+use crate::{layout::VmcoreInfo, memory::ReadVirt};
 
 /// More than any kernel has (`MAX_NR_ZONES`, `MAX_NUMNODES`).
 pub(super) const MAX_ZONES: u64 = 8;
@@ -44,7 +41,7 @@ pub(super) struct ZonePlace {
 pub(super) fn nodes(info: &VmcoreInfo, virt: &dyn ReadVirt) -> Vec<(u64, u64)> {
     if let Some(table) = info.symbol("node_data") {
         let nodes = info.length("node_data").unwrap_or(1).min(MAX_NODES);
-        let read = |node: u64| word_at(virt, table.wrapping_add(node * 8)).ok().filter(|at| *at != 0);
+        let read = |node: u64| virt.long(table.wrapping_add(node * 8)).ok().filter(|at| *at != 0);
         return (0..nodes).filter_map(|node| Some((node, read(node)?))).collect();
     }
     info.symbol("contig_page_data").map(|node| (0, node)).into_iter().collect()
@@ -66,7 +63,7 @@ fn unknown(what: &str) -> String {
 pub fn zones(info: &VmcoreInfo, virt: &dyn ReadVirt) -> Result<Vec<Zone>, String> {
     let name = offset(info, "zone.name")?;
     let named = |ZonePlace { node, number, at, range }: ZonePlace| {
-        let name = word_at(virt, at.wrapping_add(name)).ok().and_then(|at| read_name(virt, at));
+        let name = virt.long(at.wrapping_add(name)).ok().and_then(|at| read_name(virt, at));
         Zone { node, name: name.unwrap_or_else(|| format!("zone {number}")), range }
     };
     Ok(places(info, virt)?.into_iter().map(named).collect())
@@ -86,7 +83,7 @@ pub(super) fn places(info: &VmcoreInfo, virt: &dyn ReadVirt) -> Result<Vec<ZoneP
     for (node, at) in nodes(info, virt) {
         for number in 0..count.min(MAX_ZONES) {
             let at = at.wrapping_add(first).wrapping_add(number.wrapping_mul(size));
-            let word = |offset: u64| word_at(virt, at.wrapping_add(offset)).ok();
+            let word = |offset: u64| virt.long(at.wrapping_add(offset)).ok();
             let (Some(start), Some(pages)) = (word(start), word(spanned)) else { continue };
             let Some(end) = start.checked_add(pages).filter(|end| *end > start && *end < 1 << 52) else { continue };
             zones.push(ZonePlace { node, number, at, range: PfnRange::new(start, end) });
@@ -114,6 +111,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::arch::Words;
     use crate::{layout::Witness, memory::ReadVirtError};
 
     /// Bytes by address; everything else is unreadable.
@@ -127,6 +125,10 @@ mod tests {
     }
 
     impl ReadVirt for Bytes {
+        fn words(&self) -> Words {
+            Words::LE64
+        }
+
         fn read_virt(&self, vaddr: u64, buf: &mut [u8]) -> Result<(), ReadVirtError> {
             for (at, byte) in (vaddr..).zip(buf) {
                 let cause = || ReadVirtError::Unreadable { vaddr: at, cause: "a hole".into() };

@@ -3,7 +3,7 @@
 //! The offsets go to the ring reader.
 
 use super::Loss;
-use super::fields::Word;
+use crate::arch::Words;
 
 /// Positions of a record with an empty text: NO_LPOS up to v6.1 at least, EMPTY_LINE_LPOS by v6.12, the value never
 /// changed. All other odd positions mean that the text was lost (FAILED_LPOS, 1).
@@ -19,8 +19,8 @@ pub(super) struct Block {
 }
 
 /// Where the block from `begin` up to `next` lies; `None` for a record that is an empty line.
-pub(super) fn locate(begin: u64, next: u64, size_bits: u32, word: Word) -> Result<Option<Block>, Loss> {
-    let align = word.0 as u64;
+pub(super) fn locate(begin: u64, next: u64, size_bits: u32, words: Words) -> Result<Option<Block>, Loss> {
+    let align = words.long_size() as u64;
     if begin & 1 == 1 && next & 1 == 1 {
         return if begin == EMPTY_LINE && next == EMPTY_LINE { Ok(None) } else { Err(Loss::NoRoom) };
     }
@@ -29,11 +29,11 @@ pub(super) fn locate(begin: u64, next: u64, size_bits: u32, word: Word) -> Resul
     }
     let size = 1u64 << size_bits;
     let index = |lpos: u64| lpos & (size - 1);
-    let wrap = |lpos: u64| (lpos & word.mask()) >> size_bits;
+    let wrap = |lpos: u64| (lpos & words.long_mask()) >> size_bits;
     // `next` is the first byte after the block. Since kernel commit 67e1b0052f6b ("printk_ringbuffer: don't needlessly
     // wrap data blocks around"), v6.19, a block may end exactly at the end of the ring; `next` then lies in the next
     // round, though nothing wrapped. Older kernels never leave such a pair, so looking at the last byte fits both.
-    let last = next.wrapping_sub(1) & word.mask();
+    let last = next.wrapping_sub(1) & words.long_mask();
     let (start, end) = if wrap(begin) == wrap(last) && begin < last {
         (index(begin), index(last) + 1)
     } else if wrap(begin.wrapping_add(size)) == wrap(last) && index(last) < index(begin) {

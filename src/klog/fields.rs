@@ -1,64 +1,34 @@
-//! Knows how VMCOREINFO's sizes and offsets are checked, and how little-endian fields leave a slice.
+//! Knows how VMCOREINFO's sizes and offsets are checked, and how the log's variables are read.
 //! Must not know what any field of the log means.
 //! The checked offsets and the values go to the readers of the three log shapes.
 
 use super::KlogError;
-use crate::layout::VmcoreInfo;
-use crate::memory::ReadVirt;
+use crate::{arch::Words, layout::VmcoreInfo, memory::ReadVirt};
 
 /// Largest structure believed; the largest real one (`struct printk_info`) has 88 bytes on v6.12.
 const MAX_STRUCT: u64 = 4096;
 
-/// The kernel's `unsigned long`, 4 or 8 bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Word(pub usize);
+/// How the log's numbers lie in memory: from SIZE(atomic_long_t), which v5.10 exports together with the ring, their width may be
+/// less than the machine's.
+pub(super) fn words(info: &VmcoreInfo, mem: &dyn ReadVirt) -> Words {
+    let words = mem.words();
+    if info.size("atomic_long_t") == Some(4) { words.narrow() } else { words }
+}
 
-impl Word {
-    /// From SIZE(atomic_long_t), which v5.10 exports together with the ring; older logs are taken as 64 bit.
-    pub fn of(info: &VmcoreInfo) -> Self {
-        if info.size("atomic_long_t") == Some(4) { Self(4) } else { Self(8) }
-    }
-
-    /// All bits a word of the crashed kernel can have.
-    pub fn mask(self) -> u64 {
-        if self.0 == 4 { u64::from(u32::MAX) } else { u64::MAX }
-    }
-
-    /// The word at `at`, `None` outside the slice.
-    pub fn at(self, bytes: &[u8], at: usize) -> Option<u64> {
-        if self.0 == 4 { u32_at(bytes, at).map(u64::from) } else { u64_at(bytes, at) }
-    }
-
-    /// Reads one word, such as a pointer variable.
-    pub fn read(self, mem: &dyn ReadVirt, vaddr: u64, what: &'static str) -> Result<u64, KlogError> {
-        let mut bytes = [0; 8];
-        let (used, _) = bytes.split_at_mut(self.0.min(8));
-        mem.read_virt(vaddr, used).map_err(|cause| KlogError::Read { what, cause })?;
-        Ok(u64::from_le_bytes(bytes))
-    }
+/// Reads a pointer variable.
+pub(super) fn read_pointer(
+    info: &VmcoreInfo,
+    mem: &dyn ReadVirt,
+    vaddr: u64,
+    what: &'static str,
+) -> Result<u64, KlogError> {
+    let size = words(info, mem).long_size();
+    mem.number(vaddr, size).map_err(|cause| KlogError::Read { what, cause })
 }
 
 /// Reads a `u32` variable.
 pub(super) fn read_u32(mem: &dyn ReadVirt, vaddr: u64, what: &'static str) -> Result<u32, KlogError> {
-    let mut bytes = [0; 4];
-    mem.read_virt(vaddr, &mut bytes).map_err(|cause| KlogError::Read { what, cause })?;
-    Ok(u32::from_le_bytes(bytes))
-}
-
-fn array_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
-    bytes.get(at..at.checked_add(N)?)?.try_into().ok()
-}
-
-pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    array_at(bytes, at).map(u16::from_le_bytes)
-}
-
-pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    array_at(bytes, at).map(u32::from_le_bytes)
-}
-
-pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    array_at(bytes, at).map(u64::from_le_bytes)
+    mem.u32(vaddr).map_err(|cause| KlogError::Read { what, cause })
 }
 
 /// Takes keys out of VMCOREINFO and remembers all that are missing or impossible, so that one error names them all.

@@ -2,11 +2,13 @@
 //! Must not know how records are printed, and believes no length before it is checked against the buffer.
 //! The records go to [`KernelLog`].
 
-use super::fields::{Keys, Word, read_u32, u16_at, u32_at, u64_at};
+use super::fields::{Keys, read_pointer, read_u32};
 use super::{Collector, KernelLog, KlogError, Loss, Record};
-use crate::layout::VmcoreInfo;
-use crate::memory::ReadVirt;
-use crate::memory::window::Window;
+use crate::{
+    arch::Words,
+    layout::VmcoreInfo,
+    memory::{ReadVirt, window::Window},
+};
 
 /// `log_buf_len=` is limited to 2^31 bytes (LOG_BUF_LEN_MAX).
 const MAX_LOG: u32 = 1 << 31;
@@ -53,6 +55,7 @@ enum Entry {
 }
 
 struct Buffer<'m> {
+    words: Words,
     header: Header,
     window: Window<'m>,
     len: u64,
@@ -63,7 +66,7 @@ impl Buffer<'_> {
     fn entry(&mut self, at: u64, limit: u64) -> Result<Entry, Loss> {
         let Header { size, len, text_len, dict_len, .. } = self.header;
         let header = self.window.get(at, size)?;
-        let u16 = |at| u16_at(header, at).map(usize::from).ok_or(Loss::Damaged);
+        let u16 = |at| self.words.u16_at(header, at).map(usize::from).ok_or(Loss::Damaged);
         let (len, text_len) = (u16(len)?, u16(text_len)?);
         if len == 0 {
             return if text_len == 0 { Ok(Entry::Wrap) } else { Err(Loss::Damaged) };
@@ -82,8 +85,8 @@ impl Buffer<'_> {
         let byte = |at: usize| header.get(at).copied();
         let mut record = Record {
             seq,
-            ts_nsec: u64_at(header, self.header.ts_nsec),
-            caller_id: self.header.caller_id.and_then(|at| u32_at(header, at)),
+            ts_nsec: self.words.u64_at(header, self.header.ts_nsec),
+            caller_id: self.header.caller_id.and_then(|at| self.words.u32_at(header, at)),
             facility: self.header.syslog.and_then(byte),
             level: self.header.syslog.and_then(|at| byte(at + 1)).map(|bits| bits >> 5),
             text: Vec::new(),
@@ -116,7 +119,7 @@ pub(super) fn read(info: &VmcoreInfo, mem: &dyn ReadVirt) -> Result<KernelLog, K
     let header = Header::new(info, &mut keys);
     keys.done()?;
 
-    let vaddr = Word::of(info).read(mem, log_buf, "log_buf")?;
+    let vaddr = read_pointer(info, mem, log_buf, "log_buf")?;
     let control = |what, value: u32| KlogError::Control { vaddr, what, value: value.into() };
     let len = read_u32(mem, log_buf_len, "log_buf_len")?;
     if len == 0 || len > MAX_LOG {
@@ -126,7 +129,7 @@ pub(super) fn read(info: &VmcoreInfo, mem: &dyn ReadVirt) -> Result<KernelLog, K
     let (first, next) = (index(first, "log_first_idx")?, index(next, "log_next_idx")?);
     let caller_configured = header.caller_id.is_some();
     let len = u64::from(len);
-    let mut buffer = Buffer { header, window: Window::new(mem, vaddr, len), len };
+    let mut buffer = Buffer { words: mem.words(), header, window: Window::new(mem, vaddr, len), len };
     let mut collector = Collector::default();
     buffer.walk(first.into(), next.into(), &mut collector);
     // The field exists only with CONFIG_PRINTK_CALLER: kernel commit 15ff2069cb7f ("printk: Add caller information to
@@ -169,7 +172,7 @@ pub(super) fn read_characters(info: &VmcoreInfo, mem: &dyn ReadVirt) -> Result<K
     let log_end = keys.symbol("log_end");
     keys.done()?;
 
-    let vaddr = Word::of(info).read(mem, log_buf, "log_buf")?;
+    let vaddr = read_pointer(info, mem, log_buf, "log_buf")?;
     let len = read_u32(mem, log_buf_len, "log_buf_len")?;
     if !len.is_power_of_two() || len > MAX_LOG {
         return Err(KlogError::Control { vaddr, what: "log_buf_len", value: len.into() });

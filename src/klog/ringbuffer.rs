@@ -3,11 +3,13 @@
 //! The records go to [`KernelLog`].
 
 use super::block::locate;
-use super::fields::{Keys, Word, u16_at, u32_at, u64_at};
+use super::fields::{Keys, read_pointer, words};
 use super::{Collector, KernelLog, KlogError, Loss, Record};
-use crate::layout::VmcoreInfo;
-use crate::memory::ReadVirt;
-use crate::memory::window::Window;
+use crate::{
+    arch::Words,
+    layout::VmcoreInfo,
+    memory::{ReadVirt, window::Window},
+};
 
 /// `log_buf_len=` is limited to 2^31 bytes (LOG_BUF_LEN_MAX), and the ring has one descriptor per 2^5 (PRB_AVGBITS).
 const MAX_SIZE_BITS: u32 = 31;
@@ -22,7 +24,7 @@ const DESC0_BITS: u64 = (1 << 30) - 1;
 
 /// Sizes and offsets, all checked to lie within their structures.
 struct Layout {
-    word: Word,
+    words: Words,
     counter: usize,
     ring_size: usize,
     count_bits: usize,
@@ -44,9 +46,8 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(info: &VmcoreInfo) -> Result<(u64, Self), KlogError> {
-        let word = Word::of(info);
-        let w = word.0;
+    fn new(info: &VmcoreInfo, words: Words) -> Result<(u64, Self), KlogError> {
+        let w = words.long_size();
         let mut keys = Keys::new(info);
         let prb = keys.symbol("prb");
         let counter = keys.offset("atomic_long_t.counter", w, w);
@@ -60,7 +61,7 @@ impl Layout {
         let data_ring = keys.offset("printk_ringbuffer.text_data_ring", data_size, ring_size);
         let lpos = keys.offset("prb_desc.text_blk_lpos", lpos_size, desc_size);
         let layout = Self {
-            word,
+            words,
             counter,
             ring_size,
             count_bits: desc_ring + keys.offset("prb_desc_ring.count_bits", 4, descs_size),
@@ -101,8 +102,8 @@ struct Ring<'m> {
 }
 
 pub(super) fn read(info: &VmcoreInfo, mem: &dyn ReadVirt) -> Result<KernelLog, KlogError> {
-    let (prb, layout) = Layout::new(info)?;
-    let vaddr = layout.word.read(mem, prb, "prb")?;
+    let (prb, layout) = Layout::new(info, words(info, mem))?;
+    let vaddr = read_pointer(info, mem, prb, "prb")?;
     let mut ring = Ring::open(layout, mem, vaddr)?;
     let mut collector = Collector::default();
     let (oldest, span) = ring.extent(&mut collector);
@@ -131,21 +132,21 @@ pub(super) fn read(info: &VmcoreInfo, mem: &dyn ReadVirt) -> Result<KernelLog, K
 
 impl<'m> Ring<'m> {
     fn open(layout: Layout, mem: &'m dyn ReadVirt, vaddr: u64) -> Result<Self, KlogError> {
-        let word = layout.word;
+        let words = layout.words;
         // Bounded: Keys let no structure be larger than a page.
         let mut control = vec![0; layout.ring_size];
         mem.read_virt(vaddr, &mut control)
             .map_err(|cause| KlogError::Read { what: "struct printk_ringbuffer", cause })?;
         let outside = |what| KlogError::Control { vaddr, what, value: 0 };
-        let bits = |at, max, what| match u32_at(&control, at) {
+        let bits = |at, max, what| match words.u32_at(&control, at) {
             Some(bits) if bits > 0 && bits <= max => Ok(bits),
             value => Err(KlogError::Control { vaddr, what, value: value.unwrap_or(0).into() }),
         };
         let count_bits = bits(layout.count_bits, MAX_COUNT_BITS, "desc_ring.count_bits")?;
         let size_bits = bits(layout.size_bits, MAX_SIZE_BITS, "text_data_ring.size_bits")?;
-        let pointer = |at, what| word.at(&control, at).ok_or(outside(what));
+        let pointer = |at, what| words.long_at(&control, at).ok_or(outside(what));
         let array = |at, size: usize, what| Ok(Window::new(mem, pointer(at, what)?, (size as u64) << count_bits));
-        let id_mask = word.mask() >> 2;
+        let id_mask = words.long_mask() >> 2;
         let id = |at: usize, what| pointer(at + layout.counter, what).map(|id| id & id_mask);
         Ok(Self {
             count_bits,
@@ -193,13 +194,13 @@ impl<'m> Ring<'m> {
     }
 
     fn seq_in_slot(&mut self, index: u64) -> Option<u64> {
-        let size = self.layout.info_size;
-        u64_at(self.infos.get(index * size as u64, size).ok()?, self.layout.seq)
+        let Layout { words, info_size: size, .. } = self.layout;
+        words.u64_at(self.infos.get(index * size as u64, size).ok()?, self.layout.seq)
     }
 
     fn state(&mut self, index: u64) -> Result<u64, Loss> {
-        let Layout { word, desc_size, state, counter, .. } = self.layout;
-        word.at(self.descs.get(index * desc_size as u64, desc_size)?, state + counter).ok_or(Loss::Damaged)
+        let Layout { words, desc_size, state, counter, .. } = self.layout;
+        words.long_at(self.descs.get(index * desc_size as u64, desc_size)?, state + counter).ok_or(Loss::Damaged)
     }
 
     /// How many descriptors from `id` on are on the same unreadable page; 0 when `id` is readable.
@@ -235,24 +236,24 @@ impl<'m> Ring<'m> {
         }
         let layout = &self.layout;
         let desc = self.descs.get(index * layout.desc_size as u64, layout.desc_size)?;
-        let lpos = |at| layout.word.at(desc, at).ok_or(Loss::Damaged);
+        let lpos = |at| layout.words.long_at(desc, at).ok_or(Loss::Damaged);
         let (begin, next) = (lpos(layout.begin)?, lpos(layout.next)?);
         let info = self.infos.get(index * layout.info_size as u64, layout.info_size)?;
-        let text_len = usize::from(u16_at(info, layout.text_len).ok_or(Loss::Damaged)?);
+        let text_len = usize::from(layout.words.u16_at(info, layout.text_len).ok_or(Loss::Damaged)?);
         let (facility, level) = syslog_bytes(info, layout).unzip();
         let mut record = Record {
-            seq: u64_at(info, layout.seq).ok_or(Loss::Damaged)?,
-            ts_nsec: u64_at(info, layout.ts_nsec),
-            caller_id: layout.caller_id.and_then(|at| u32_at(info, at)),
+            seq: layout.words.u64_at(info, layout.seq).ok_or(Loss::Damaged)?,
+            ts_nsec: layout.words.u64_at(info, layout.ts_nsec),
+            caller_id: layout.caller_id.and_then(|at| layout.words.u32_at(info, at)),
             level,
             facility,
             text: Vec::new(),
         };
-        let Some(block) = locate(begin, next, self.size_bits, layout.word)? else {
+        let Some(block) = locate(begin, next, self.size_bits, layout.words)? else {
             return Ok(Some((record, text_len > 0)));
         };
         // The writer puts the id where the block begins, also when the text itself went to the start of the ring.
-        let owner = layout.word.at(self.blocks.get(block.id_at, layout.word.0)?, 0);
+        let owner = layout.words.long_at(self.blocks.get(block.id_at, layout.words.long_size())?, 0);
         if owner != Some(id) {
             return Err(Loss::WrongBlock);
         }

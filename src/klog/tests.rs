@@ -3,15 +3,18 @@
 use std::collections::VecDeque;
 
 use super::block::{Block, locate};
-use super::fields::Word;
 use super::*;
-use crate::memory::ReadVirtError;
+use crate::{arch::Words, memory::ReadVirtError};
 
 /// Segments of memory; everything else is unreadable.
 #[derive(Default, Clone)]
 struct Fake(Vec<(u64, Vec<u8>)>);
 
 impl ReadVirt for Fake {
+    fn words(&self) -> Words {
+        Words::LE64
+    }
+
     fn read_virt(&self, vaddr: u64, buf: &mut [u8]) -> Result<(), ReadVirtError> {
         for (base, bytes) in &self.0 {
             if let Some(at) = vaddr.checked_sub(*base)
@@ -429,7 +432,7 @@ fn holes_cost_their_records_and_no_time() {
 
 #[test]
 fn blocks_lie_where_the_kernel_puts_them() {
-    let at = |begin, next| locate(begin, next, 8, Word(8));
+    let at = |begin, next| locate(begin, next, 8, Words::LE64);
     let block = |id_at, text_at, room| Ok(Some(Block { id_at, text_at, room }));
     assert_eq!(at(0x100, 0x118), block(0, 8, 16));
     assert_eq!(at(0x1f0, 0x218), block(0xf0, 8, 16), "wrapped");
@@ -443,7 +446,7 @@ fn blocks_lie_where_the_kernel_puts_them() {
     assert_eq!(at(0x110, 0x110), Err(Loss::Damaged));
     assert_eq!(at(0x110, 0x220), Err(Loss::Damaged), "longer than the ring");
     assert_eq!(at(0x110, 0x318), Err(Loss::Damaged), "two rounds");
-    let word = Word(4);
+    let word = Words::LE64.narrow();
     assert_eq!(locate(0xffff_fff0, 0, 8, word), block(0xf0, 0xf4, 12));
     assert_eq!(locate(0xffff_fff0, 0x18, 8, word), block(0xf0, 4, 20));
 }

@@ -10,6 +10,7 @@ use super::{
     types::{Vmlinux, Wanted, describe, read_btf},
 };
 use crate::{
+    arch,
     error::{Error, Kind, Result},
     sys::file,
 };
@@ -74,9 +75,9 @@ pub fn of_vmlinux(path: &Path, threads: usize, limit: u64) -> Result<VmcoreInfo>
     if let Some(release) = vmlinux.text(BANNER.0)?.as_deref().and_then(|text| text.strip_prefix(BANNER.1)) {
         info.set("OSRELEASE", release.split(' ').next().unwrap_or(release), Witness::Symbols);
     }
-    if vmlinux.is_x86_64() {
-        // The architecture has no other (arch/x86/include/asm/page_types.h).
-        info.set("PAGESIZE", "4096", Witness::Symbols);
+    if let Some(shift) = arch::named(vmlinux.machine()).and_then(|named| named.page_shift) {
+        // The architecture has no other.
+        info.set("PAGESIZE", (1u64 << shift).to_string(), Witness::Symbols);
     }
     for (name, address) in vmlinux.symbols(SYMBOLS)? {
         info.set(format!("SYMBOL({name})"), format!("{address:x}"), Witness::Symbols);
@@ -197,8 +198,6 @@ fn relocate(note: &VmcoreInfo, other: &mut VmcoreInfo) {
 /// The other way: what can be said of the kernel whenever it runs, from what its crash's note says.
 #[must_use]
 pub fn at_link_time(note: &VmcoreInfo) -> VmcoreInfo {
-    /// Start of the text mapping of x86_64 kernels; addresses below lie in memory that is placed anew at each boot.
-    const IMAGE: u64 = 0xffff_ffff_8000_0000;
     /// These differ from boot to boot, or from machine to machine.
     const OF_ONE_BOOT: [&str; 6] = [
         "KERNELOFFSET",
@@ -210,8 +209,13 @@ pub fn at_link_time(note: &VmcoreInfo) -> VmcoreInfo {
     ];
     let shift = note.value("KERNELOFFSET").unwrap_or(0).cast_unsigned();
     let mut info = note.clone();
+    // Other addresses lie in memory that is placed anew at each boot. A layout file need not say which machine it is of.
+    let is_image = |address| match arch::of(arch::by_keys(|key| note.text(key).is_some())) {
+        Some(arch) => arch.is_image(address),
+        None => arch::ALL.iter().any(|arch| arch.is_image(address)),
+    };
     let is_fixed = |key: &str| {
-        let in_image = || note.value(key).is_some_and(|address| address.cast_unsigned() >= IMAGE);
+        let in_image = || note.value(key).is_some_and(|address| is_image(address.cast_unsigned()));
         !OF_ONE_BOOT.contains(&key) && key != "SYMBOL(vmemmap)" && (!key.starts_with("SYMBOL(") || in_image())
     };
     info.retain(is_fixed);

@@ -5,19 +5,19 @@
 
 pub mod known;
 mod page;
-mod paging;
 mod sections;
+mod space;
 pub mod types;
 mod vmcoreinfo;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 pub use page::{PageLayout, bytes_at};
-pub use paging::PagingLayout;
 pub use sections::{MemMapLayout, SparseLayout};
 pub use vmcoreinfo::{VmcoreInfo, Witness};
 
 use crate::{
+    arch::{AddressSpace, Usual},
     error::{Error, Kind, Result},
     source::Source,
 };
@@ -104,6 +104,14 @@ impl<'a> Resolver<'a> {
         Some(value)
     }
 
+    /// The value of `key`, or what the machine's kernels have without one.
+    fn or_usual(&mut self, name: &'static str, key: &str, usual: Usual) -> i64 {
+        self.first(name, &[key]).unwrap_or_else(|| {
+            self.note(name, usual.value, Origin::Default(usual.why));
+            usual.value
+        })
+    }
+
     /// Like [`Resolver::first`] for something that filtering cannot do without.
     fn required(&mut self, name: &'static str, keys: &[&str]) -> Result<i64> {
         self.first(name, keys).ok_or_else(|| missing(keys))
@@ -144,12 +152,12 @@ fn impossible(keys: &[&str], value: i64) -> Error {
 }
 
 /// The crashed kernel's layout, as far as filtering needs it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct KernelLayout {
     /// Log2 of the page size in bytes.
     pub page_shift: u32,
-    /// Page tables.
-    pub paging: PagingLayout,
+    /// Where its memory lies.
+    pub space: Arc<dyn AddressSpace>,
     /// How to find a page's `struct page`.
     pub mem_map: MemMapLayout,
     /// What a `struct page` looks like.
@@ -168,19 +176,19 @@ impl KernelLayout {
     pub fn resolve(source: &Source, info: &VmcoreInfo) -> Result<Self> {
         let mut resolver = Resolver::new(info);
         let page_shift = page_shift(info)?;
-        let paging = PagingLayout::resolve(&mut resolver, source)?;
-        let page = PageLayout::resolve(&mut resolver)?;
-        let mem_map = MemMapLayout::resolve(&mut resolver, page_shift, &paging)?;
+        let space = space::resolve(&mut resolver, source)?;
+        let page = PageLayout::resolve(&mut resolver, &*space)?;
+        let mem_map = MemMapLayout::resolve(&mut resolver, page_shift, &*space)?;
         let Resolver { facts, limits, .. } = resolver;
-        Ok(Self { page_shift, paging, mem_map, page, facts, limits })
+        Ok(Self { page_shift, space, mem_map, page, facts, limits })
     }
 
     /// Only what virtual addresses need.
     ///
     /// # Errors
     /// As [`KernelLayout::resolve`].
-    pub fn paging(source: &Source, info: &VmcoreInfo) -> Result<PagingLayout> {
-        PagingLayout::resolve(&mut Resolver::new(info), source)
+    pub fn address_space(source: &Source, info: &VmcoreInfo) -> Result<Arc<dyn AddressSpace>> {
+        space::resolve(&mut Resolver::new(info), source)
     }
 }
 

@@ -5,24 +5,29 @@
 use vdump_filters::{Encodings, FlagBits, HugetlbEncoding, OrderEncoding, RawPage, SlabEncoding, TypeTest};
 
 use super::{Origin, Resolver};
-use crate::error::{Error, Result};
+use crate::{
+    arch::{AddressSpace, Usual, Words},
+    error::{Error, Result},
+};
 
 /// Offsets in `struct page`, bytes, and how to read what is there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PageLayout {
+    /// How its numbers lie in memory.
+    pub words: Words,
     /// `sizeof(struct page)`.
     pub size: usize,
-    /// `flags`, 8 bytes.
+    /// `flags`, an `unsigned long`.
     pub flags: usize,
-    /// `mapping`, 8 bytes.
+    /// `mapping`, a pointer.
     pub mapping: usize,
     /// `_refcount`, 4 bytes.
     pub refcount: Option<usize>,
     /// `_mapcount` and `page_type`, 4 bytes.
     pub type_word: Option<usize>,
-    /// `private`, 8 bytes: a free block's order.
+    /// `private`, an `unsigned long`: a free block's order.
     pub private: Option<usize>,
-    /// `compound_head` (4.4) or `compound_info` (7.1: fc3f334ce2b9), 8 bytes: a tail page's way to its head.
+    /// `compound_head` (4.4) or `compound_info` (7.1: fc3f334ce2b9), an `unsigned long`: a tail page's way to its head.
     pub compound: Option<usize>,
     /// What a compound's second page holds.
     pub second: SecondPage,
@@ -35,9 +40,9 @@ pub struct PageLayout {
 pub struct SecondPage {
     /// The order, 1 byte.
     pub order: Option<usize>,
-    /// The destructor: its number (1 byte) or, before 4.4, its address (8 bytes).
+    /// The destructor: its number (1 byte) or, before 4.4, its address.
     pub dtor: Option<usize>,
-    /// `lru.prev`, 8 bytes: the order before 4.4.
+    /// `lru.prev`, a pointer: the order before 4.4.
     pub lru_prev: Option<usize>,
 }
 
@@ -48,7 +53,8 @@ const PAGE_TYPE_KEYS: [&str; 3] = [
 ];
 
 impl PageLayout {
-    pub(super) fn resolve(resolver: &mut Resolver<'_>) -> Result<Self> {
+    pub(super) fn resolve(resolver: &mut Resolver<'_>, space: &dyn AddressSpace) -> Result<Self> {
+        let words = space.words();
         let size =
             resolver.small("struct page size", &["SIZE(page)"])?.ok_or_else(|| super::missing(&["SIZE(page)"]))?;
         let mut required = |name, keys: &[&str]| resolver.small(name, keys)?.ok_or_else(|| super::missing(keys));
@@ -62,9 +68,9 @@ impl PageLayout {
             resolver.small("page.compound_head", &["OFFSET(page.compound_head)", "OFFSET(page.compound_info)"])?;
         let (hugetlb, dtor) = hugetlb(resolver, size, lru)?;
         let (order, order_byte) = order(resolver, size, compound, lru)?;
-        let second = SecondPage { order: order_byte, dtor, lru_prev: lru.map(|lru| lru + 8) };
-        let encodings = encodings(resolver, hugetlb, order)?;
-        let layout = Self { size, flags, mapping, refcount, type_word, private, compound, second, encodings };
+        let second = SecondPage { order: order_byte, dtor, lru_prev: lru.map(|lru| lru + words.long_size()) };
+        let encodings = encodings(resolver, hugetlb, order, space.arch().free_orders())?;
+        let layout = Self { words, size, flags, mapping, refcount, type_word, private, compound, second, encodings };
         layout.check()?;
         if layout.type_word.is_none() || layout.private.is_none() {
             resolver.limit("the kernel does not export where _mapcount and private are: free pages are kept");
@@ -77,10 +83,23 @@ impl PageLayout {
     #[inline]
     pub fn raw(&self, page: &[u8]) -> RawPage {
         RawPage {
-            flags: u64::from_le_bytes(bytes_at(page, self.flags)),
-            mapping: u64::from_le_bytes(bytes_at(page, self.mapping)),
-            type_word: self.type_word.map(|at| u32::from_le_bytes(bytes_at(page, at))),
-            refcount: self.refcount.map(|at| u32::from_le_bytes(bytes_at(page, at))),
+            flags: self.long(page, self.flags),
+            mapping: self.long(page, self.mapping),
+            type_word: self.type_word.map(|at| self.words.u32(bytes_at(page, at))),
+            refcount: self.refcount.map(|at| self.words.u32(bytes_at(page, at))),
+        }
+    }
+
+    /// The `unsigned long` or pointer at `offset` of a `struct page`. The layout promises that every offset lies inside the
+    /// structure; what would not is zero, which no rule drops.
+    #[must_use]
+    #[inline]
+    pub fn long(&self, page: &[u8], offset: usize) -> u64 {
+        // By far the most pages that anybody filters are such.
+        if self.words == Words::LE64 {
+            u64::from_le_bytes(bytes_at(page, offset))
+        } else {
+            self.words.long_at(page, offset).unwrap_or(0)
         }
     }
 
@@ -88,16 +107,17 @@ impl PageLayout {
     #[must_use]
     #[inline]
     pub fn tail_word(&self, page: &[u8]) -> Option<u64> {
-        self.compound.map(|at| u64::from_le_bytes(bytes_at(page, at))).filter(|word| word & 1 == 1)
+        self.compound.map(|at| self.long(page, at)).filter(|word| word & 1 == 1)
     }
 
     /// Every field must lie inside the structure: the scanner relies on it.
     fn check(&self) -> Result<()> {
+        let long = self.words.long_size();
         let words = [Some(self.flags), Some(self.mapping), self.private, self.compound, self.second.lru_prev];
         let halves = [self.refcount, self.type_word];
         let bytes = [self.second.order, self.second.dtor];
-        let dtor_width = if matches!(self.encodings.hugetlb, HugetlbEncoding::DtorAddress(_)) { 8 } else { 1 };
-        let mut ends = (words.into_iter().flatten().map(|at| at + 8))
+        let dtor_width = if matches!(self.encodings.hugetlb, HugetlbEncoding::DtorAddress(_)) { long } else { 1 };
+        let mut ends = (words.into_iter().flatten().map(|at| at + long))
             .chain(halves.into_iter().flatten().map(|at| at + 4))
             .chain(bytes.into_iter().flatten().map(|at| at + dtor_width));
         if !(24..=256).contains(&self.size) || ends.any(|end| end > self.size) {
@@ -115,7 +135,12 @@ pub fn bytes_at<const N: usize>(page: &[u8], offset: usize) -> [u8; N] {
     page.get(offset..offset + N).and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; N])
 }
 
-fn encodings(resolver: &mut Resolver<'_>, hugetlb: HugetlbEncoding, order: OrderEncoding) -> Result<Encodings> {
+fn encodings(
+    resolver: &mut Resolver<'_>,
+    hugetlb: HugetlbEncoding,
+    order: OrderEncoding,
+    usual_orders: Usual,
+) -> Result<Encodings> {
     let flags = FlagBits {
         lru: resolver.bit("PG_lru", "NUMBER(PG_lru)")?,
         private: resolver.bit("PG_private", "NUMBER(PG_private)")?,
@@ -140,9 +165,8 @@ fn encodings(resolver: &mut Resolver<'_>, hugetlb: HugetlbEncoding, order: Order
     let free_orders = match resolver.first("free orders", &["LENGTH(zone.free_area)"]) {
         Some(orders @ 1..=20) => orders as u32,
         _ => {
-            // MAX_ORDER of every x86_64 kernel (include/linux/mmzone.h).
-            resolver.note("free orders", 11, Origin::Default("the kernel's default"));
-            11
+            resolver.note("free orders", usual_orders.value, Origin::Default(usual_orders.why));
+            usual_orders.value as u32
         }
     };
     let slab = slab(resolver)?;

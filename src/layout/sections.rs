@@ -2,8 +2,11 @@
 //!
 //! Knows the keys of the memory models. Must not read memory. Goes to `memory`.
 
-use super::{Origin, PagingLayout, Resolver, missing};
-use crate::error::{Error, Result};
+use super::{Resolver, missing};
+use crate::{
+    arch::AddressSpace,
+    error::{Error, Result},
+};
 
 /// The memory model.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,9 +40,9 @@ pub struct SparseLayout {
 }
 
 impl MemMapLayout {
-    pub(super) fn resolve(resolver: &mut Resolver<'_>, page_shift: u32, paging: &PagingLayout) -> Result<Self> {
+    pub(super) fn resolve(resolver: &mut Resolver<'_>, page_shift: u32, space: &dyn AddressSpace) -> Result<Self> {
         if let Some(table) = resolver.first("mem_section", &["SYMBOL(mem_section)"]) {
-            return SparseLayout::resolve(resolver, table.cast_unsigned(), page_shift, paging).map(Self::Sparse);
+            return SparseLayout::resolve(resolver, table.cast_unsigned(), page_shift, space).map(Self::Sparse);
         }
         let keys = ["SYMBOL(mem_section)", "SYMBOL(mem_map)"];
         resolver
@@ -50,28 +53,20 @@ impl MemMapLayout {
 }
 
 impl SparseLayout {
-    fn resolve(resolver: &mut Resolver<'_>, table: u64, page_shift: u32, paging: &PagingLayout) -> Result<Self> {
+    fn resolve(resolver: &mut Resolver<'_>, table: u64, page_shift: u32, space: &dyn AddressSpace) -> Result<Self> {
         let page_size = 1u64 << page_shift;
         let table_len = resolver.required("mem_section length", &["LENGTH(mem_section)"])?;
         let section_size = resolver.required("mem_section size", &["SIZE(mem_section)"])?;
         let offset = resolver.required("section_mem_map offset", &["OFFSET(mem_section.section_mem_map)"])?;
-        // x86_64's constants, exported since 5.13 (4f5aecdff25f) and 5.8 (1d50e5d0c505); they never changed before
-        // (arch/x86/include/asm/sparsemem.h).
-        let bits = (resolver.first("SECTION_SIZE_BITS", &["NUMBER(SECTION_SIZE_BITS)"])).unwrap_or_else(|| {
-            resolver.note("SECTION_SIZE_BITS", 27, Origin::Default("x86_64's constant"));
-            27
-        });
-        let max_bits = (resolver.first("MAX_PHYSMEM_BITS", &["NUMBER(MAX_PHYSMEM_BITS)"])).unwrap_or_else(|| {
-            let bits = if paging.levels == 5 { 52 } else { 46 };
-            resolver.note("MAX_PHYSMEM_BITS", bits, Origin::Default("x86_64's constant for this paging depth"));
-            bits
-        });
+        let bits = resolver.or_usual("SECTION_SIZE_BITS", "NUMBER(SECTION_SIZE_BITS)", space.section_size_bits());
+        let max_bits = resolver.or_usual("MAX_PHYSMEM_BITS", "NUMBER(MAX_PHYSMEM_BITS)", space.physical_bits());
         let bad = |what: &str| Error::input(format!("VMCOREINFO's {what} cannot be")).because("the note is damaged");
         let page_shift = i64::from(page_shift);
         if !(24..=40).contains(&bits) || !(bits..=52).contains(&max_bits) {
             return Err(bad("SECTION_SIZE_BITS or MAX_PHYSMEM_BITS"));
         }
-        if !(8..=4096).contains(&section_size) || !(0..=section_size - 8).contains(&offset) || table_len <= 0 {
+        let long = space.words().long_size() as i64;
+        if !(long..=4096).contains(&section_size) || !(0..=section_size - long).contains(&offset) || table_len <= 0 {
             return Err(bad("description of mem_section"));
         }
         let (section_size, table_len) = (section_size.cast_unsigned(), table_len.cast_unsigned());

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use vdump_filters::PfnRange;
 
-use super::VirtReader;
+use super::{ReadVirt as _, VirtReader};
 use crate::{
     error::{Error, Result},
     layout::{KernelLayout, MemMapLayout, SparseLayout},
@@ -89,8 +89,8 @@ impl MemMap {
         let page_size = layout.page.size as u64;
         let kind = match layout.mem_map {
             MemMapLayout::Flat { mem_map } => {
-                let base = virt.read_u64(mem_map).map_err(|error| unreadable("mem_map", error))?;
-                if !is_kernel_address(base) {
+                let base = virt.long(mem_map).map_err(|error| unreadable("mem_map", error))?;
+                if !virt.space().is_kernel(base) {
                     return Err(unreadable("mem_map", format!("it holds {base:#x}, which is not a kernel address")));
                 }
                 Kind::Flat { base }
@@ -104,7 +104,7 @@ impl MemMap {
                 let mut layout = sparse;
                 if none_is_good(&sections)
                     && sparse.extreme
-                    && let Ok(table) = virt.read_u64(sparse.table)
+                    && let Ok(table) = virt.long(sparse.table)
                 {
                     // Kernels between 83e3c48729d9 (4.15) and a0b1280368d1 (4.15) and their stable backports export the
                     // address of the pointer to the table.
@@ -192,7 +192,7 @@ impl MemMap {
         let mut table = SectionTable { virt, sparse: *sparse, page_size: self.page_size, last_root: None };
         let number = pfn >> sparse.pfn_shift;
         let entry = table.entry_address(number);
-        let read = |entry: &u64| virt.read_u64(entry.wrapping_add(sparse.map_offset)).ok();
+        let read = |entry: &u64| virt.long(entry.wrapping_add(sparse.map_offset)).ok();
         let word = entry.as_ref().ok().and_then(read);
         Some(SectionFacts {
             number,
@@ -299,7 +299,7 @@ impl SectionTable<'_, '_> {
     fn place(&self, number: u64, entry: u64) -> Section {
         let word = self
             .virt
-            .read_u64(entry.wrapping_add(self.sparse.map_offset))
+            .long(entry.wrapping_add(self.sparse.map_offset))
             .map_err(|error| format!("its mem_section cannot be read: {error}"))?;
         if word & HAS_MEM_MAP != HAS_MEM_MAP {
             return Err("the kernel has no memory map for it".into());
@@ -307,7 +307,7 @@ impl SectionTable<'_, '_> {
         let encoded = word & !(self.alignment() - 1);
         let first_pfn = number << self.sparse.pfn_shift;
         let base = encoded.wrapping_add(first_pfn.wrapping_mul(self.page_size));
-        if !is_kernel_address(base) {
+        if !self.virt.space().is_kernel(base) {
             return Err(format!("its section_mem_map {word:#x} is not a kernel address").into());
         }
         self.virt.translate(base).map_err(|error| format!("its struct pages at {base:#x} are {error}"))?;
@@ -334,7 +334,7 @@ impl SectionTable<'_, '_> {
         let part = match &self.last_root {
             Some((last, part)) if *last == root => part.clone(),
             _ => {
-                let part = match self.virt.read_u64(table.wrapping_add(root * 8)) {
+                let part = match self.virt.long(table.wrapping_add(root * self.virt.words().long_size() as u64)) {
                     Ok(0) => Err("the kernel has no section there".into()),
                     Ok(part) => Ok(part),
                     Err(error) => Err(format!("the section table cannot be read: {error}").into()),
@@ -345,11 +345,6 @@ impl SectionTable<'_, '_> {
         }?;
         Ok(part.wrapping_add(number % sections_per_root * section_size))
     }
-}
-
-/// The upper half of the address space.
-fn is_kernel_address(vaddr: u64) -> bool {
-    vaddr >> 63 == 1
 }
 
 fn unreadable(what: &str, cause: impl std::fmt::Display) -> Error {

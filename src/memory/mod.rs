@@ -3,17 +3,17 @@
 //! Knows page tables and memory models. Must not know what a page is used for, nor any other structure of the kernel. The
 //! struct pages go to `classify`, virtual reads to `kernel` and `klog`, all mappings to `plan`.
 
-pub mod arch;
+#[cfg(test)]
+pub(crate) mod few_words;
 mod mappings;
 mod mem_map;
 mod struct_pages;
+mod tables;
 mod virt;
 pub mod window;
-#[cfg(test)]
-pub(crate) mod words;
 
-pub use arch::WalkError;
-pub use mappings::{Leaf, Mappings, Visit, Walked};
+pub use mappings::{Bounds, Ended, Leaf, Mappings, Visit, Walked};
 pub use mem_map::{MemMap, Problem, SectionFacts};
 pub use struct_pages::StructPages;
-pub use virt::{ReadVirt, ReadVirtError, VirtReader, word_at};
+pub use tables::{Mapping, WalkError};
+pub use virt::{ReadVirt, ReadVirtError, VirtReader};

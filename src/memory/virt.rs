@@ -3,11 +3,11 @@
 //! Knows that a virtual range is a chain of physical ones. Must not know what is read. Goes to `klog`, to the symbol
 //! table's reader and to the memory map.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, sync::Arc};
 
-use super::arch::{self, Arch, Mapping, TableReader, Walk, WalkError};
+use super::tables::{Mapping, TableReader, Walk, WalkError, walk};
 use crate::{
-    layout::PagingLayout,
+    arch::{AddressSpace, Words},
     source::{MAX_READ, Mask, PageReader, ReadError, Source},
 };
 
@@ -31,37 +31,67 @@ pub trait ReadVirt {
     /// # Errors
     /// When any byte of the range cannot be translated or read.
     fn read_virt(&self, vaddr: u64, buf: &mut [u8]) -> Result<(), ReadVirtError>;
-}
 
-/// The 64-bit word at a virtual address.
-pub fn word_at(mem: &dyn ReadVirt, vaddr: u64) -> Result<u64, ReadVirtError> {
-    let mut word = [0; 8];
-    mem.read_virt(vaddr, &mut word)?;
-    Ok(u64::from_le_bytes(word))
+    /// How numbers lie in this memory.
+    fn words(&self) -> Words;
+
+    /// The number of `size` bytes, at most 8, at a virtual address.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn number(&self, vaddr: u64, size: usize) -> Result<u64, ReadVirtError> {
+        let mut bytes = [0; 8];
+        let (bytes, _) = bytes.split_at_mut(size.min(8));
+        self.read_virt(vaddr, bytes)?;
+        Ok(self.words().number(bytes))
+    }
+
+    /// The `unsigned long` or pointer at a virtual address.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn long(&self, vaddr: u64) -> Result<u64, ReadVirtError> {
+        self.number(vaddr, self.words().long_size())
+    }
+
+    /// The `u32` at a virtual address.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn u32(&self, vaddr: u64) -> Result<u32, ReadVirtError> {
+        self.number(vaddr, 4).map(|number| number as u32)
+    }
+
+    /// The `int` at a virtual address.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn int(&self, vaddr: u64) -> Result<i32, ReadVirtError> {
+        self.u32(vaddr).map(u32::cast_signed)
+    }
 }
 
 /// A reader for one thread, over a source's page tables.
 #[derive(Debug)]
 pub struct VirtReader<'a> {
-    arch: Box<dyn Arch>,
+    space: Arc<dyn AddressSpace>,
     /// The readers' caches change with every read; a `VirtReader` never leaves its thread while in use.
     tables: RefCell<TableReader<'a>>,
     pages: RefCell<PageReader<'a>>,
 }
 
 impl<'a> VirtReader<'a> {
-    /// Makes a reader; `None` for an architecture that is not known.
+    /// Makes a reader.
     #[must_use]
-    pub fn new(source: &'a Source, paging: PagingLayout) -> Option<Self> {
-        let arch = arch::for_layout(paging)?;
+    pub fn new(source: &'a Source, space: &Arc<dyn AddressSpace>) -> Self {
         let tables = RefCell::new(TableReader::new(source.reader()));
-        Some(Self { arch, tables, pages: RefCell::new(source.reader()) })
+        Self { space: Arc::clone(space), tables, pages: RefCell::new(source.reader()) }
     }
 
-    /// The architecture.
+    /// Where the kernel's memory lies.
     #[must_use]
-    pub fn arch(&self) -> &dyn Arch {
-        &*self.arch
+    pub fn space(&self) -> &Arc<dyn AddressSpace> {
+        &self.space
     }
 
     /// Where `vaddr` lies.
@@ -69,7 +99,7 @@ impl<'a> VirtReader<'a> {
     /// # Errors
     /// It is not mapped, or the tables are damaged.
     pub fn translate(&self, vaddr: u64) -> Result<Mapping, WalkError> {
-        self.arch.translate(&mut self.tables.borrow_mut(), vaddr)
+        walk(&*self.space, &mut self.tables.borrow_mut(), vaddr, &mut |_| ())
     }
 
     /// The way from the top table to where `vaddr` lies: each entry, with the kernel's name for its table.
@@ -78,15 +108,9 @@ impl<'a> VirtReader<'a> {
     /// As [`VirtReader::translate`]; the entries up to there are given.
     pub fn walk(&self, vaddr: u64) -> (Vec<(Walk, &'static str)>, Result<Mapping, WalkError>) {
         let mut steps = Vec::new();
-        let mut seen = |step: Walk| steps.push((step, self.arch.level_name(step.level)));
-        let found = self.arch.walk(&mut self.tables.borrow_mut(), vaddr, &mut seen);
+        let mut seen = |step: Walk| steps.push((step, self.space.level_name(step.level)));
+        let found = walk(&*self.space, &mut self.tables.borrow_mut(), vaddr, &mut seen);
         (steps, found)
-    }
-
-    /// Bits of a virtual address that the page tables translate; those above must be copies of the highest.
-    #[must_use]
-    pub fn address_bits(&self) -> u32 {
-        self.arch.shift(self.arch.top().1 + 1)
     }
 
     /// Fills `out` (at most [`MAX_READ`] bytes) from a physical address.
@@ -119,17 +143,13 @@ impl<'a> VirtReader<'a> {
         }
         Ok(())
     }
-
-    /// Little-endian 64-bit word at `vaddr`.
-    ///
-    /// # Errors
-    /// It cannot be read.
-    pub fn read_u64(&self, vaddr: u64) -> Result<u64, ReadVirtError> {
-        word_at(self, vaddr)
-    }
 }
 
 impl ReadVirt for VirtReader<'_> {
+    fn words(&self) -> Words {
+        self.space.words()
+    }
+
     fn read_virt(&self, vaddr: u64, buf: &mut [u8]) -> Result<(), ReadVirtError> {
         let mut done = 0;
         while done < buf.len() {

@@ -292,7 +292,7 @@ impl<'a, 'v> Follower<'a, 'v> {
     }
 
     fn pointer(&self, at: u64) -> Result<u64, Lost> {
-        let pointer = self.virt.read_u64(at).map_err(|error| Lost::Unreadable(error.to_string()))?;
+        let pointer = self.virt.long(at).map_err(|error| Lost::Unreadable(error.to_string()))?;
         if (NO_OBJECT..u64::MAX - NO_OBJECT).contains(&pointer) { Ok(pointer) } else { Err(Lost::Nothing) }
     }
 
@@ -395,9 +395,7 @@ impl<'a, 'v> Follower<'a, 'v> {
     }
 
     fn number(&self, at: u64, width: usize) -> Result<u64, Lost> {
-        let mut bytes = [0; 8];
-        let read = self.virt.read_virt(at, &mut bytes[..width.min(8)]);
-        read.map(|()| u64::from_le_bytes(bytes)).map_err(|error| Lost::Unreadable(error.to_string()))
+        self.virt.number(at, width).map_err(|error| Lost::Unreadable(error.to_string()))
     }
 
     /// A text's length.

@@ -29,9 +29,9 @@ pub(super) fn run(options: &Dmesg) -> Result<()> {
     for warning in &unsure {
         super::complain(&Error::input(warning));
     }
-    let paging = KernelLayout::paging(&source, &info)
+    let space = KernelLayout::address_space(&source, &info)
         .map_err(|error| facts::advised(Error::new(error.kind(), what()).because(error), None))?;
-    let virt = VirtReader::new(&source, paging).ok_or_else(|| Error::input(what()))?;
+    let virt = VirtReader::new(&source, &space);
     let log = klog::read_log(&info, &virt).map_err(|error| Error::input(what()).because(error))?;
     match &options.output {
         Some(path) => write_file(path, options, &source, &log)?,

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::facts;
 use crate::{
+    arch,
     cli::Info,
     error::{Result, printable},
     kernel::{self, LastWords},
@@ -89,7 +90,7 @@ impl Facts {
         let info = kernel::vmcoreinfo(source);
         let text = |key: &str| info.as_ref().and_then(|info| info.text(key)).map(printable);
         let layout = info.as_ref().map(|info| KernelLayout::resolve(source, info));
-        let paging = info.as_ref().and_then(|info| KernelLayout::paging(source, info).ok());
+        let space = info.as_ref().and_then(|info| KernelLayout::address_space(source, info).ok());
         let page_shift = kernel::page_shift(source, info.as_ref()).ok();
         let (layout, mut warnings) = match layout {
             Some(Ok(layout)) => (layout.facts.iter().map(FactLine::of).collect(), layout.limits),
@@ -106,7 +107,7 @@ impl Facts {
         let (recorded, (ram, ram_ranges)) = (source.recorded(), ram_lines(source.existing()));
         Self {
             format: source.describe(),
-            architecture: kernel::machine_name(source.machine()),
+            architecture: arch::uname(source.machine()),
             host: host(source, info.as_ref()),
             vmcoreinfo: info.is_some(),
             vmcoreinfo_found_at: source.vmcoreinfo_found_at().map(|address| format!("{address:#x}")),
@@ -116,10 +117,10 @@ impl Facts {
             last_words: LastWords::of(source, info.as_ref()),
             cpus: source.saved_cpus(),
             page_size: page_shift.map(|shift| 1 << shift),
-            paging_levels: paging.map(|paging| paging.levels),
+            paging_levels: space.as_ref().map(|space| space.top().1),
             kaslr_offset: info.as_ref().and_then(kaslr_offset),
-            phys_base: paging.map(|paging| paging.phys_base),
-            encrypted: paging.map(|paging| paging.encryption_mask != 0),
+            phys_base: space.as_ref().map(|space| space.phys_base()),
+            encrypted: space.as_ref().map(|space| space.is_encrypted()),
             dump_level: recorded.map(|recorded| recorded.dump_level),
             incomplete: recorded.map(|recorded| recorded.incomplete).or(source.is_incomplete().then_some(true)),
             parts: recorded.map(|recorded| recorded.parts),

@@ -17,6 +17,7 @@ use super::{
     store::{Store, StoreError, read_all},
 };
 use crate::{
+    arch,
     error::{Error, Result},
     format::{
         elf::{Class, FLAG_INCOMPLETE, NO_PADDR},
@@ -82,8 +83,8 @@ impl Elf {
 
     fn cut_copy(&self, size: u64) -> Option<(RamMap, RamMap)> {
         // Other machines have pages of up to 64 KiB, and only the notes tell.
-        let x86 = [elf::EM_X86_64, elf::EM_386].contains(&self.machine);
-        let page = if x86 { SMALLEST_PAGE } else { 64 << 10 };
+        let shift = arch::named(self.machine).and_then(|named| named.page_shift);
+        let page = shift.map_or(64 << 10, |shift| 1 << shift);
         (self.shown_end() > size).then(|| RamMap::from_cut_loads(&self.loads, size, page))
     }
 }
@@ -118,7 +119,7 @@ pub(super) fn parse(path: &Path, store: &dyn Store) -> Result<Elf> {
     let mut found = finish(class, machine, loads, notes);
     found.remarks = remarks;
     // Other machines have flags of their own there; but no other core has an entry point.
-    let known = [elf::EM_X86_64, elf::EM_386, elf::EM_AARCH64].contains(&found.machine);
+    let known = arch::named(found.machine).is_some_and(|named| named.has_no_flags);
     found.incomplete = marked && (known || unwritten.is_some());
     found.unwritten = unwritten;
     Ok(found)
@@ -146,7 +147,8 @@ fn unwritten(end: u64, loads: &[Load], empty: &[(u64, u64)]) -> Unwritten {
 
 /// Puts together what was read, after a look at who wrote it.
 pub(super) fn finish(class: Class, machine: Machine, mut loads: Vec<Load>, notes: Notes) -> Elf {
-    let truly = true_machine(machine, notes.held());
+    let info = note::notes(notes.held()).find(|note| note.name == note::VMCOREINFO);
+    let truly = info.map_or(machine, |info| arch::true_machine(machine, info.desc));
     if truly != machine {
         // The upper half of each virtual address was cut off.
         loads.iter_mut().for_each(|load| load.vaddr = load.paddr);
@@ -311,21 +313,6 @@ impl Core<'_> {
 /// No address.
 fn no_address<E: FileHeader<Endian = LE>>() -> u64 {
     if E::is_type_64_sized() { NO_PADDR } else { u32::MAX.into() }
-}
-
-/// kexec-tools writes `EM_386` into the 32-bit core headers of an x86_64 kernel (`--elf32-core-headers`). Only the latter has
-/// symbols above 4 GiB.
-fn true_machine(machine: Machine, notes: &[u8]) -> Machine {
-    const HIGH_SYMBOL: &[u8] = b"SYMBOL(swapper_pg_dir)=ffffffff";
-    let wide = || {
-        let info = note::notes(notes).find(|note| note.name == note::VMCOREINFO);
-        info.is_some_and(|info| {
-            // Eight digits more than a 32-bit address has.
-            let at = info.desc.windows(HIGH_SYMBOL.len()).position(|window| window == HIGH_SYMBOL);
-            at.and_then(|at| info.desc.get(at + HIGH_SYMBOL.len())).is_some_and(u8::is_ascii_hexdigit)
-        })
-    };
-    if machine == elf::EM_386 && wide() { elf::EM_X86_64 } else { machine }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use object::elf::{EM_386, EM_ARM, EM_NONE, Machine};
+use object::elf::{EM_NONE, Machine};
 
 use super::{
     CutShort, InputFormat, Layer, Notes, Opening, RamGiven, RamMap, Source, elf,
@@ -18,13 +18,14 @@ use super::{
     store::{DeviceStore, FileStore, Store},
 };
 use crate::{
+    arch,
     error::{Error, Kind, Result},
     format::elf::Class,
 };
 
 /// The class of an ELF core of this machine.
 fn default_class(machine: Machine) -> Class {
-    if [EM_386, EM_ARM].contains(&machine) { Class::Elf32 } else { Class::Elf64 }
+    if arch::named(machine).is_some_and(|named| !named.is_wide) { Class::Elf32 } else { Class::Elf64 }
 }
 
 /// A file without the layers around the dump in it, and the dump's first bytes.

@@ -1,6 +1,8 @@
 //! VMCOREINFO's text, as far as telling it from other bytes needs it. What it says is for `layout`.
 
-use object::elf::{EM_AARCH64, EM_NONE, EM_RISCV, EM_X86_64, Machine};
+use object::elf::Machine;
+
+use crate::arch;
 
 /// The first key of every kernel since 2.6.24.
 pub(super) const FIRST_KEY: &[u8] = b"OSRELEASE=";
@@ -16,25 +18,11 @@ pub(super) fn is_whole(text: &[u8]) -> bool {
         && lines.all(|line| line.contains(&b'='))
 }
 
-/// The machine whose kernel says this: by what only one architecture exports (`arch_crash_save_vmcoreinfo`).
+/// The machine whose kernel says this: by what only one architecture exports.
 pub(super) fn machine(text: &[u8]) -> Machine {
-    let exports = |key: &[u8]| text.split(|byte| *byte == b'\n').any(|line| line.starts_with(key));
-    match () {
-        () if exports(b"NUMBER(phys_base)=") || exports(b"SYMBOL(phys_base)=") => EM_X86_64,
-        () if exports(b"NUMBER(kimage_voffset)=") => EM_AARCH64,
-        () if exports(b"NUMBER(va_kernel_pa_offset)=") => EM_RISCV,
-        () => EM_NONE,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn machines_are_told_by_what_they_export() {
-        assert_eq!(machine(b"OSRELEASE=6.1.0\nPAGESIZE=4096\nNUMBER(phys_base)=4096\n"), EM_X86_64);
-        assert_eq!(machine(b"OSRELEASE=6\nNUMBER(kimage_voffset)=0xffff\n"), EM_AARCH64);
-        assert_eq!(machine(b"OSRELEASE=6\n"), EM_NONE);
-    }
+    let has = |key: &str| {
+        let value = |line: &[u8]| line.strip_prefix(key.as_bytes()).is_some_and(|rest| rest.starts_with(b"="));
+        text.split(|byte| *byte == b'\n').any(value)
+    };
+    arch::by_keys(has)
 }

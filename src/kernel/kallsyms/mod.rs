@@ -158,7 +158,7 @@ impl<'m> Kallsyms<'m> {
         let symbol = |symbol| info.symbol(symbol).ok_or(KallsymsError::Missing { symbol });
         let expected = symbol("_stext")?;
         let names = symbol("kallsyms_names")?;
-        let count = u32::from_le_bytes(read(mem, symbol("kallsyms_num_syms")?, "kallsyms_num_syms")?);
+        let count = number(mem, symbol("kallsyms_num_syms")?, 4, "kallsyms_num_syms")? as u32;
         if count == 0 || count > MAX_SYMBOLS {
             return Err(KallsymsError::Damaged { table: "kallsyms_num_syms", what: "not between 1 and 4 Mi" });
         }
@@ -170,7 +170,7 @@ impl<'m> Kallsyms<'m> {
                 // Where a 32-bit kernel cannot be relocated, the "offset" is the address itself.
                 None => (table, 0, &[Addresses::PlaceRelative, Addresses::Relative]),
                 Some(at) => {
-                    let base = read_word(mem, at, word, "kallsyms_relative_base")?;
+                    let base = number(mem, at, word, "kallsyms_relative_base")?;
                     (table, base, &[Addresses::AbsolutePercpu, Addresses::Relative])
                 }
             },
@@ -295,9 +295,9 @@ impl<'m> Kallsyms<'m> {
         // Wrapping: an address out of range is caught when it is read.
         let place = self.table.wrapping_add(step * u64::from(index));
         if wide {
-            return read_word(self.mem, place, self.word, "kallsyms_addresses");
+            return number(self.mem, place, self.word, "kallsyms_addresses");
         }
-        let offset = i32::from_le_bytes(read(self.mem, place, "kallsyms_offsets")?);
+        let offset = (number(self.mem, place, 4, "kallsyms_offsets")? as u32).cast_signed();
         let (signed, unsigned) = (i64::from(offset), u64::from(offset.cast_unsigned()));
         let address = match self.addresses {
             Addresses::Absolute | Addresses::Relative => self.base.wrapping_add(unsigned),
@@ -348,7 +348,7 @@ struct Tokens {
 impl Tokens {
     fn load(mem: &dyn ReadVirt, table: u64, index: u64) -> Result<Self, KallsymsError> {
         let raw: [u8; TOKENS * 2] = read(mem, index, "kallsyms_token_index")?;
-        let starts = raw.as_chunks().0.iter().map(|&pair| usize::from(u16::from_le_bytes(pair)));
+        let starts = raw.as_chunks().0.iter().map(|&pair| usize::from(mem.words().u16(pair)));
         // The table's length is stored nowhere: it ends with the string that begins last.
         let last = starts.clone().max().unwrap_or(0);
         let mut window = Window::new(mem, table, (usize::from(u16::MAX) + MAX_NAME) as u64);
@@ -413,18 +413,14 @@ fn failed(table: &'static str, error: WindowError) -> KallsymsError {
     }
 }
 
+fn number(mem: &dyn ReadVirt, vaddr: u64, size: usize, table: &'static str) -> Result<u64, KallsymsError> {
+    mem.number(vaddr, size).map_err(|cause| KallsymsError::Read { table, cause })
+}
+
 fn read<const N: usize>(mem: &dyn ReadVirt, vaddr: u64, table: &'static str) -> Result<[u8; N], KallsymsError> {
     let mut bytes = [0; N];
     mem.read_virt(vaddr, &mut bytes).map_err(|cause| KallsymsError::Read { table, cause })?;
     Ok(bytes)
-}
-
-fn read_word(mem: &dyn ReadVirt, vaddr: u64, word: usize, table: &'static str) -> Result<u64, KallsymsError> {
-    if word == 4 {
-        read(mem, vaddr, table).map(|bytes| u32::from_le_bytes(bytes).into())
-    } else {
-        read(mem, vaddr, table).map(u64::from_le_bytes)
-    }
 }
 
 #[cfg(test)]

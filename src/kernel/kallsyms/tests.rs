@@ -1,13 +1,20 @@
 //! Builds symbol tables as `scripts/kallsyms` writes them, in every arrangement, and reads them back.
 
 use super::*;
-use crate::kernel::{asked, symbols_of_btf};
+use crate::{
+    arch::Words,
+    kernel::{asked, symbols_of_btf},
+};
 
 /// Segments of memory; everything else is unreadable.
 #[derive(Default, Clone)]
 struct Fake(Vec<(u64, Vec<u8>)>);
 
 impl ReadVirt for Fake {
+    fn words(&self) -> Words {
+        Words::LE64
+    }
+
     fn read_virt(&self, vaddr: u64, buf: &mut [u8]) -> Result<(), ReadVirtError> {
         for (base, bytes) in &self.0 {
             if let Some(at) = vaddr.checked_sub(*base)
@@ -243,6 +250,10 @@ fn a_table_without_end_is_bounded() {
     /// Names of 2^14 - 1 tokens for ever: more than any bound on their bytes.
     struct Endless(Fake);
     impl ReadVirt for Endless {
+        fn words(&self) -> Words {
+            Words::LE64
+        }
+
         fn read_virt(&self, vaddr: u64, buf: &mut [u8]) -> Result<(), ReadVirtError> {
             if vaddr < NAMES {
                 return self.0.read_virt(vaddr, buf);

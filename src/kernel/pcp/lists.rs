@@ -8,6 +8,7 @@ use vdump_filters::PfnRange;
 
 use super::shape::Shape;
 use crate::{
+    arch::Words,
     kernel::zones::ZonePlace,
     layout::KernelLayout,
     memory::{MemMap, ReadVirt as _, StructPages, VirtReader},
@@ -51,9 +52,7 @@ impl<'a> Follower<'a> {
 
     /// The kernel's count of frames on a CPU's lists at `at`; `None` where it cannot be read.
     pub(super) fn count(&self, at: u64) -> Option<i32> {
-        let mut bytes = [0; 4];
-        self.virt.read_virt(at.wrapping_add(self.shape.count), &mut bytes).ok()?;
-        Some(i32::from_le_bytes(bytes))
+        self.virt.int(at.wrapping_add(self.shape.count)).ok()
     }
 
     /// Shows the frames of each entry of the lists to `visit`, in the lists' order.
@@ -121,14 +120,16 @@ impl<'a> Follower<'a> {
     }
 
     fn head(&self, lists: Lists<'_>, list: u64) -> u64 {
-        lists.at.wrapping_add(self.shape.lists).wrapping_add(list * 16)
+        lists.at.wrapping_add(self.shape.lists).wrapping_add(list * 2 * self.virt.words().long_size() as u64)
     }
 
     /// `next` and `prev` of the `list_head` at an address.
     fn links(&self, at: u64) -> Result<[u64; 2], String> {
+        let words = self.virt.words();
         let mut bytes = [0; 16];
-        self.virt.read_virt(at, &mut bytes).map_err(|error| error.to_string())?;
-        Ok(words(&bytes))
+        let bytes = &mut bytes[..2 * words.long_size()];
+        self.virt.read_virt(at, bytes).map_err(|error| error.to_string())?;
+        links(words, bytes).ok_or_else(|| format!("the list_head at {at:#x} has no links"))
     }
 
     /// The frames of the entry whose `list_head` lies at an address.
@@ -161,13 +162,13 @@ impl<'a> Follower<'a> {
                     return Err(format!("page frame {pfn:#x} says that it is of another zone"));
                 }
             }
-            let link = bytes.get(shape.link as usize..).and_then(|bytes| bytes.first_chunk());
-            link.map(words).ok_or_else(|| "a struct page ends before its links".to_owned())
+            let link = bytes.get(shape.link as usize..).and_then(|bytes| links(layout.words, bytes));
+            link.ok_or_else(|| "a struct page ends before its links".to_owned())
         })
     }
 }
 
-fn words(bytes: &[u8; 16]) -> [u64; 2] {
-    let (words, _) = bytes.as_chunks::<8>();
-    [0, 1].map(|word| u64::from_le_bytes(words[word]))
+/// `next` and `prev` of a `list_head`; `None` where it is cut off.
+fn links(words: Words, bytes: &[u8]) -> Option<[u64; 2]> {
+    Some([words.long_at(bytes, 0)?, words.long_at(bytes, words.long_size())?])
 }

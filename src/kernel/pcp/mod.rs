@@ -89,9 +89,9 @@ impl FreePcp {
         if cpus.is_empty() {
             return Err("nothing says where the CPUs' own variables lie".to_owned());
         }
-        let reader = || VirtReader::new(crashed.source, crashed.layout.paging).ok_or("the architecture is not known");
+        let reader = || VirtReader::new(crashed.source, &crashed.layout.space);
         let (source, layout) = (crashed.source, crashed.layout);
-        let mut follower = Follower::new(shape, [reader()?, reader()?], map, source.existing(), layout);
+        let mut follower = Follower::new(shape, [reader(), reader()], map, source.existing(), layout);
         let started = Instant::now();
         let mut lists = 0;
         self.counted = Some(0);

@@ -13,10 +13,7 @@ mod tables;
 use vdump_filters::PfnRange;
 
 use super::crashed::Crashed;
-use crate::memory::{
-    MemMap,
-    arch::{Mapping, WalkError},
-};
+use crate::memory::{Mapping, MemMap, WalkError};
 
 /// The kernel's variables that lead there.
 pub(super) const SYMBOLS: &[&str] = &[
@@ -29,8 +26,6 @@ pub(super) const SYMBOLS: &[&str] = &[
     "pcpu_first_chunk",
     "log_buf",
     "log_buf_len",
-    "vmalloc_base",
-    "vmemmap_base",
     "init_task",
     "idle_threads",
 ];
@@ -192,11 +187,11 @@ impl Frames {
 
     /// The same in so many steps, which are counted down.
     fn add_mapped(&mut self, vaddr: u64, len: u64, crashed: &Crashed<'_>, steps: &mut u64) -> Reach {
-        let arch = crashed.virt.arch();
+        let space = crashed.virt.space();
         let translate = |at: u64| {
             crashed.virt.translate(at).map_err(|error| match error {
                 // Nothing is mapped as far as this entry goes.
-                WalkError::NotMapped(level) | WalkError::Broken(level, _) if level > 0 => 1 << arch.shift(level),
+                WalkError::NotMapped(level) | WalkError::Broken(level, _) if level > 0 => 1 << space.shift(level),
                 _ => SMALLEST_PAGE,
             })
         };

@@ -13,8 +13,6 @@ use crate::{
     layout::Witness,
 };
 
-/// `THREAD_SIZE` of x86_64 without KASAN, bytes (arch/x86/include/asm/page_64_types.h, since 3.15).
-const USUAL_SIZE: u64 = 16 << 10;
 const MAX_SIZE: u64 = 256 << 10;
 /// The longest that the search may take. On sound media ten thousand tasks take a tenth of a second.
 const MAX_TIME: Duration = Duration::from_secs(10);
@@ -27,10 +25,14 @@ pub(super) fn find(crashed: &Crashed<'_>, frames: &mut Frames) -> Found {
     }
     let tasks = Tasks::find(&info, &crashed.virt).map_err(Gap::Unknown)?;
     let size = crashed.info.size("thread_union").filter(|size| (4096..=MAX_SIZE).contains(size));
+    let space = &crashed.layout.space;
+    let Some(size) = size.or(space.arch().stack_sizes().first().copied()) else {
+        return Err(Gap::Unknown("nothing says how large they are".to_owned()));
+    };
     let mut add = |task: &Task| {
         // A task that has ended has none. One that is only half there is being made, or given back.
-        if task.stack >> 63 == 1 {
-            frames.add_virtual(task.stack, size.unwrap_or(USUAL_SIZE), crashed);
+        if space.is_kernel(task.stack) {
+            frames.add_virtual(task.stack, size, crashed);
         }
     };
     let started = Instant::now();

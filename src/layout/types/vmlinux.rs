@@ -16,7 +16,7 @@ use std::{
 use object::{
     Object as _, ObjectSection as _, ReadCache,
     elf::{
-        ELFCOMPRESS_ZLIB, ELFCOMPRESS_ZSTD, EM_X86_64, FileHeader64, SHF_COMPRESSED, SHN_UNDEF, STB_LOCAL, STT_FUNC,
+        ELFCOMPRESS_ZLIB, ELFCOMPRESS_ZSTD, FileHeader64, Machine, SHF_COMPRESSED, SHN_UNDEF, STB_LOCAL, STT_FUNC,
         STT_NOTYPE, STT_OBJECT, Sym64,
     },
     endian::LittleEndian,
@@ -70,7 +70,7 @@ pub struct Vmlinux {
     path: PathBuf,
     file: File,
     sections: BTreeMap<String, Section>,
-    is_x86_64: bool,
+    machine: Machine,
     build_id: Option<Vec<u8>>,
     /// The name that `.gnu_debuglink` gives.
     debug_link: Option<OsString>,
@@ -102,8 +102,8 @@ impl Vmlinux {
         }
         let build_id = elf.build_id().ok().flatten().map(<[u8]>::to_vec);
         let debug_link = elf.gnu_debuglink().ok().flatten().map(|(name, _)| OsStr::from_bytes(name).to_owned());
-        let is_x86_64 = elf.elf_header().e_machine.get(LittleEndian) == EM_X86_64;
-        Ok(Self { path: path.to_owned(), file, sections, is_x86_64, build_id, debug_link, limit })
+        let machine = elf.elf_header().e_machine.get(LittleEndian);
+        Ok(Self { path: path.to_owned(), file, sections, machine, build_id, debug_link, limit })
     }
 
     /// Makes sure that memory does for all that can be asked of it, one thing after the other.
@@ -166,10 +166,10 @@ impl Vmlinux {
         self.build_id.as_deref()
     }
 
-    /// Whether it is a kernel for x86_64.
+    /// The machine that it is a kernel for.
     #[must_use]
-    pub fn is_x86_64(&self) -> bool {
-        self.is_x86_64
+    pub fn machine(&self) -> Machine {
+        self.machine
     }
 
     /// Whether it has debug information.

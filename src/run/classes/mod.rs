@@ -89,7 +89,7 @@ fn known(
 }
 
 fn zones_of(source: &Source, info: &VmcoreInfo, kernel: &Kernel) -> Result<Vec<Zone>, String> {
-    let virt = VirtReader::new(source, kernel.layout.paging).ok_or("the dump's architecture is not known")?;
+    let virt = VirtReader::new(source, &kernel.layout.space);
     zones(info, &virt)
 }
 

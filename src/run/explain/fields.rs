@@ -41,18 +41,18 @@ pub(super) fn section_flags(word: u64) -> Vec<String> {
 }
 
 /// A `struct page`'s bytes.
-pub(super) struct Words<'a> {
+pub(super) struct Values<'a> {
     bytes: &'a [u8],
     layout: &'a PageLayout,
 }
 
-impl<'a> Words<'a> {
+impl<'a> Values<'a> {
     pub(super) fn new(bytes: &'a [u8], layout: &'a PageLayout) -> Self {
         Self { bytes, layout }
     }
 
-    fn u64(&self, at: usize) -> u64 {
-        self.bytes.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)
+    fn long(&self, at: usize) -> u64 {
+        self.layout.long(self.bytes, at)
     }
 
     pub(super) fn raw(&self) -> RawPage {
@@ -85,7 +85,7 @@ impl<'a> Words<'a> {
             let is_buddy =
                 matches!((self.layout.encodings.buddy, raw.type_word), (Some(test), Some(word)) if test.matches(word));
             let meaning = if is_buddy { "order of the free block" } else { "" };
-            fields.push(long("private", self.u64(at), meaning.to_owned()));
+            fields.push(long("private", self.long(at), meaning.to_owned()));
         }
         if let Some(at) = self.layout.compound {
             let meaning = match tail.map(|head| map.pfn_of(head)) {
@@ -93,7 +93,7 @@ impl<'a> Words<'a> {
                 Some(Some(pfn)) => format!("tail of page frame {pfn:#x}"),
                 Some(None) => "tail of no page that the dump tells of".to_owned(),
             };
-            fields.push(long("compound_head", self.u64(at), meaning));
+            fields.push(long("compound_head", self.long(at), meaning));
         }
         fields
     }

@@ -98,8 +98,8 @@ struct Teller<'a> {
 impl<'a> Teller<'a> {
     fn new(source: &'a Source, info: Option<&'a VmcoreInfo>, symbols: Option<Symbols>, page_shift: u32) -> Self {
         let virt = info
-            .and_then(|info| KernelLayout::paging(source, info).ok())
-            .and_then(|paging| VirtReader::new(source, paging));
+            .and_then(|info| KernelLayout::address_space(source, info).ok())
+            .map(|space| VirtReader::new(source, &space));
         let kernel = match info {
             Some(info) => Kernel::read(source, info, symbols).and_then(|mut kernel| {
                 let plane = FreePcp::bytes_for(source.existing().max_pfn(page_shift));

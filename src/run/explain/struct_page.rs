@@ -52,7 +52,7 @@ impl StructPage {
         if let Err(error) = virt.read_virt(vaddr, &mut bytes) {
             return Self { vaddr: Some(vaddr), paddr, cause: Some(error.to_string()), ..Self::default() };
         }
-        let words = fields::Words::new(&bytes, layout);
+        let words = fields::Values::new(&bytes, layout);
         let facts = PageFacts::read(words.raw(), &layout.encodings);
         let names = fields::FlagNames::new(info, &layout.encodings);
         let (flags, other_flag_bits) = names.split(words.raw().flags);

@@ -37,7 +37,7 @@ pub(super) struct Translation {
 
 impl Translation {
     pub(super) fn of(virt: &VirtReader<'_>, vaddr: u64) -> Result<Self> {
-        let bits = virt.address_bits();
+        let bits = virt.space().address_bits();
         // Sign-extended: every higher bit is a copy of the highest that counts.
         let high = vaddr.cast_signed() >> (bits - 1);
         let refused = |cause: &str, next: &str| {

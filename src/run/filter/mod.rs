@@ -13,13 +13,17 @@ mod tasks;
 mod virtual_memory;
 mod write;
 
-use std::{sync::atomic::AtomicBool, time::Instant};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Instant,
+};
 
 use rayon::ThreadPool;
 use vdump_filters::Selection;
 
 use super::Stop;
 use crate::{
+    arch::AddressSpace,
     bitmap::{PageBitmap, Planes},
     classify::{Check, Counts},
     cli::{
@@ -28,7 +32,7 @@ use crate::{
     },
     error::{Error, Kind, Result},
     kernel::{self, Kernel},
-    layout::{PagingLayout, VmcoreInfo},
+    layout::VmcoreInfo,
     memory::Problem,
     plan::{Budget, Mapped},
     redact::Redaction,
@@ -100,7 +104,7 @@ struct Run<'a> {
     /// The classes to drop: what was asked for, less what the self-check does not believe.
     drop: Selection,
     /// The page tables, where mapped memory is to be shown.
-    paging: Option<PagingLayout>,
+    space: Option<Arc<dyn AddressSpace>>,
     page_shift: u32,
     budget: Budget,
     planes: Planes,

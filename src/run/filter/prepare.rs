@@ -4,12 +4,12 @@
 
 use std::{sync::atomic::AtomicBool, time::Instant};
 
-use object::elf::{EM_386, EM_ARM};
 use rayon::ThreadPool;
 use vdump_filters::{PageClass, Selection};
 
 use super::{Classified, Run, budget, picks::Chosen, redaction, self_check, tasks, virtual_memory};
 use crate::{
+    arch,
     bitmap::{PageBitmap, Planes},
     classify::{Classifier, Counts},
     cli::resolve::{Destination, Job},
@@ -47,7 +47,7 @@ impl<'a> Run<'a> {
         let of_tasks = tasks::find(job, source, known, page_shift, stop)?;
         warnings.extend(of_tasks.warnings.iter().cloned());
         let chosen = Chosen::new(job, source, page_shift, of_tasks, &mut warnings);
-        let paging = if job.map_virtual { Some(virtual_memory::paging(source, info.as_ref())?) } else { None };
+        let space = if job.map_virtual { Some(virtual_memory::space(source, info.as_ref())?) } else { None };
         let redaction = redaction::find(job, source, info.as_ref(), (stop, budget.spare))?;
         budget.spare = budget.spare.saturating_sub(redaction.memory());
         warnings.extend(redaction::unfollowed(&redaction));
@@ -66,7 +66,7 @@ impl<'a> Run<'a> {
             kernel,
             chosen,
             drop: job.drop(),
-            paging,
+            space,
             page_shift,
             budget,
             planes,
@@ -162,11 +162,8 @@ fn check_whole(source: &Source, page_shift: u32) -> Result<()> {
 /// Who cannot read a kdump-compressed dump of a 32-bit machine: crash for such machines knows their own layout alone, and of
 /// ELF cores with 64-bit headers those of i386 (`is_netdump`).
 fn narrow_kdump(job: &Job, source: &Source) -> Option<String> {
-    let instead = match source.machine() {
-        EM_386 => " (it reads -f elf)",
-        EM_ARM => "",
-        _ => return None,
-    };
+    let machine = arch::named(source.machine()).filter(|machine| !machine.is_wide)?;
+    let instead = if machine.crash_reads_elf64 { " (it reads -f elf)" } else { "" };
     let cause =
         "the output's header has the layout of 64-bit machines: libkdumpfile reads it, crash for 32-bit machines does";
     (!job.container.is_elf()).then(|| format!("{cause} not{instead}"))

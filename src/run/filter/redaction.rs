@@ -53,9 +53,9 @@ pub(super) fn find(
             kernel::NAME_VMCOREINFO,
         )
     })?;
-    let paging = KernelLayout::paging(source, info)
+    let space = KernelLayout::address_space(source, info)
         .map_err(|error| facts::advised(error, Some("leave out --redact, which needs the kernel's page tables")))?;
-    let virt = VirtReader::new(source, paging).ok_or_else(|| Error::input("the dump's architecture is not known"))?;
+    let virt = VirtReader::new(source, &space);
     let questions = Questions::of(&rules);
     let vmlinux = job.kernel_args.vmlinux.as_deref().map(|path| Vmlinux::open(path, job.memory_limit)).transpose()?;
     let symbols = symbols(&questions, vmlinux.as_ref(), info, &virt)?;

@@ -19,7 +19,7 @@ use crate::{
         user::{self, UserMemory},
     },
     layout::VmcoreInfo,
-    memory::{Leaf, Mappings, VirtReader, Visit, Walked},
+    memory::{Ended, Leaf, Mappings, VirtReader, Visit, Walked},
     report::TaskLine,
     run::Stop,
     source::{RamMap, Source},
@@ -90,9 +90,8 @@ fn keep_all(
     page_shift: u32,
     stop: &Stop,
 ) -> Result<OfTasks> {
-    let no_arch = || cannot("its architecture is not known".to_owned());
-    let paging = kernel.layout.paging;
-    let virt = VirtReader::new(source, paging).ok_or_else(no_arch)?;
+    let space = &kernel.layout.space;
+    let virt = VirtReader::new(source, space);
     let tasks = Tasks::find(info, &virt).map_err(cannot)?;
     let memory = UserMemory::find(info, &virt).map_err(cannot)?;
     let names = &job.selection.keep_task;
@@ -112,7 +111,7 @@ fn keep_all(
     let frames = PageBitmap::new(source.existing().max_pfn(page_shift));
     let mut keeper = Keeper {
         memory,
-        mappings: Mappings::new(source, paging, &is_stopped).ok_or_else(no_arch)?,
+        mappings: Mappings::new(source, space, &is_stopped),
         what: job.selection.keep_task_memory,
         seen: HashSet::new(),
         frames: Frames { source, page_shift, plane: frames, count: Count::default(), contiguous_from: None },
@@ -368,7 +367,7 @@ impl Keeper<'_, '_> {
     }
 
     /// Why nothing more can be found.
-    fn ended(&self) -> Option<&'static str> {
+    fn ended(&self) -> Option<Ended> {
         self.mappings.ended()
     }
 

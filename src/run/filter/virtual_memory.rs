@@ -1,11 +1,14 @@
 //! `--virtual`: segments for what the crashed kernel's page tables map.
 
+use std::sync::Arc;
+
 use super::Run;
 use crate::{
+    arch::AddressSpace,
     bitmap::PageBitmap,
     error::{Error, Result},
     kernel,
-    layout::{KernelLayout, PagingLayout, VmcoreInfo},
+    layout::{KernelLayout, VmcoreInfo},
     memory::{Mappings, VirtReader},
     plan::{ElfPlan, Mapped, MappedLoads},
     run::facts,
@@ -13,21 +16,19 @@ use crate::{
 };
 
 /// Finds the page tables. They must lead to themselves: from other memory every address would be wrong.
-pub(super) fn paging(source: &Source, info: Option<&VmcoreInfo>) -> Result<PagingLayout> {
+pub(super) fn space(source: &Source, info: Option<&VmcoreInfo>) -> Result<Arc<dyn AddressSpace>> {
     const NEXT: &str =
         "leave out --virtual: gdb then sees the direct mapping and the kernel image, other readers as much as ever";
     let info =
         info.ok_or_else(|| kernel::no_vmcoreinfo(source, "so the kernel's page tables cannot be found", NEXT))?;
-    let paging = KernelLayout::paging(source, info).map_err(|error| facts::advised(error, Some(NEXT)))?;
-    let virt = VirtReader::new(source, paging).ok_or_else(|| Error::input("the dump's architecture is not known"))?;
-    let table = paging.image_vaddr(paging.root);
+    let space = KernelLayout::address_space(source, info).map_err(|error| facts::advised(error, Some(NEXT)))?;
+    let (root, _) = space.top();
+    let table = space.image_vaddr(root);
     let refused = |cause: String| {
-        Error::input(format!("cannot walk the kernel's page tables from {:#x}", paging.root))
-            .because(cause)
-            .next_step(NEXT)
+        Error::input(format!("cannot walk the kernel's page tables from {root:#x}")).because(cause).next_step(NEXT)
     };
-    match virt.translate(table) {
-        Ok(mapping) if mapping.paddr == paging.root => Ok(paging),
+    match VirtReader::new(source, &space).translate(table) {
+        Ok(mapping) if mapping.paddr == root => Ok(space),
         Ok(mapping) => Err(refused(format!("they map their own address {table:#x} to {:#x}", mapping.paddr))),
         Err(error) => Err(refused(error.to_string())),
     }
@@ -37,15 +38,13 @@ impl Run<'_> {
     /// Adds to `plan` what the page tables map and `loads` do not show.
     pub(super) fn map_virtual(
         &self,
-        paging: PagingLayout,
+        space: &Arc<dyn AddressSpace>,
         loads: &[Load],
         kept: &PageBitmap,
         plan: &mut ElfPlan,
     ) -> Result<()> {
         let stopped = || self.progress.stopped();
-        let Some(mappings) = Mappings::new(self.source, paging, &stopped) else {
-            return Ok(());
-        };
+        let mappings = Mappings::new(self.source, space, &stopped);
         let most = self.budget.spare / MappedLoads::BYTES;
         let mut segments = MappedLoads::new(plan, kept, self.source.existing(), loads, self.page_shift, most);
         let walked = mappings.walk(&mut segments);

@@ -81,8 +81,8 @@ impl Run<'_> {
         let tails = if self.drop.drops_zero() { zero } else { &none };
         let loads = kernel::segments(self.source, self.info.as_ref(), self.kernel.as_ref());
         let mut plan = ElfPlan::make(&classified.kept, tails, &loads, notes, self.page_shift, self.source.class())?;
-        if let Some(paging) = self.paging {
-            self.map_virtual(paging, &loads, &classified.kept, &mut plan)?;
+        if let Some(space) = &self.space {
+            self.map_virtual(space, &loads, &classified.kept, &mut plan)?;
         }
         Ok(plan)
     }
@@ -257,7 +257,7 @@ impl Run<'_> {
 
     pub(super) fn kdump_facts(&self) -> KdumpFacts<'_> {
         let (info, recorded) = (self.info.as_ref(), self.source.recorded());
-        let phys_base = self.kernel.as_ref().map(|kernel| kernel.layout.paging.phys_base);
+        let phys_base = self.kernel.as_ref().map(|kernel| kernel.layout.space.phys_base());
         let saved = self.source.saved_cpus() as u32;
         let copied = recorded.filter(|_| self.job.copy);
         KdumpFacts {

@@ -8,12 +8,11 @@ mod pages;
 mod planes;
 mod set;
 
-use object::elf::{EM_386, EM_AARCH64, EM_ARM, EM_NONE, EM_PPC64, EM_RISCV, EM_S390, EM_X86_64, Machine};
-
 use vdump_filters::PfnRange;
 
 use super::{Notes, RamMap, store::Store};
 use crate::{
+    arch::by_uname,
     error::{Error, Result},
     format::diskdump::{STATUS_INCOMPLETE, UTS_LEN, flags},
 };
@@ -59,7 +58,7 @@ pub struct Recorded {
 /// A kdump-compressed dump.
 #[derive(Debug)]
 pub(super) struct Kdump {
-    pub(super) machine: Machine,
+    pub(super) machine: object::elf::Machine,
     pub(super) store: Box<dyn Store>,
     /// The dumped frames; offsets are into `store`.
     pub(super) ram: RamMap,
@@ -97,7 +96,7 @@ pub(super) fn open(files: Vec<File>) -> Result<Kdump> {
         page_shift: head.page_shift,
         excluded: planes.excluded,
     };
-    let (machine, status) = (machine(&recorded.utsname[4]), head.header.status.get());
+    let (machine, status) = (by_uname(header::machine_name(&recorded.utsname[4])), head.header.status.get());
     let page_shift = head.page_shift;
     let pages = Pages { page_shift, shares: shares(parts, &planes.dumped) };
     let missing = Missing::of(gaps, &mut planes.dumped, page_shift);
@@ -177,20 +176,6 @@ const ALL_CODECS: u32 = flags::ZLIB | flags::LZO | flags::SNAPPY | flags::ZSTD;
 
 fn codecs(flags: u32) -> Vec<&'static str> {
     CODECS.iter().filter(|(flag, _)| flags & flag != 0).map(|(_, name)| *name).collect()
-}
-
-/// `e_machine` by the name that the kernel has for it.
-fn machine(name: &[u8]) -> Machine {
-    match header::machine_name(name) {
-        b"x86_64" => EM_X86_64,
-        b"i386" | b"i486" | b"i586" | b"i686" => EM_386,
-        b"aarch64" => EM_AARCH64,
-        name if name.starts_with(b"armv") => EM_ARM,
-        b"ppc64" | b"ppc64le" => EM_PPC64,
-        b"riscv64" => EM_RISCV,
-        b"s390x" => EM_S390,
-        _ => EM_NONE,
-    }
 }
 
 impl Recorded {

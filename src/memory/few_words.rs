@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::{ReadVirt, ReadVirtError};
+use crate::arch::Words;
 
 /// Words by address; everything else is unreadable.
 #[derive(Default)]
-pub(crate) struct Words(BTreeMap<u64, u32>);
+pub(crate) struct FewWords(BTreeMap<u64, u32>);
 
-impl Words {
+impl FewWords {
     /// Makes 8 bytes readable.
     pub(crate) fn put(&mut self, at: u64, value: u64) {
         self.put_half(at, value as u32);
@@ -21,7 +22,11 @@ impl Words {
     }
 }
 
-impl ReadVirt for Words {
+impl ReadVirt for FewWords {
+    fn words(&self) -> Words {
+        Words::LE64
+    }
+
     fn read_virt(&self, vaddr: u64, buf: &mut [u8]) -> Result<(), ReadVirtError> {
         for (index, bytes) in buf.chunks_mut(4).enumerate() {
             let at = vaddr.wrapping_add(index as u64 * 4);
