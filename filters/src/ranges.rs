@@ -76,6 +76,12 @@ impl<S: Stretch> Ranges<S> {
         self.0.is_empty()
     }
 
+    /// Bytes that are held.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.0.capacity() * size_of::<S>()
+    }
+
     /// The stretches in order.
     #[must_use]
     pub fn as_slice(&self) -> &[S] {

@@ -3,7 +3,10 @@
 //!
 //! Knows which symbols and segments bound image and notes. Must not know dump levels. Goes to `classify`.
 
-use vdump_filters::PfnRange;
+use vdump_filters::{
+    PfnRange,
+    ranges::{Ranges, Stretch},
+};
 
 use super::{
     crashed::Crashed,
@@ -22,7 +25,7 @@ use crate::{
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Protected {
     /// Sorted and disjoint, each with why it is kept.
-    ranges: Vec<(PfnRange, Part)>,
+    ranges: Vec<Kept>,
     /// Kept only if they look free, sorted and disjoint; some of them are in `ranges` too.
     mapped: Vec<PfnRange>,
     /// Parts that are not known, or not all of them.
@@ -91,7 +94,7 @@ impl Protected {
     }
 
     fn has(&self, part: Part) -> bool {
-        self.ranges.iter().any(|(_, of)| *of == part)
+        self.ranges.iter().any(|kept| kept.part == part)
     }
 
     /// Says of image and notes that they are not known, where nothing told.
@@ -118,7 +121,7 @@ impl Protected {
             if part == Part::Mapped {
                 self.mapped = ranges;
             } else {
-                self.ranges.extend(ranges.into_iter().map(|range| (range, part)));
+                self.ranges.extend(ranges.into_iter().map(|range| Kept { range, part }));
             }
         }
         self.settle();
@@ -126,8 +129,9 @@ impl Protected {
 
     /// The protected parts of `range`, those that are kept only if they look free last.
     pub fn within(&self, range: PfnRange) -> impl Iterator<Item = (PfnRange, Part)> {
-        let first = self.ranges.partition_point(|(kept, _)| kept.end <= range.start);
-        let certain = self.ranges[first..].iter().copied().take_while(move |(kept, _)| kept.start < range.end);
+        let first = self.ranges.partition_point(|kept| kept.range.end <= range.start);
+        let certain = self.ranges[first..].iter().take_while(move |kept| kept.range.start < range.end);
+        let certain = certain.map(|kept| (kept.range, kept.part));
         let first = self.mapped.partition_point(|kept| kept.end <= range.start);
         let mapped = self.mapped[first..].iter().take_while(move |kept| kept.start < range.end);
         let mapped = mapped.map(|kept| (*kept, Part::Mapped));
@@ -175,7 +179,7 @@ impl Protected {
             return;
         };
         let range = PfnRange::new(paddr >> page_shift, (last >> page_shift) + 1);
-        self.ranges.push((range, part));
+        self.ranges.push(Kept { range, part });
         self.named.push((range, name));
         self.facts.push(Fact { name, value: format!("{paddr:#x}..{:#x}", last.saturating_add(1)), origin });
     }
@@ -275,19 +279,32 @@ impl Protected {
     /// Sorts the ranges and makes them disjoint: what two parts claim goes to the one that starts first.
     fn settle(&mut self) {
         self.ranges.sort_unstable();
-        let mut settled: Vec<(PfnRange, Part)> = Vec::with_capacity(self.ranges.len());
-        for (range, part) in self.ranges.drain(..) {
-            let end = settled.last().map_or(0, |(last, _)| last.end);
-            let left = PfnRange::new(range.start.max(end), range.end);
-            if left.is_empty() {
-                continue;
-            }
-            match settled.last_mut() {
-                Some((last, same)) if *same == part && last.end == left.start => last.end = left.end,
-                _ => settled.push((left, part)),
-            }
-        }
-        self.ranges = settled;
+        self.ranges = Ranges::new(std::mem::take(&mut self.ranges)).into_vec();
+    }
+}
+
+/// Frames that are kept, and for which part.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Kept {
+    range: PfnRange,
+    part: Part,
+}
+
+impl Stretch for Kept {
+    fn start(&self) -> u64 {
+        self.range.start
+    }
+
+    fn end(&self) -> u64 {
+        self.range.end
+    }
+
+    fn part(&self, start: u64, end: u64) -> Self {
+        Self { range: PfnRange::new(start, end), ..*self }
+    }
+
+    fn is_continued_by(&self, next: &Self) -> bool {
+        self.part == next.part
     }
 }
 
@@ -305,12 +322,12 @@ mod tests {
         let range = |start, end| PfnRange::new(start, end);
         let mut protected = Protected {
             ranges: vec![
-                (range(10, 20), Part::Image),
-                (range(0, 5), Part::Image),
-                (range(15, 30), Part::Image),
-                (range(40, 50), Part::Log),
-                (range(44, 46), Part::Stacks),
-                (range(48, 52), Part::PerCpu),
+                Kept { range: range(10, 20), part: Part::Image },
+                Kept { range: range(0, 5), part: Part::Image },
+                Kept { range: range(15, 30), part: Part::Image },
+                Kept { range: range(40, 50), part: Part::Log },
+                Kept { range: range(44, 46), part: Part::Stacks },
+                Kept { range: range(48, 52), part: Part::PerCpu },
             ],
             mapped: vec![range(4, 6), range(60, 70)],
             ..Protected::default()

@@ -8,7 +8,10 @@
 
 use std::collections::BTreeMap;
 
-use vdump_filters::PfnRange;
+use vdump_filters::{
+    PfnRange,
+    ranges::{Ranges, Stretch},
+};
 
 use crate::{
     bitmap::PageBitmap,
@@ -289,21 +292,23 @@ fn views(recorded: &[source::Load], page_shift: u32) -> Vec<View> {
         let distance = load.vaddr.wrapping_sub(load.paddr);
         by_distance.entry(distance).or_default().push(View { start, end, distance });
     }
-    let mut groups: Vec<Vec<View>> = by_distance.into_values().map(join_touching).collect();
+    let mut groups: Vec<Vec<View>> = by_distance.into_values().map(|views| Ranges::new(views).into_vec()).collect();
     groups.sort_by_key(|group| std::cmp::Reverse(group.iter().map(|view| view.end - view.start).sum::<u64>()));
     groups.into_iter().flatten().collect()
 }
 
-fn join_touching(mut views: Vec<View>) -> Vec<View> {
-    views.sort_by_key(|view| view.start);
-    let mut joined: Vec<View> = Vec::with_capacity(views.len());
-    for view in views {
-        match joined.last_mut() {
-            Some(last) if view.start <= last.end => last.end = last.end.max(view.end),
-            _ => joined.push(view),
-        }
+impl Stretch for View {
+    fn start(&self) -> u64 {
+        self.start
     }
-    joined
+
+    fn end(&self) -> u64 {
+        self.end
+    }
+
+    fn part(&self, start: u64, end: u64) -> Self {
+        Self { start, end, ..*self }
+    }
 }
 
 impl View {

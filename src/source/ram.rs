@@ -2,9 +2,9 @@
 //!
 //! Knows how to turn overlapping segments into sorted, disjoint pieces. Must not do I/O. Goes to every later room.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
-use vdump_filters::PfnRange;
+use vdump_filters::{PfnRange, ranges::Ranges};
 
 use super::{
     Load, Piece,
@@ -14,7 +14,7 @@ use super::{
 /// Sorted, disjoint pieces of physical memory.
 #[derive(Clone, Debug, Default)]
 pub struct RamMap {
-    pieces: Vec<Piece>,
+    pieces: Ranges<Piece>,
     /// Instead of pieces where there are too many of them.
     scattered: Option<Arc<Scattered>>,
 }
@@ -22,27 +22,22 @@ pub struct RamMap {
 impl RamMap {
     /// Takes a bitmap that stays where it is.
     pub(super) fn from_bitmap(scattered: Scattered) -> Self {
-        Self { pieces: Vec::new(), scattered: Some(Arc::new(scattered)) }
+        Self { pieces: Ranges::default(), scattered: Some(Arc::new(scattered)) }
     }
 
     /// Takes pieces that are sorted and disjoint already.
     pub(super) fn from_pieces(pieces: Vec<Piece>) -> Self {
-        Self { pieces, scattered: None }
+        Self { pieces: Ranges::from_sorted(pieces), scattered: None }
     }
 
     /// Resolves segments that may overlap (`/proc/vmcore` describes the kernel's text twice). Stored bytes win over the
     /// zero tail of another segment; among equals the first segment wins.
     #[must_use]
     pub fn from_loads(loads: &[Load]) -> Self {
-        let stored = loads.iter().map(|load| (load.paddr, load.filesz, Some(load.offset)));
-        let zeros = loads.iter().map(|load| {
-            let tail = load.memsz.saturating_sub(load.filesz);
-            (load.paddr.saturating_add(load.filesz), tail, None)
-        });
+        let stored = loads.iter().map(|load| Piece::with_len(load.paddr, load.filesz, Some(load.offset)));
         let mut map = Self::default();
-        for candidates in [stored.collect::<Vec<_>>(), zeros.collect()] {
-            map.add_where_free(candidates);
-        }
+        map.pieces.add_where_free(stored.collect());
+        map.pieces.add_where_free(loads.iter().map(zero_tail).collect());
         map
     }
 
@@ -52,76 +47,27 @@ impl RamMap {
     pub fn from_cut_loads(loads: &[Load], size: u64, page: u64) -> (Self, Self) {
         let there = |load: &Load| size.saturating_sub(load.offset).min(load.filesz);
         let mut map = Self::default();
-        map.add_where_free(loads.iter().map(|load| (load.paddr, there(load), Some(load.offset))).collect());
-        let rest = |load: &Load| (load.paddr.saturating_add(there(load)), load.filesz - there(load), None);
-        map.add_where_free(loads.iter().map(rest).collect());
+        let stored = loads.iter().map(|load| Piece::with_len(load.paddr, there(load), Some(load.offset)));
+        map.pieces.add_where_free(stored.collect());
+        let rest =
+            |load: &Load| Piece::with_len(load.paddr.saturating_add(there(load)), load.filesz - there(load), None);
+        map.pieces.add_where_free(loads.iter().map(rest).collect());
         let lost = |piece: &&Piece| piece.offset.is_none();
         let round_up = |end: u64| end.checked_next_multiple_of(page).unwrap_or(u64::MAX);
-        let lost: Vec<_> =
-            map.pieces.iter().filter(lost).map(|piece| (piece.paddr & !(page - 1), round_up(piece.end()))).collect();
-        let zeros = |load: &Load| (load.paddr.saturating_add(load.filesz), load.memsz - load.filesz, None);
-        map.add_where_free(loads.iter().map(zeros).collect());
+        let whole = |piece: &Piece| piece.paddr & !(page - 1)..round_up(piece.end());
+        let lost = Ranges::new(map.pieces.as_slice().iter().filter(lost).map(whole).collect());
+        map.pieces.add_where_free(loads.iter().map(zero_tail).collect());
         let mut left = map.clone();
         left.take_out(&lost);
         (left, map)
     }
 
-    /// Removes sorted ranges (start, end), which may overlap; from a bitmap whole page frames that do not.
-    pub(super) fn take_out(&mut self, ranges: &[(u64, u64)]) {
+    /// Removes ranges; from a bitmap whole page frames.
+    pub(super) fn take_out(&mut self, ranges: &Ranges<Range<u64>>) {
         if let Some(scattered) = self.scattered.as_mut().and_then(Arc::get_mut) {
             scattered.hide(ranges);
         }
-        let mut next = 0;
-        let mut left = Vec::with_capacity(self.pieces.len());
-        for piece in std::mem::take(&mut self.pieces) {
-            while ranges.get(next).is_some_and(|range| range.1 <= piece.paddr) {
-                next += 1;
-            }
-            let mut at = piece.paddr;
-            let part = |from: u64, to: u64| {
-                let offset = piece.offset.map(|offset| offset + (from - piece.paddr));
-                (to > from).then(|| Piece { paddr: from, len: to - from, offset })
-            };
-            for (start, end) in ranges[next..].iter().take_while(|range| range.0 < piece.end()) {
-                left.extend(part(at, *start));
-                at = at.max(*end);
-            }
-            left.extend(part(at, piece.end()));
-        }
-        self.pieces = left;
-    }
-
-    /// Adds the parts of `candidates` that no piece covers yet, in one sweep.
-    fn add_where_free(&mut self, mut candidates: Vec<(u64, u64, Option<u64>)>) {
-        // Stable: of two segments with one start the first recorded comes first.
-        candidates.sort_by_key(|candidate| candidate.0);
-        let taken = std::mem::take(&mut self.pieces);
-        let mut next_taken = taken.iter().copied().peekable();
-        let mut fresh: Vec<Piece> = Vec::new();
-        let mut covered = 0u64;
-        for (paddr, len, offset) in candidates {
-            let end = paddr.saturating_add(len);
-            let mut at = paddr.max(covered);
-            while at < end {
-                while next_taken.peek().is_some_and(|piece| piece.end() <= at) {
-                    next_taken.next();
-                }
-                let barrier = next_taken.peek().copied();
-                let stop = barrier.map_or(end, |piece| end.min(piece.paddr.max(at)));
-                if stop > at {
-                    let offset = offset.map(|offset| offset + (at - paddr));
-                    fresh.push(Piece { paddr: at, len: stop - at, offset });
-                }
-                at = match barrier {
-                    Some(piece) if piece.paddr < end => piece.end().max(stop),
-                    _ => end,
-                };
-            }
-            covered = covered.max(end);
-        }
-        fresh.extend(taken);
-        fresh.sort_unstable_by_key(|piece| piece.paddr);
-        self.pieces = fresh;
+        self.pieces = self.pieces.without(ranges);
     }
 
     /// The pieces in order of address. Some may touch the next one.
@@ -134,7 +80,7 @@ impl RamMap {
     pub fn end(&self) -> u64 {
         match &self.scattered {
             Some(scattered) => scattered.end(),
-            None => self.pieces.last().map_or(0, Piece::end),
+            None => self.pieces.as_slice().last().map_or(0, Piece::end),
         }
     }
 
@@ -147,7 +93,7 @@ impl RamMap {
     /// Bytes of memory that the map itself takes.
     #[must_use]
     pub fn held(&self) -> u64 {
-        let pieces = (self.pieces.capacity() * size_of::<Piece>()) as u64;
+        let pieces = self.pieces.held() as u64;
         pieces + self.scattered.as_ref().map_or(0, |scattered| scattered.held())
     }
 
@@ -188,7 +134,7 @@ impl RamMap {
     pub fn finder(&self) -> Finder<'_> {
         match &self.scattered {
             Some(scattered) => Finder(Kind::Scattered(Box::new(Cursor::new(scattered)))),
-            None => Finder(Kind::Pieces(&self.pieces, 0)),
+            None => Finder(Kind::Pieces(self.pieces.as_slice(), 0)),
         }
     }
 
@@ -196,8 +142,14 @@ impl RamMap {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let scattered = self.scattered.as_ref().map_or(0, |scattered| scattered.bytes());
-        scattered + self.pieces.iter().map(|piece| piece.len).sum::<u64>()
+        scattered + self.pieces.total()
     }
+}
+
+/// What of a segment is zeros that the file does not have.
+fn zero_tail(load: &Load) -> Piece {
+    let tail = load.memsz.saturating_sub(load.filesz);
+    Piece::with_len(load.paddr.saturating_add(load.filesz), tail, None)
 }
 
 /// Finds pieces of a [`RamMap`]. What was found last is found again at once.

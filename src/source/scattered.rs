@@ -1,7 +1,9 @@
 //! A map of memory that is a bitmap in the dump: for scattered pages a run of frames is worth one bit, and a list of runs takes
 //! 32 bytes for each. The bitmap stays in the file, and what is held is how many frames lie before each block of it.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
+
+use vdump_filters::ranges::Ranges;
 
 use super::{
     Piece,
@@ -39,7 +41,7 @@ pub(super) struct Scattered {
     /// One past the last frame.
     end: u64,
     /// Physical ranges whose frames are not shown, sorted, and how many bytes there would be of them.
-    hidden: Vec<(u64, u64)>,
+    hidden: Ranges<Range<u64>>,
     hidden_bytes: u64,
 }
 
@@ -104,7 +106,7 @@ impl Scattered {
             all += u64::from(*count);
             all
         }));
-        Self { bits, page_shift, numbered, block_shift, before, end, hidden: Vec::new(), hidden_bytes: 0 }
+        Self { bits, page_shift, numbered, block_shift, before, end, hidden: Ranges::default(), hidden_bytes: 0 }
     }
 
     /// One past the last frame.
@@ -118,18 +120,17 @@ impl Scattered {
     }
 
     /// Shows the frames of these ranges no more. The others keep their numbers.
-    pub(super) fn hide(&mut self, ranges: &[(u64, u64)]) {
+    pub(super) fn hide(&mut self, ranges: &Ranges<Range<u64>>) {
         let mut hidden_bytes = 0;
-        for (start, end) in ranges {
-            let (mut cursor, mut at) = (Cursor::new(self), *start);
-            while let Some(piece) = cursor.next(at, *end) {
+        for range in ranges.as_slice() {
+            let (mut cursor, mut at) = (Cursor::new(self), range.start);
+            while let Some(piece) = cursor.next(at, range.end) {
                 hidden_bytes += piece.len;
                 at = piece.end();
             }
         }
         self.hidden_bytes += hidden_bytes;
-        self.hidden.extend(ranges);
-        self.hidden.sort_unstable();
+        self.hidden.add_where_free(ranges.as_slice().to_vec());
     }
 
     /// Bytes that are held.
@@ -162,11 +163,10 @@ impl<'a> Cursor<'a> {
         let mut at = paddr;
         loop {
             let piece = self.next_set(at, end)?;
-            let hidden = &self.map.hidden;
-            match hidden.get(hidden.partition_point(|(_, end)| *end <= piece.paddr)) {
-                Some((start, end)) if *start <= piece.paddr => at = *end,
-                Some((start, _)) if *start < piece.end() => return Some(Piece { len: start - piece.paddr, ..piece }),
-                _ => return Some(piece),
+            match self.map.hidden.overlapping(piece.paddr, piece.end()).next() {
+                Some(hidden) if hidden.start <= piece.paddr => at = hidden.end,
+                Some(hidden) => return Some(Piece { len: hidden.start - piece.paddr, ..piece }),
+                None => return Some(piece),
             }
         }
     }
@@ -298,7 +298,7 @@ mod tests {
     #[test]
     fn what_is_hidden_is_passed_over_and_the_rest_keeps_its_numbers() {
         let mut map = map(100_000, |pfn| pfn % 10 < 5, true);
-        map.hide(&[(2 << 12, 14 << 12), (50_000 << 12, 90_000 << 12)]);
+        map.hide(&Ranges::new(vec![2 << 12..14 << 12, 50_000 << 12..90_000 << 12]));
         assert_eq!(map.bytes() >> 12, 50_000 - 7 - 20_000);
         let mut cursor = Cursor::new(&map);
         let mut pieces = Vec::new();

@@ -10,7 +10,7 @@ mod per_cpu;
 mod stacks;
 mod tables;
 
-use vdump_filters::PfnRange;
+use vdump_filters::{PfnRange, ranges::Ranges};
 
 use super::crashed::Crashed;
 use crate::memory::{Mapping, MemMap, WalkError};
@@ -174,7 +174,7 @@ impl Frames {
         }
         self.ranges.push(range);
         if self.ranges.len() >= MAX_RANGES {
-            merge(&mut self.ranges);
+            self.ranges = Ranges::new(std::mem::take(&mut self.ranges)).into_vec();
             // Merging must have been worth it, or it would be done for each range.
             self.full = self.ranges.len() > MAX_RANGES / 2;
         }
@@ -206,18 +206,6 @@ impl Frames {
     }
 }
 
-/// Sorts ranges and joins those that touch.
-pub(super) fn merge(ranges: &mut Vec<PfnRange>) {
-    ranges.sort_unstable();
-    ranges.dedup_by(|next, last| {
-        let joined = next.start <= last.end;
-        if joined {
-            last.end = last.end.max(next.end);
-        }
-        joined
-    });
-}
-
 /// Why a part is not known, or not all of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Gap {
@@ -238,10 +226,13 @@ pub(super) struct Witnessed {
 }
 
 impl Witnessed {
-    fn new(part: Part, mut frames: Frames, found: Found) -> Self {
-        merge(&mut frames.ranges);
+    fn new(part: Part, frames: Frames, found: Found) -> Self {
         let full = || Gap::Damaged(format!("only the first {MAX_RANGES} pieces are looked at"));
-        Self { part, ranges: frames.ranges, gap: found.err().or_else(|| frames.full.then(full)) }
+        Self {
+            part,
+            ranges: Ranges::new(frames.ranges).into_vec(),
+            gap: found.err().or_else(|| frames.full.then(full)),
+        }
     }
 }
 

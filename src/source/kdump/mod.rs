@@ -8,7 +8,7 @@ mod pages;
 mod planes;
 mod set;
 
-use vdump_filters::PfnRange;
+use vdump_filters::{PfnRange, ranges::Ranges};
 
 use super::{Notes, RamMap, store::Store};
 use crate::{
@@ -130,8 +130,8 @@ impl Missing {
         let counted: Vec<_> = gaps.into_iter().map(|gap| (gap, pages(&gap))).filter(|(_, pages)| *pages > 0).collect();
         let pages = counted.iter().map(|(_, pages)| pages).sum();
         let frames: Vec<_> = counted.into_iter().map(|(gap, _)| gap).collect();
-        let ranges: Vec<_> = frames.iter().map(|gap| (gap.start << page_shift, gap.end << page_shift)).collect();
-        dumped.take_out(&ranges);
+        let ranges = frames.iter().map(|gap| gap.start << page_shift..gap.end << page_shift);
+        dumped.take_out(&Ranges::new(ranges.collect()));
         Self { frames, pages }
     }
 

@@ -22,10 +22,10 @@ pub(super) fn read(file: &Path) -> Result<(File, Vec<Range<u64>>)> {
 }
 
 /// RAM of a running machine that no dump of it would have, as (start, end), in order.
-pub(in crate::source) fn not_dumped(file: &Path) -> Result<Vec<(u64, u64)>> {
+pub(in crate::source) fn not_dumped(file: &Path) -> Result<Ranges<Range<u64>>> {
     let (_, text) = text_of(file)?;
     let (_, others) = ranges(&text).map_err(|cause| unusable(file, &cause))?;
-    Ok(Ranges::new(others).into_vec().into_iter().map(|range| (range.start, range.end)).collect())
+    Ok(Ranges::new(others))
 }
 
 fn text_of(file: &Path) -> Result<(File, Vec<u8>)> {
