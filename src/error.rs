@@ -7,6 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use vdump_filters::message::Message;
+pub use vdump_filters::message::{plain_io, printable};
+
 use crate::sys::stop::{Signal, Stopped};
 
 /// What a failure means for the caller.
@@ -51,9 +54,7 @@ impl Kind {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub struct Error {
     kind: Kind,
-    what: String,
-    cause: Option<String>,
-    next: Option<String>,
+    message: Message,
     /// Files that have what could be written.
     partial: Vec<PathBuf>,
     /// The operating system's reason.
@@ -66,7 +67,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of `kind`; `what` says what we were doing and to what.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into(), cause: None, next: None, partial: Vec::new(), io: None }
+        Self::with_message(kind, Message::new(what))
+    }
+
+    /// The same of a whole message.
+    pub fn with_message(kind: Kind, message: Message) -> Self {
+        Self { kind, message, partial: Vec::new(), io: None }
     }
 
     /// What cannot be unless vdump is wrong.
@@ -121,28 +127,27 @@ impl Error {
     /// Adds the cause.
     #[must_use]
     pub fn because(mut self, cause: impl fmt::Display) -> Self {
-        self.cause = Some(cause.to_string());
+        self.message.cause = Some(cause.to_string());
         self
     }
 
     /// Adds what the reader can do now.
     #[must_use]
     pub fn next_step(mut self, next: impl Into<String>) -> Self {
-        self.next = Some(next.into());
+        self.message.next = Some(next.into());
         self
     }
 
     /// Adds a next step unless there is one already.
     #[must_use]
     pub fn or_next_step(self, next: impl Into<String>) -> Self {
-        if self.next.is_some() { self } else { self.next_step(next) }
+        if self.message.next.is_some() { self } else { self.next_step(next) }
     }
 
     /// The same with its parts worded by `word`: for those who speak another program's language.
     #[must_use]
     pub fn reworded(self, word: impl Fn(&str) -> String) -> Self {
-        let again = |text: Option<String>| text.map(|text| word(&text));
-        Self { what: word(&self.what), cause: again(self.cause), next: again(self.next), ..self }
+        Self { message: self.message.reworded(word), ..self }
     }
 
     /// Adds the files that have what could be written, for programs; people are told by the next step.
@@ -161,7 +166,7 @@ impl Error {
     /// What was done, the cause and the next step.
     #[must_use]
     pub fn parts(&self) -> (&str, Option<&str>, Option<&str>) {
-        (&self.what, self.cause.as_deref(), self.next.as_deref())
+        (&self.message.what, self.message.cause.as_deref(), self.message.next.as_deref())
     }
 
     /// What the failure means.
@@ -189,49 +194,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_line(f, &self.what)?;
-        if let Some(cause) = &self.cause {
-            f.write_str(": ")?;
-            write_line(f, cause)?;
-        }
-        if let Some(next) = &self.next {
-            f.write_str("; ")?;
-            write_line(f, next)?;
-        }
-        Ok(())
-    }
-}
-
-/// Text from a dump or a file name without characters that would drive the terminal or break the line.
-#[must_use]
-pub fn printable(text: &str) -> String {
-    struct Line<'a>(&'a str);
-    impl fmt::Display for Line<'_> {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write_line(f, self.0)
-        }
-    }
-    Line(text).to_string()
-}
-
-/// Keeps an error on its line and the terminal safe: file names and dumps may hold any character.
-fn write_line(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
-    for piece in text.split_inclusive(char::is_control) {
-        match piece.char_indices().next_back() {
-            Some((at, last)) if last.is_control() => write!(f, "{}{}", &piece[..at], last.escape_default())?,
-            _ => f.write_str(piece)?,
-        }
-    }
-    Ok(())
-}
-
-/// An I/O error without Rust's "(os error 28)" tail, which helps nobody at a console.
-#[must_use]
-pub fn plain_io(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.split_once(" (os error") {
-        Some((plain, _)) => plain.to_owned(),
-        None => text,
+        self.message.fmt(f)
     }
 }
 
@@ -249,12 +212,6 @@ mod tests {
             "cannot read page 0x1a2b3 of /proc/vmcore: Input/output error; the page was left out"
         );
         assert_eq!(error.exit_code(), 1);
-    }
-
-    #[test]
-    fn stays_on_one_line_whatever_a_file_is_called() {
-        let error = Error::input("cannot read a\nb\u{1b}[31m").because("\t");
-        assert_eq!(error.to_string(), "cannot read a\\nb\\u{1b}[31m: \\t");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! This crate knows how each kernel era encodes a page's state in its `struct page` ([`Encodings`]), and the table that
 //! turns the decoded facts into a class ([`decide()`]). It must not know where the bytes came from: no I/O, no pointers,
 //! no page tables. Its classes go to the page bitmap and to the report. What the loader and the filter both need is here too
-//! ([`iomem`], [`number`], [`ranges`]).
+//! ([`iomem`], [`message`], [`number`], [`ranges`]).
 //!
 //! The one rule above all others: **when a page's class is in doubt the page is kept and counted**
 //! ([`PageClass::Doubtful`]).
@@ -16,6 +16,7 @@ mod encoding;
 mod facts;
 pub mod iomem;
 mod level;
+pub mod message;
 pub mod number;
 mod pfn;
 pub mod ranges;

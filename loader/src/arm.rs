@@ -232,7 +232,7 @@ fn again(root: &Path, record: &Record) -> Result<()> {
 }
 
 fn also(mut error: Error, more: &str) -> Error {
-    error.next = Some(match error.next {
+    error.message.next = Some(match error.message.next {
         Some(next) => format!("{next}; {more}"),
         None => more.to_owned(),
     });

@@ -4,6 +4,9 @@
 
 use std::{fmt, io, path::Path};
 
+use vdump_filters::message::Message;
+pub use vdump_filters::message::plain_io;
+
 /// Whose fault a failure is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -20,12 +23,8 @@ pub enum Kind {
 pub struct Error {
     /// Whose fault it is.
     pub kind: Kind,
-    /// What we were doing, to what.
-    pub what: String,
-    /// Why it failed.
-    pub cause: Option<String>,
-    /// What to do now.
-    pub next: Option<String>,
+    /// What we were doing and to what, why it failed, what to do now.
+    pub message: Message,
     /// The kernel's error number, where a system call gave it.
     pub errno: Option<i32>,
 }
@@ -36,7 +35,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// A failure of `kind`.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into(), cause: None, next: None, errno: None }
+        Self { kind, message: Message::new(what), errno: None }
     }
 
     /// A file or the machine is not as it must be.
@@ -57,34 +56,20 @@ impl Error {
     /// Adds the cause.
     #[must_use]
     pub fn because(mut self, cause: impl fmt::Display) -> Self {
-        self.cause = Some(cause.to_string());
+        self.message.cause = Some(cause.to_string());
         self
     }
 
     /// Adds what the reader can do now.
     #[must_use]
     pub fn next_step(mut self, next: impl Into<String>) -> Self {
-        self.next = Some(next.into());
+        self.message.next = Some(next.into());
         self
     }
 }
 
-/// An I/O error without Rust's "(os error 28)" tail, which helps nobody at a console.
-#[must_use]
-pub fn plain_io(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split_once(" (os error").map_or(text.as_str(), |(plain, _)| plain).to_owned()
-}
-
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)?;
-        if let Some(cause) = &self.cause {
-            write!(f, ": {cause}")?;
-        }
-        if let Some(next) = &self.next {
-            write!(f, "; {next}")?;
-        }
-        Ok(())
+        self.message.fmt(f)
     }
 }

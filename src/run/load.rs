@@ -30,9 +30,7 @@ fn refused(error: loader::Error) -> Error {
         loader::Kind::Usage => Kind::Usage,
         loader::Kind::Input | loader::Kind::Kernel => Kind::Input,
     };
-    let out = Error::new(kind, error.what);
-    let out = if let Some(cause) = error.cause { out.because(cause) } else { out };
-    if let Some(next) = error.next { out.next_step(next) } else { out }
+    Error::with_message(kind, error.message)
 }
 
 pub(super) fn load(options: &Load) -> Result<()> {
