@@ -9,7 +9,7 @@ mod pack;
 mod zeros;
 
 pub use copy::Copier;
-pub use frames::{FrameJob, FramePacker, PackedFrame};
+pub use frames::{FramePacker, PackedFrame};
 pub use ordered::{in_lanes, in_order};
 pub use pack::{Fate, Packed, PackedBatch, PackedPage, Packer, pack_page};
 pub use zeros::find_zeros;

@@ -5,8 +5,8 @@ use crate::{
     bitmap::PageBitmap,
     error::Result,
     format::elf::{Head, encode_headers},
-    pipeline::{FrameJob, FramePacker, PackedFrame, in_order},
-    plan::{ElfPlan, FRAME},
+    pipeline::{FramePacker, PackedFrame, in_order},
+    plan::{ElfPlan, FRAME, PlannedElf},
     sink::{FrameSink, Medium, Written},
     source::OutputNotes,
 };
@@ -53,10 +53,10 @@ impl Run<'_> {
         step: usize,
         commit: impl FnMut(&mut PackedFrame) -> Result<()>,
     ) -> Result<()> {
-        let (compression, page_shift) = (self.job.compression, self.page_shift);
-        let job = FrameJob { plan, front, notes, pages, compression, page_shift };
+        let (source, mask, page_shift) = (self.source, &self.redaction.mask, self.page_shift);
+        let elf = PlannedElf { plan, front, notes, pages, source, mask, page_shift };
         let make_worker = || {
-            let mut packer = FramePacker::new(job, self.source.output_reader(&self.redaction.mask));
+            let mut packer = FramePacker::new(elf, self.job.compression);
             move |index, out: &mut PackedFrame| packer.pack(index, out)
         };
         let frames = (0..plan.size.div_ceil(FRAME)).step_by(step);
