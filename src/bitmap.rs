@@ -16,7 +16,7 @@ use crate::{
 /// Bits of part of a [`PageBitmap`].
 pub type Bits = BitSlice<u8, Lsb0>;
 
-/// A plane of bits; bit `pfn % 8` of byte `pfn / 8`, as in kdump files.
+/// A bitmap of bits; bit `pfn % 8` of byte `pfn / 8`, as in kdump files.
 #[derive(Debug)]
 pub struct PageBitmap {
     store: Store,
@@ -29,22 +29,22 @@ enum Store {
     File(Spool),
 }
 
-/// Where a run keeps its planes.
+/// Where a run keeps its bitmaps.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub enum Planes {
+pub enum Bitmaps {
     /// In memory.
     #[default]
     Memory,
-    /// In files without a name in this folder, mapped: for machines whose planes would not fit the memory limit.
+    /// In files without a name in this folder, mapped: for machines whose bitmaps would not fit the memory limit.
     Folder(PathBuf),
 }
 
-impl Planes {
-    /// A plane for frames `0..max_pfn`, all clear.
+impl Bitmaps {
+    /// A bitmap for frames `0..max_pfn`, all clear.
     ///
     /// # Errors
     /// The folder's file system has no room for it, or cannot hold it.
-    pub fn plane(&self, max_pfn: u64) -> Result<PageBitmap> {
+    pub fn bitmap(&self, max_pfn: u64) -> Result<PageBitmap> {
         let Self::Folder(folder) = self else {
             return Ok(PageBitmap::new(max_pfn));
         };
@@ -64,7 +64,7 @@ impl PageBitmap {
         Self { store: Store::Memory(vec![0; Self::bytes_for(max_pfn) as usize]), len: max_pfn }
     }
 
-    /// Bytes that a plane for `max_pfn` frames takes: whole words, so that runs can be found 64 frames at a time.
+    /// Bytes that a bitmap for `max_pfn` frames takes: whole words, so that runs can be found 64 frames at a time.
     #[must_use]
     pub fn bytes_for(max_pfn: u64) -> u64 {
         max_pfn.div_ceil(64) * 8
@@ -102,7 +102,7 @@ impl PageBitmap {
         self.words().map(|word| u64::from(word.count_ones())).sum()
     }
 
-    /// The plane as bytes, at least `max_pfn / 8` of them; the bits past the end are zero.
+    /// The bitmap as bytes, at least `max_pfn / 8` of them; the bits past the end are zero.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         let bytes: &[u8] = match &self.store {
@@ -112,7 +112,7 @@ impl PageBitmap {
         &bytes[..Self::bytes_for(self.len) as usize]
     }
 
-    /// The plane's bytes, to be cut into parts for parallel work. Bits past the end must stay clear.
+    /// The bitmap's bytes, to be cut into parts for parallel work. Bits past the end must stay clear.
     pub fn as_bytes_mut(&mut self) -> &mut [u8] {
         let len = Self::bytes_for(self.len) as usize;
         let bytes: &mut [u8] = match &mut self.store {
@@ -129,7 +129,7 @@ impl PageBitmap {
         }
     }
 
-    /// The plane as words of 64 frames.
+    /// The bitmap as words of 64 frames.
     pub fn words(&self) -> impl Iterator<Item = u64> + '_ {
         self.as_bytes().as_chunks::<8>().0.iter().map(|chunk| u64::from_le_bytes(*chunk))
     }
@@ -147,7 +147,7 @@ impl PageBitmap {
     }
 }
 
-/// The runs of set bits in a part of a plane, counted from its start. The part's length is a multiple of 8 bytes.
+/// The runs of set bits in a part of a bitmap, counted from its start. The part's length is a multiple of 8 bytes.
 #[must_use]
 pub fn runs_of(part: &[u8]) -> Runs<'_> {
     let words = part.as_chunks::<8>().0;

@@ -60,7 +60,7 @@ fn memory_that_is_only_claimed_is_refused_soon_where_nothing_can_hold_its_bitmap
     none_of(&faults);
 }
 
-/// A plane for 8 TiB has 256 MiB: a run that may use 64 MiB keeps it in a file beside the output, and writes the same dump.
+/// A bitmap for 8 TiB has 256 MiB: a run that may use 64 MiB keeps it in a file beside the output, and writes the same dump.
 #[test]
 fn bitmaps_that_do_not_fit_the_limit_lie_beside_the_output() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
@@ -143,7 +143,7 @@ fn addresses_for_64_mib_do() {
     assert!(refused.stderr.contains("not enough memory: 2.0 GiB"), "{}", refused.stderr);
 }
 
-/// The most memory that Linux has run on: 2^34 pages, whose planes have 2 GiB each.
+/// The most memory that Linux has run on: 2^34 pages, whose bitmaps have 2 GiB each.
 const HUGE: u64 = 64 << 40;
 /// Pages with something in them at each end.
 const ENDS: u64 = 100;
@@ -188,7 +188,7 @@ fn a_machine_of_64_tib_is_looked_at_in_64_mib() {
 #[test]
 fn the_far_end_of_terabytes_is_written() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    // Zeros in between, as an ELF segment that ends in them: 4 TiB in planes of 128 MiB.
+    // Zeros in between, as an ELF segment that ends in them: 4 TiB in bitmaps of 128 MiB.
     let (memory, out) = (4 << 40, dir.path().join("out.elf"));
     filter(&["-d", "1", "--memory-limit", "16M"], &huge(dir.path(), memory, false), &out).ok();
     let elf = Elf::open(&out);
@@ -200,7 +200,7 @@ fn the_far_end_of_terabytes_is_written() {
     }
     assert_eq!(elf.page(memory / PAGE / 2), Found::Unstored);
     assert_eq!(elf.page(memory / PAGE), Found::Absent);
-    // Nothing in between, in kdump: 1 TiB in planes of 32 MiB.
+    // Nothing in between, in kdump: 1 TiB in bitmaps of 32 MiB.
     let (memory, out) = (1 << 40, dir.path().join("out"));
     filter(&["-d", "0", "--memory-limit", "16M"], &huge(dir.path(), memory, true), &out).ok();
     let dump = Kdump::open(&out);

@@ -1,7 +1,7 @@
 //! Classifying one block of frames.
 //!
 //! Knows free blocks and compound pages: a head speaks for many frames, also for those in later blocks. Must not know
-//! the dump's format. Writes the block's part of the plane of kept frames.
+//! the dump's format. Writes the block's part of the bitmap of kept frames.
 
 use vdump_filters::{Doubt, DumpLevel, Encodings, PageClass, PageFacts, PfnRange, Selection, decide, rule_for};
 

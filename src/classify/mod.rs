@@ -1,6 +1,6 @@
-//! From struct pages to the class of every frame, in parallel, and to the plane of frames to keep.
+//! From struct pages to the class of every frame, in parallel, and to the bitmap of frames to keep.
 //!
-//! Knows how compound pages and free blocks spread over many frames. Must not know files or outputs. The plane and the
+//! Knows how compound pages and free blocks spread over many frames. Must not know files or outputs. The bitmap and the
 //! counts go to `plan` and to the report.
 
 mod audit;
@@ -169,7 +169,7 @@ impl Classifier<'_> {
     /// would have refused already.
     #[must_use]
     pub fn trace(&self, pfn: u64) -> Option<Trace> {
-        // The block that the frame lies in. The last one is shorter: planes of frames have whole words.
+        // The block that the frame lies in. The last one is shorter: bitmaps of frames have whole words.
         let end = self.source.existing().max_pfn(self.layout.page_shift).next_multiple_of(64);
         let start = pfn - pfn % BLOCK_PAGES;
         let range = PfnRange::new(start, end.clamp(start, start.saturating_add(BLOCK_PAGES)));

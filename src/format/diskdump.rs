@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(areas.sub_hdr_blocks(), 31);
     }
 
-    /// 64 TiB of 4 KiB pages, all of them stored; then the largest machine whose planes the header's fields can tell.
+    /// 64 TiB of 4 KiB pages, all of them stored; then the largest machine whose bitmaps the header's fields can tell.
     #[test]
     fn the_largest_machines_fit() {
         let areas = Areas::place(4096, 2000, 1 << 34, 1 << 34).unwrap();

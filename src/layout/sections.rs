@@ -62,7 +62,7 @@ impl SparseLayout {
         let max_bits = resolver.or_usual("MAX_PHYSMEM_BITS", "NUMBER(MAX_PHYSMEM_BITS)", space.physical_bits());
         let bad = |what: &str| Error::input(format!("VMCOREINFO's {what} cannot be")).because("the note is damaged");
         let page_shift = i64::from(page_shift);
-        if !(24..=40).contains(&bits) || !(bits..=52).contains(&max_bits) {
+        if !(24..=40).contains(&bits) || !(bits..=56).contains(&max_bits) {
             return Err(bad("SECTION_SIZE_BITS or MAX_PHYSMEM_BITS"));
         }
         let long = space.words().long_size() as i64;

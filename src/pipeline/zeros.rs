@@ -1,6 +1,6 @@
 //! Finding zero pages before anything is written, for formats whose headers depend on them.
 //!
-//! Knows how to look at every kept page once, on all threads. Must not know why. The plane goes to `plan`.
+//! Knows how to look at every kept page once, on all threads. Must not know why. The bitmap goes to `plan`.
 
 use rayon::prelude::{IndexedParallelIterator, ParallelIterator as _, ParallelSliceMut as _};
 use vdump_filters::{Pfn, PfnRange};
@@ -43,7 +43,7 @@ impl Lost {
     }
 }
 
-/// Looks for frames of `kept` whose pages are all zeros under the mask: they are set in `zero`, or, where there is no such plane, leave `kept`.
+/// Looks for frames of `kept` whose pages are all zeros under the mask: they are set in `zero`, or, where there is no such bitmap, leave `kept`.
 /// Pages that cannot be read leave `kept`. Gives the number of zero pages and the lost ones. Runs on the current rayon pool;
 /// stops early when the progress says that the user wants to.
 #[must_use]
@@ -63,8 +63,8 @@ pub fn find_zeros(
     }
 }
 
-/// A part of the plane of kept frames, and of that of zero ones.
-type Planes<'a> = (&'a mut [u8], Option<&'a mut [u8]>);
+/// A part of the bitmap of kept frames, and of that of zero ones.
+type Bitmaps<'a> = (&'a mut [u8], Option<&'a mut [u8]>);
 
 struct Parts<'a> {
     source: &'a Source,
@@ -74,14 +74,14 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    fn look<'p>(&self, parts: impl IndexedParallelIterator<Item = Planes<'p>>) -> (u64, Lost) {
-        let look = |reader: &mut OutputReader<'_>, (index, planes)| self.part(reader, index as u64 * PART, planes);
+    fn look<'p>(&self, parts: impl IndexedParallelIterator<Item = Bitmaps<'p>>) -> (u64, Lost) {
+        let look = |reader: &mut OutputReader<'_>, (index, bitmaps)| self.part(reader, index as u64 * PART, bitmaps);
         let none = || (0, Lost::default());
         let join = |(zeros, lost): (u64, Lost), (more, later)| (zeros + more, lost.merge(later));
         parts.enumerate().map_init(|| self.source.output_reader(self.mask), look).reduce(none, join)
     }
 
-    fn part(&self, reader: &mut OutputReader<'_>, start: u64, (kept, mut zero): Planes<'_>) -> (u64, Lost) {
+    fn part(&self, reader: &mut OutputReader<'_>, start: u64, (kept, mut zero): Bitmaps<'_>) -> (u64, Lost) {
         let (mut zeros, mut lost) = (0, Lost::default());
         let runs: Vec<PfnRange> = runs_of(kept).collect();
         for run in runs.into_iter().take_while(|_| !self.progress.stopped()) {

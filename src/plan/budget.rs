@@ -10,7 +10,7 @@ use crate::{
 /// What a run must hold whatever its threads do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Needs {
-    /// Bitmap planes, bytes.
+    /// Page bitmaps, bytes.
     pub bitmaps: u64,
     /// Notes and segment tables, bytes.
     pub tables: u64,
@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(Budget::fit(13 << 20, 4, 4096, Needs { batch: Some(1 << 20), ..NEEDS }).unwrap().threads, 1);
     }
 
-    /// 64 TiB: two planes of 2 GiB each; and what no machine has.
+    /// 64 TiB: two bitmaps of 2 GiB each; and what no machine has.
     #[test]
     fn the_largest_machines_are_an_error_or_fit() {
         let needs = Needs { bitmaps: 4 << 30, ..NEEDS };

@@ -191,16 +191,16 @@ mod tests {
     const DIRECT: u64 = 0xffff_8880_0000_0000;
     const PAGE: u64 = 4096;
 
-    fn plane(ranges: &[(u64, u64)]) -> PageBitmap {
-        let mut plane = PageBitmap::new(1000);
-        ranges.iter().for_each(|(start, end)| plane.fill(PfnRange::new(*start, *end), true));
-        plane
+    fn bitmap(ranges: &[(u64, u64)]) -> PageBitmap {
+        let mut bitmap = PageBitmap::new(1000);
+        ranges.iter().for_each(|(start, end)| bitmap.fill(PfnRange::new(*start, *end), true));
+        bitmap
     }
 
     /// Maps frames at pages counted from `VMALLOC`; gives page, pages of data, pages in all, and the first frame's place.
     fn shown(kept: &[(u64, u64)], zero: &[(u64, u64)], maps: &[(u64, u64, u64)], most: u64) -> (Vec<[u64; 4]>, Mapped) {
         let recorded = [source::Load { paddr: 0, vaddr: DIRECT, offset: 0, filesz: 1000 * PAGE, memsz: 1000 * PAGE }];
-        let (kept, zero, ram) = (plane(kept), plane(zero), RamMap::from_loads(&recorded));
+        let (kept, zero, ram) = (bitmap(kept), bitmap(zero), RamMap::from_loads(&recorded));
         let mut plan = ElfPlan::make(&kept, &zero, &recorded, 100, 12, Class::Elf64).unwrap();
         let mut loads = MappedLoads::new(&plan, &kept, &ram, &recorded, 12, most);
         for (page, pfn, pages) in maps {
@@ -251,8 +251,8 @@ mod tests {
         let load = |vaddr, memsz| source::Load { paddr: 0, vaddr, offset: 0, filesz: memsz, memsz };
         let recorded =
             [load(VMALLOC + 2 * PAGE, PAGE), load(VMALLOC + 5 * PAGE + 1, 1), load(VMALLOC + 3 * PAGE, PAGE)];
-        let (kept, ram) = (plane(&[(0, 100)]), RamMap::from_loads(&[load(DIRECT, 100 * PAGE)]));
-        let plan = ElfPlan::make(&kept, &plane(&[]), &[load(DIRECT, 100 * PAGE)], 100, 12, Class::Elf64).unwrap();
+        let (kept, ram) = (bitmap(&[(0, 100)]), RamMap::from_loads(&[load(DIRECT, 100 * PAGE)]));
+        let plan = ElfPlan::make(&kept, &bitmap(&[]), &[load(DIRECT, 100 * PAGE)], 100, 12, Class::Elf64).unwrap();
         let mut loads = MappedLoads::new(&plan, &kept, &ram, &recorded, 12, 100);
         assert!(!loads.wants(VMALLOC + 2 * PAGE, VMALLOC + 4 * PAGE - 1));
         assert!(loads.wants(VMALLOC + 2 * PAGE, VMALLOC + 4 * PAGE));

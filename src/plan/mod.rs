@@ -1,4 +1,4 @@
-//! From the plane of kept frames to what will be written: batches of pages, ELF segments, shares of a split set, and the
+//! From the bitmap of kept frames to what will be written: batches of pages, ELF segments, shares of a split set, and the
 //! memory for it.
 //!
 //! Knows sizes and order before anything is read. Must not write; only the planned ELF core reads, when somebody reads it.

@@ -332,12 +332,12 @@ impl View {
 mod tests {
     use super::*;
 
-    fn plane(len: u64, ranges: &[(u64, u64)]) -> PageBitmap {
-        let mut plane = PageBitmap::new(len);
+    fn bitmap(len: u64, ranges: &[(u64, u64)]) -> PageBitmap {
+        let mut bitmap = PageBitmap::new(len);
         for (start, end) in ranges {
-            plane.fill(PfnRange::new(*start, *end), true);
+            bitmap.fill(PfnRange::new(*start, *end), true);
         }
-        plane
+        bitmap
     }
 
     fn recorded(paddr: u64, vaddr: u64, memsz: u64) -> source::Load {
@@ -347,13 +347,13 @@ mod tests {
     const DIRECT: u64 = 0xffff_8880_0000_0000;
     const TEXT: u64 = 0xffff_ffff_8100_0000;
 
-    /// 64 TiB with some pages at each end. A plane that nobody writes to takes 2 GiB of addresses, and no memory.
+    /// 64 TiB with some pages at each end. A bitmap that nobody writes to takes 2 GiB of addresses, and no memory.
     #[test]
     fn the_far_end_of_the_largest_machine_is_placed() {
         const END: u64 = 1 << 34;
-        let kept = plane(END, &[(0, 10), (END - 300, END)]);
+        let kept = bitmap(END, &[(0, 10), (END - 300, END)]);
         let direct = recorded(0, DIRECT, END << 12);
-        let plan = ElfPlan::make(&kept, &plane(0, &[]), &[direct], 100, 12, Class::Elf64).unwrap();
+        let plan = ElfPlan::make(&kept, &bitmap(0, &[]), &[direct], 100, 12, Class::Elf64).unwrap();
         let last = plan.loads[1];
         assert_eq!((last.paddr, last.vaddr, last.filesz), ((END - 300) << 12, DIRECT + ((END - 300) << 12), 300 << 12));
         assert_eq!(plan.offset_of(END - 1, 12), Some(plan.size - 4096));
@@ -369,9 +369,9 @@ mod tests {
 
     #[test]
     fn few_runs_are_never_joined() {
-        let kept = plane(100, &[(0, 10), (11, 20)]);
+        let kept = bitmap(100, &[(0, 10), (11, 20)]);
         let plan =
-            ElfPlan::make(&kept, &plane(100, &[]), &[recorded(0, DIRECT, 100 << 12)], 100, 12, Class::Elf64).unwrap();
+            ElfPlan::make(&kept, &bitmap(100, &[]), &[recorded(0, DIRECT, 100 << 12)], 100, 12, Class::Elf64).unwrap();
         assert_eq!(plan.gap_pages, 0);
         assert_eq!(plan.loads.len(), 2);
         assert_eq!(plan.loads[1].vaddr, DIRECT + (11 << 12));
@@ -383,23 +383,23 @@ mod tests {
     #[test]
     fn many_runs_are_joined_across_the_smallest_gaps() {
         let runs: Vec<_> = (0..10_000u64).map(|run| (run * 20, run * 20 + 19)).collect();
-        let kept = plane(200_000, &runs);
+        let kept = bitmap(200_000, &runs);
         let plan =
-            ElfPlan::make(&kept, &plane(200_000, &[]), &[recorded(0, DIRECT, 200_000 << 12)], 100, 12, Class::Elf64)
+            ElfPlan::make(&kept, &bitmap(200_000, &[]), &[recorded(0, DIRECT, 200_000 << 12)], 100, 12, Class::Elf64)
                 .unwrap();
         assert_eq!((plan.loads.len(), plan.gap_pages), (1, 9_999));
         let sparse: Vec<_> = (0..10_000u64).map(|run| (run * 2, run * 2 + 1)).collect();
-        let kept = plane(20_000, &sparse);
+        let kept = bitmap(20_000, &sparse);
         let plan =
-            ElfPlan::make(&kept, &plane(20_000, &[]), &[recorded(0, DIRECT, 20_000 << 12)], 100, 12, Class::Elf64)
+            ElfPlan::make(&kept, &bitmap(20_000, &[]), &[recorded(0, DIRECT, 20_000 << 12)], 100, 12, Class::Elf64)
                 .unwrap();
         assert_eq!((plan.loads.len(), plan.gap_pages), (10_000, 0));
     }
 
     #[test]
     fn long_zero_runs_take_no_room() {
-        let kept = plane(200, &[(0, 100), (150, 160)]);
-        let zero = plane(200, &[(2, 4), (10, 40), (90, 100), (150, 160)]);
+        let kept = bitmap(200, &[(0, 100), (150, 160)]);
+        let zero = bitmap(200, &[(2, 4), (10, 40), (90, 100), (150, 160)]);
         let plan = ElfPlan::make(&kept, &zero, &[recorded(0, DIRECT, 200 << 12)], 100, 12, Class::Elf64).unwrap();
         let shape: Vec<_> =
             plan.loads.iter().map(|load| (load.paddr >> 12, load.filesz >> 12, load.memsz >> 12)).collect();
@@ -410,7 +410,7 @@ mod tests {
     #[test]
     fn many_zero_runs_do_not_make_many_segments() {
         let zeros: Vec<_> = (0..20_000u64).map(|run| (run * 17 + 1, run * 17 + 17)).collect();
-        let (kept, zero) = (plane(340_000, &[(0, 340_000)]), plane(340_000, &zeros));
+        let (kept, zero) = (bitmap(340_000, &[(0, 340_000)]), bitmap(340_000, &zeros));
         let plan = ElfPlan::make(&kept, &zero, &[recorded(0, DIRECT, 340_000 << 12)], 100, 12, Class::Elf64).unwrap();
         assert_eq!(plan.loads.len(), 1);
     }
@@ -423,8 +423,8 @@ mod tests {
             recorded(0x10_2000, TEXT + 0x2000, 0x1000),
             recorded(0x10_1000, DIRECT, 0x1000),
         ];
-        let kept = plane(0x200, &[(0x100, 0x103)]);
-        let plan = ElfPlan::make(&kept, &plane(0x200, &[]), &loads, 100, 12, Class::Elf64).unwrap();
+        let kept = bitmap(0x200, &[(0x100, 0x103)]);
+        let plan = ElfPlan::make(&kept, &bitmap(0x200, &[]), &loads, 100, 12, Class::Elf64).unwrap();
         let mut shown: Vec<_> = plan.loads.iter().map(|load| (load.paddr, load.vaddr, load.memsz)).collect();
         shown.sort_unstable();
         assert_eq!(shown, [(0x10_0000, TEXT, 0x1000), (0x10_1000, DIRECT, 0x1000), (0x10_2000, TEXT + 0x2000, 0x1000)]);
@@ -433,19 +433,19 @@ mod tests {
     #[test]
     fn a_core_of_32_bits_stays_one_while_it_can() {
         let narrow = recorded(0x10_0000, 0xc010_0000, 100 << 12);
-        let kept = plane(0x200, &[(0x100, 0x164)]);
+        let kept = bitmap(0x200, &[(0x100, 0x164)]);
         let made =
-            |load, kept: &PageBitmap| ElfPlan::make(kept, &plane(0, &[]), &[load], 100, 12, Class::Elf32).unwrap();
+            |load, kept: &PageBitmap| ElfPlan::make(kept, &bitmap(0, &[]), &[load], 100, 12, Class::Elf32).unwrap();
         let plan = made(narrow, &kept);
         assert_eq!((plan.class, plan.notes, plan.loads[0].vaddr), (Class::Elf32, 52 + 2 * 32, 0xc010_0000));
-        let wide = made(recorded(0x1_0000_0000, 0, 100 << 12), &plane(0x10_0100, &[(0x10_0000, 0x10_0064)]));
+        let wide = made(recorded(0x1_0000_0000, 0, 100 << 12), &bitmap(0x10_0100, &[(0x10_0000, 0x10_0064)]));
         assert_eq!((wide.class, wide.notes), (Class::Elf64, 64 + 2 * 56));
     }
 
     #[test]
     fn data_ends_where_the_next_frames_begin() {
-        let kept = plane(100, &[(10, 20), (30, 40)]);
-        let zero = plane(100, &[(36, 40)]);
+        let kept = bitmap(100, &[(10, 20), (30, 40)]);
+        let zero = bitmap(100, &[(36, 40)]);
         let plan = ElfPlan::make(&kept, &zero, &[recorded(0, DIRECT, 100 << 12)], 100, 12, Class::Elf64).unwrap();
         let start = plan.extents[0].offset;
         let ends: Vec<_> = [0, 10, 15, 25, 32, 38, 90].map(|pfn| (plan.end_below(pfn, 12) - start) >> 12).into();
@@ -455,9 +455,9 @@ mod tests {
 
     #[test]
     fn the_kernels_text_is_shown_twice_from_one_place() {
-        let kept = plane(100, &[(0, 100)]);
+        let kept = bitmap(100, &[(0, 100)]);
         let loads = [recorded(0x10_000, TEXT, 0x8000), recorded(0, DIRECT, 100 << 12)];
-        let plan = ElfPlan::make(&kept, &plane(100, &[]), &loads, 100, 12, Class::Elf64).unwrap();
+        let plan = ElfPlan::make(&kept, &bitmap(100, &[]), &loads, 100, 12, Class::Elf64).unwrap();
         assert_eq!(plan.loads.len(), 2);
         assert_eq!(
             plan.loads[1],

@@ -61,7 +61,7 @@ fn weights<'a>(kept: &'a PageBitmap, samples: &'a [Density]) -> impl Iterator<It
 mod tests {
     use super::*;
 
-    fn plane(len: u64, ranges: &[(u64, u64)]) -> PageBitmap {
+    fn bitmap(len: u64, ranges: &[(u64, u64)]) -> PageBitmap {
         let mut kept = PageBitmap::new(len);
         ranges.iter().for_each(|(start, end)| kept.fill(PfnRange::new(*start, *end), true));
         kept
@@ -80,28 +80,28 @@ mod tests {
 
     #[test]
     fn kept_pages_are_shared_evenly() {
-        assert_eq!(cuts(&plane(6400, &[(0, 6400)]), &[], 4), [1600, 3200, 4800]);
+        assert_eq!(cuts(&bitmap(6400, &[(0, 6400)]), &[], 4), [1600, 3200, 4800]);
         // Half of the pages lie in the last tenth.
-        assert_eq!(cuts(&plane(64_000, &[(0, 6400), (57_600, 64_000)]), &[], 2), [6400]);
-        assert_eq!(cuts(&plane(64_000, &[(57_600, 64_000)]), &[], 2), [60_800]);
+        assert_eq!(cuts(&bitmap(64_000, &[(0, 6400), (57_600, 64_000)]), &[], 2), [6400]);
+        assert_eq!(cuts(&bitmap(64_000, &[(57_600, 64_000)]), &[], 2), [60_800]);
     }
 
     #[test]
     fn bytes_weigh_not_pages() {
         // Pages of zeros take a descriptor each; the others of these a hundred times as much.
         let samples = [Density { start: 0, page_bytes: 0 }, Density { start: 32_000, page_bytes: 2376 }];
-        let [cut] = cuts(&plane(64_000, &[(0, 64_000)]), &samples, 2)[..] else { panic!() };
+        let [cut] = cuts(&bitmap(64_000, &[(0, 64_000)]), &samples, 2)[..] else { panic!() };
         assert!((47_700..48_000).contains(&cut), "{cut}");
     }
 
     #[test]
     fn few_pages_and_few_frames() {
         // One page for three parts: two have none.
-        assert_eq!(cuts(&plane(1000, &[(0, 1)]), &[], 3), [64, 128]);
-        assert_eq!(cuts(&plane(1000, &[(999, 1000)]), &[], 3), [832, 896].map(|start| start + 64));
-        assert_eq!(cuts(&plane(1000, &[]), &[], 2), [64]);
-        assert_eq!(cuts(&plane(129, &[(0, 129)]), &[], 3), [64, 128]);
-        assert_eq!(shares(&plane(128, &[(0, 128)]), &[], 3), None);
-        assert_eq!(cuts(&plane(1, &[(0, 1)]), &[], 1), [0u64; 0]);
+        assert_eq!(cuts(&bitmap(1000, &[(0, 1)]), &[], 3), [64, 128]);
+        assert_eq!(cuts(&bitmap(1000, &[(999, 1000)]), &[], 3), [832, 896].map(|start| start + 64));
+        assert_eq!(cuts(&bitmap(1000, &[]), &[], 2), [64]);
+        assert_eq!(cuts(&bitmap(129, &[(0, 129)]), &[], 3), [64, 128]);
+        assert_eq!(shares(&bitmap(128, &[(0, 128)]), &[], 3), None);
+        assert_eq!(cuts(&bitmap(1, &[(0, 1)]), &[], 1), [0u64; 0]);
     }
 }

@@ -22,7 +22,7 @@ const NOWHERE: u64 = 1 << 62;
 pub(super) struct Bits {
     pub(super) store: Arc<dyn Store>,
     /// Offsets of bitmaps, bytes: a frame is there if any of them has its bit.
-    pub(super) planes: Vec<u64>,
+    pub(super) bitmaps: Vec<u64>,
     /// Bits in each, bit 0 of byte 0 first.
     pub(super) frames: u64,
 }
@@ -52,7 +52,7 @@ impl Bits {
     }
 
     pub(super) fn readers(&self) -> Vec<Box<dyn StoreReader + '_>> {
-        self.planes.iter().map(|_| self.store.reader()).collect()
+        self.bitmaps.iter().map(|_| self.store.reader()).collect()
     }
 
     /// Reads the bits of `count` frames from `first` on, a multiple of 64, as words.
@@ -66,8 +66,8 @@ impl Bits {
         let count = count.min(self.frames.saturating_sub(first));
         words.clear();
         words.resize(count.div_ceil(64) as usize, 0);
-        for (reader, plane) in readers.iter_mut().zip(&self.planes) {
-            let bytes = reader.read(plane + first / 8, count.div_ceil(8) as usize)?;
+        for (reader, bitmap) in readers.iter_mut().zip(&self.bitmaps) {
+            let bytes = reader.read(bitmap + first / 8, count.div_ceil(8) as usize)?;
             for (word, chunk) in words.iter_mut().zip(bytes.chunks(8)) {
                 let mut whole = [0; 8];
                 whole[..chunk.len()].copy_from_slice(chunk);
@@ -80,8 +80,8 @@ impl Bits {
 
     /// The first frame from `first` on that may be there: what files and streams have no data for are zeros.
     pub(super) fn next_data(&self, first: u64) -> u64 {
-        let next = self.planes.iter().map(|plane| {
-            let at = plane + first / 8;
+        let next = self.bitmaps.iter().map(|bitmap| {
+            let at = bitmap + first / 8;
             self.store.next_data(at).saturating_sub(at)
         });
         next.min().map_or(first, |bytes| first.saturating_add(bytes.saturating_mul(8)).min(self.frames))
@@ -256,17 +256,17 @@ mod tests {
     use super::*;
     use crate::source::store::FileStore;
 
-    /// Two planes one after the other, each of `frames` bits.
+    /// Two bitmaps one after the other, each of `frames` bits.
     fn map(frames: u64, is_set: impl Fn(u64) -> bool, numbered: bool) -> Scattered {
-        let plane = frames.div_ceil(8);
-        let mut bytes = vec![0u8; 2 * plane as usize];
+        let bitmap = frames.div_ceil(8);
+        let mut bytes = vec![0u8; 2 * bitmap as usize];
         for pfn in (0..frames).filter(|pfn| is_set(*pfn)) {
-            bytes[(plane * (pfn % 2) + pfn / 8) as usize] |= 1 << (pfn % 8);
+            bytes[(bitmap * (pfn % 2) + pfn / 8) as usize] |= 1 << (pfn % 8);
         }
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&bytes).unwrap();
         let store = Arc::new(FileStore::new(file).unwrap());
-        let bits = Bits { store, planes: vec![0, plane], frames };
+        let bits = Bits { store, bitmaps: vec![0, bitmap], frames };
         let block = bits.block();
         let counts =
             |block_at: u64| (block_at..(block_at + block).min(frames)).filter(|pfn| is_set(*pfn)).count() as u32;
@@ -327,7 +327,7 @@ mod tests {
     fn a_bitmap_of_any_size_is_held_in_few_megabytes() {
         let bits = |frames| Bits {
             store: Arc::new(FileStore::new(tempfile::tempfile().unwrap()).unwrap()),
-            planes: vec![],
+            bitmaps: vec![],
             frames,
         };
         for frames in [1, 1 << 20, 1 << 34, 1 << 40] {

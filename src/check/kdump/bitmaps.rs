@@ -35,8 +35,8 @@ pub(super) fn check(check: &Check<'_>, part: &Part<'_>, findings: &mut Findings)
     while at < len {
         check.go_on()?;
         let step = CHUNK.min(len - at) as usize;
-        let planes = (first.read(head.bitmap1 + at, step), second.read(head.bitmap2 + at, step));
-        let (Ok(exist), Ok(have)) = planes else {
+        let bitmaps = (first.read(head.bitmap1 + at, step), second.read(head.bitmap2 + at, step));
+        let (Ok(exist), Ok(have)) = bitmaps else {
             findings.broken(Rule::FileReadable, part.place("the bitmaps").at(head.bitmap1 + at));
             return Ok(Vec::new());
         };
@@ -76,15 +76,15 @@ fn room(check: &Check<'_>, part: &Part<'_>) -> Result<()> {
 fn tail(part: &Part<'_>, reader: &mut dyn StoreReader, findings: &mut Findings) {
     let last = (part.head.frames - 1) / 8;
     let len = part.head.block - last % part.head.block;
-    for plane in [part.head.bitmap1, part.head.bitmap2] {
+    for bitmap in [part.head.bitmap1, part.head.bitmap2] {
         // What the second bitmap has of a block may be less where the number of blocks is odd.
-        let len = len.min(part.head.descs().saturating_sub(plane + last));
-        let bytes = reader.read(plane + last, len as usize).unwrap_or_default();
+        let len = len.min(part.head.descs().saturating_sub(bitmap + last));
+        let bytes = reader.read(bitmap + last, len as usize).unwrap_or_default();
         let mut bytes = bytes.iter().zip(last..);
         let over = bytes.find(|(byte, at)| *byte & !mask(part.head.frames, at * 8) != 0);
         findings.must(Rule::KdumpBitmapTail, over.is_none(), || {
             let (byte, at) = over.unwrap_or((&0, last));
-            part.place(format!("bits {byte:#04x}")).at(plane + at)
+            part.place(format!("bits {byte:#04x}")).at(bitmap + at)
         });
     }
 }

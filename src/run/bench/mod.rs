@@ -211,15 +211,15 @@ impl<'a> Measuring<'a> {
     }
 }
 
-/// Fits the threads and two planes of kept pages into the memory limit; the sample gets what is left.
+/// Fits the threads and two bitmaps of kept pages into the memory limit; the sample gets what is left.
 fn fit(options: &Bench, source: &Source, page_shift: u32, limit: u64) -> Result<Budget> {
-    let plane = PageBitmap::bytes_for(source.existing().max_pfn(page_shift));
+    let bitmap = PageBitmap::bytes_for(source.existing().max_pfn(page_shift));
     let (opened, reading) = source.memory();
     let codec = options.compress.iter().map(|codec| codec.context_bytes().max(codec.frame_context_bytes())).max();
     let codec = codec.unwrap_or_else(|| Compression::DEFAULT_FRAME_ZSTD.frame_context_bytes());
     let needs = Needs {
         // And what is free on per-CPU lists.
-        bitmaps: plane.saturating_mul(2).saturating_add(FreePcp::bytes_for(source.existing().max_pfn(page_shift))),
+        bitmaps: bitmap.saturating_mul(2).saturating_add(FreePcp::bytes_for(source.existing().max_pfn(page_shift))),
         tables: opened + source.notes().len() as u64 + source.map_bytes(),
         codec: codec + WORKER + reading,
         batch: None,

@@ -22,7 +22,7 @@ pub(super) struct Shares {
     pub(super) zero_bytes: u64,
     /// Struct pages that describe it, bytes; 0 where nobody asks them.
     pub(super) struct_page_bytes: u64,
-    /// What a kdump file has in front of its pages: headers, planes and descriptors, bytes.
+    /// What a kdump file has in front of its pages: headers, bitmaps and descriptors, bytes.
     front_bytes: u64,
 }
 

@@ -50,9 +50,9 @@ pub(super) fn run(options: &Classes) -> Result<()> {
     let (info, symbols) = known(options, &source, limit, &mut warnings)?;
     let page_shift = kernel::page_shift(&source, Some(&info))?;
     // The frames, and those on per-CPU lists; with zeros two more.
-    let planes = if options.zero { 4 } else { 2 };
+    let bitmaps = if options.zero { 4 } else { 2 };
     let threads = options.threads.count();
-    let budget = budget::to_look(&source, page_shift, planes, limit, threads)?;
+    let budget = budget::to_look(&source, page_shift, bitmaps, limit, threads)?;
     let mut kernel = Kernel::read(&source, &info, symbols).map_err(|error| facts::advised(error, None))?;
     kernel.read_own_structures(&source, &info, FreePcp::bytes_for(source.existing().max_pfn(page_shift)))?;
     warnings.extend(kernel.layout.limits.iter().chain(kernel.protected.limits()).cloned());

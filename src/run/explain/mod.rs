@@ -102,8 +102,8 @@ impl<'a> Teller<'a> {
             .map(|space| VirtReader::new(source, &space));
         let kernel = match info {
             Some(info) => Kernel::read(source, info, symbols).and_then(|mut kernel| {
-                let plane = FreePcp::bytes_for(source.existing().max_pfn(page_shift));
-                kernel.read_own_structures(source, info, plane.min(resolve::available_memory() / 2))?;
+                let bitmap = FreePcp::bytes_for(source.existing().max_pfn(page_shift));
+                kernel.read_own_structures(source, info, bitmap.min(resolve::available_memory() / 2))?;
                 Ok(kernel)
             }),
             None => Err(kernel::no_vmcoreinfo(

@@ -5,7 +5,7 @@ use std::path::Path;
 use vdump_filters::PfnRange;
 
 use crate::{
-    bitmap::{PageBitmap, Planes},
+    bitmap::{Bitmaps, PageBitmap},
     cli::resolve::{Container, Destination, Job},
     error::Result,
     format::elf,
@@ -16,24 +16,24 @@ use crate::{
     sys::host,
 };
 
-/// Fits the run into its memory limit, and says where the planes go: into files beside the output where memory would have
+/// Fits the run into its memory limit, and says where the bitmaps go: into files beside the output where memory would have
 /// them only at the cost of threads, or not at all. And how many bytes there are for the frames on per-CPU lists: none where
 /// with them the limit would not do.
-pub(super) fn fit(job: &Job, source: &Source, page_shift: u32) -> Result<(Budget, Planes, u64)> {
+pub(super) fn fit(job: &Job, source: &Source, page_shift: u32) -> Result<(Budget, Bitmaps, u64)> {
     let most_pcp = match job.drop().needs_classes() {
         true => FreePcp::bytes_for(source.existing().max_pfn(page_shift)),
         false => 0,
     };
-    let with = |bytes: u64| fit_with(job, source, page_shift, bytes).map(|(budget, planes)| (budget, planes, bytes));
+    let with = |bytes: u64| fit_with(job, source, page_shift, bytes).map(|(budget, bitmaps)| (budget, bitmaps, bytes));
     with(most_pcp).or_else(|error| if most_pcp > 0 { with(0) } else { Err(error) })
 }
 
-fn fit_with(job: &Job, source: &Source, page_shift: u32, most_pcp: u64) -> Result<(Budget, Planes)> {
-    // The plane of kept frames, and where segments end in zeros a plane of those.
-    let planes = if job.container.is_elf() { 2 } else { 1 };
+fn fit_with(job: &Job, source: &Source, page_shift: u32, most_pcp: u64) -> Result<(Budget, Bitmaps)> {
+    // The bitmap of kept frames, and where segments end in zeros a bitmap of those.
+    let bitmaps = if job.container.is_elf() { 2 } else { 1 };
     // And one of the frames of tasks.
-    let planes = planes + u64::from(!job.selection.keep_task.is_empty());
-    let plane = PageBitmap::bytes_for(source.existing().max_pfn(page_shift));
+    let bitmaps = bitmaps + u64::from(!job.selection.keep_task.is_empty());
+    let bitmap = PageBitmap::bytes_for(source.existing().max_pfn(page_shift));
     let frames = matches!(job.container, Container::ElfStream { .. });
     // A frame before compression, and what compression may add to it.
     let codec = if frames {
@@ -42,7 +42,7 @@ fn fit_with(job: &Job, source: &Source, page_shift: u32, most_pcp: u64) -> Resul
         job.compression.context_bytes()
     };
     let needs = Needs {
-        bitmaps: plane.saturating_mul(planes),
+        bitmaps: bitmap.saturating_mul(bitmaps),
         tables: tables(source, page_shift).saturating_add(most_pcp),
         codec: codec + decoding(source),
         batch: frames.then_some(FRAME),
@@ -50,38 +50,38 @@ fn fit_with(job: &Job, source: &Source, page_shift: u32, most_pcp: u64) -> Resul
     };
     let fit = |limit, needs| Budget::fit(limit, job.threads, 1 << page_shift, needs);
     let in_memory = fit(job.memory_limit, needs);
-    if plane > MOST_IN_A_FILE || in_memory.as_ref().is_ok_and(|budget| budget.threads == job.threads) {
-        return Ok((in_memory?, Planes::Memory));
+    if bitmap > MOST_IN_A_FILE || in_memory.as_ref().is_ok_and(|budget| budget.threads == job.threads) {
+        return Ok((in_memory?, Bitmaps::Memory));
     }
     let beside = job.output.as_ref().and_then(Destination::folder).map(Path::to_owned);
-    let planes = Planes::Folder(beside.unwrap_or_else(std::env::temp_dir));
+    let bitmaps = Bitmaps::Folder(beside.unwrap_or_else(std::env::temp_dir));
     // Mapped files take addresses too, of which a process may have few.
     let besides = host::address_space().map_or(u64::MAX, |room| room.saturating_sub(needs.bitmaps));
     match fit(job.memory_limit.min(besides), Needs { bitmaps: 0, ..needs }) {
-        // What can hold a small plane can hold a large one, or says so when it is made.
-        Ok(budget) if planes.plane(1).is_ok() && !gains_nothing(&budget, &in_memory) => Ok((budget, planes)),
-        _ => Ok((in_memory?, Planes::Memory)),
+        // What can hold a small bitmap can hold a large one, or says so when it is made.
+        Ok(budget) if bitmaps.bitmap(1).is_ok() && !gains_nothing(&budget, &in_memory) => Ok((budget, bitmaps)),
+        _ => Ok((in_memory?, Bitmaps::Memory)),
     }
 }
 
-/// A plane for 64 TiB, as much memory as Linux has run on. A header can claim more.
+/// A bitmap for 64 TiB, as much memory as Linux has run on. A header can claim more.
 const MOST_IN_A_FILE: u64 = 2 << 30;
 
 fn gains_nothing(budget: &Budget, in_memory: &Result<Budget>) -> bool {
     in_memory.as_ref().is_ok_and(|known| (known.threads, known.batch_pages) == (budget.threads, budget.batch_pages))
 }
 
-/// The same for a look at all of memory that writes nothing, with so many planes of frames.
+/// The same for a look at all of memory that writes nothing, with so many bitmaps of frames.
 pub(in crate::run) fn to_look(
     source: &Source,
     page_shift: u32,
-    planes: u64,
+    bitmaps: u64,
     limit: u64,
     threads: usize,
 ) -> Result<Budget> {
-    let plane = PageBitmap::bytes_for(source.existing().max_pfn(page_shift));
+    let bitmap = PageBitmap::bytes_for(source.existing().max_pfn(page_shift));
     let needs = Needs {
-        bitmaps: plane.saturating_mul(planes),
+        bitmaps: bitmap.saturating_mul(bitmaps),
         tables: tables(source, page_shift),
         codec: decoding(source),
         batch: None,

@@ -19,7 +19,7 @@ impl Run<'_> {
         let (plan, mut written) = match self.job.container {
             Container::Kdump => (None, self.zeros(classified, None)?),
             Container::Elf | Container::ElfStream { .. } => {
-                let mut zero = self.planes.plane(classified.kept.len())?;
+                let mut zero = self.bitmaps.bitmap(classified.kept.len())?;
                 let written = self.zeros(classified, Some(&mut zero))?;
                 let plan = self.elf_plan(classified, &zero)?;
                 self.check_plan(&plan, &written)?;
@@ -58,7 +58,7 @@ impl Run<'_> {
             None => {
                 use crate::format::diskdump::Areas;
                 let areas = Areas::place(1 << self.page_shift, notes, stored.len(), pages + written.zero);
-                // Each part has headers, notes and planes of its own.
+                // Each part has headers, notes and bitmaps of its own.
                 let fronts = areas.map_or(0, |areas| areas.data + areas.descs * (self.job.parts as u64 - 1));
                 (fronts + data, 0)
             }

@@ -24,7 +24,7 @@ use vdump_filters::Selection;
 use super::Stop;
 use crate::{
     arch::AddressSpace,
-    bitmap::{PageBitmap, Planes},
+    bitmap::{Bitmaps, PageBitmap},
     classify::{Check, Counts},
     cli::{
         Filter,
@@ -107,7 +107,7 @@ struct Run<'a> {
     space: Option<Arc<dyn AddressSpace>>,
     page_shift: u32,
     budget: Budget,
-    planes: Planes,
+    bitmaps: Bitmaps,
     pool: ThreadPool,
     /// Those that write the parts of a split set.
     lanes: Option<ThreadPool>,

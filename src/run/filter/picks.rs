@@ -1,6 +1,6 @@
 //! `--keep-range` and `--drop-range`: frames by address, and how they and the tasks' frames are applied.
 //!
-//! Knows rounding, and the way without any knowledge of the kernel. Must not know classes. The plane goes to the output.
+//! Knows rounding, and the way without any knowledge of the kernel. Must not know classes. The bitmap goes to the output.
 
 use vdump_filters::{PfnRange, PfnRanges};
 

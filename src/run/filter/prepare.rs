@@ -1,4 +1,4 @@
-//! What is known and decided before the first byte is written: the kernel, the output, the plane of frames to keep.
+//! What is known and decided before the first byte is written: the kernel, the output, the bitmap of frames to keep.
 //!
 //! Knows which of these a level can do without. Must not write. The prepared [`Run`] goes to `write`.
 
@@ -10,7 +10,7 @@ use vdump_filters::{PageClass, Selection};
 use super::{Classified, Run, budget, picks::Chosen, redaction, self_check, tasks, virtual_memory};
 use crate::{
     arch,
-    bitmap::{PageBitmap, Planes},
+    bitmap::{Bitmaps, PageBitmap},
     classify::{Classifier, Counts},
     cli::resolve::{Destination, Job},
     error::{Error, Kind, Result},
@@ -37,7 +37,7 @@ impl<'a> Run<'a> {
         if job.strict {
             check_whole(source, page_shift)?;
         }
-        let (mut budget, planes, most_pcp) = budget::fit(job, source, page_shift)?;
+        let (mut budget, bitmaps, most_pcp) = budget::fit(job, source, page_shift)?;
         let mut warnings = [job.tried.as_slice(), source.remarks(), unsure.as_slice()].concat();
         let kernel = match job.keep_all {
             true => None,
@@ -54,7 +54,7 @@ impl<'a> Run<'a> {
         // Before the outputs: without threads none is made.
         let (pool, lanes) = workers(job, &mut budget, &mut warnings)?;
         let output = place(job, source)?;
-        warnings.extend(bitmaps_in_files(&planes, source, page_shift));
+        warnings.extend(bitmaps_in_files(&bitmaps, source, page_shift));
         warnings.extend(facts::input_remarks(source, job.container));
         warnings.extend(narrow_kdump(job, source));
         let progress = Progress::new(job.progress, 1 << page_shift, stop.flag());
@@ -69,7 +69,7 @@ impl<'a> Run<'a> {
             space,
             page_shift,
             budget,
-            planes,
+            bitmaps,
             pool,
             lanes,
             progress,
@@ -81,7 +81,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// The plane of frames to keep. A class that the self-check does not believe is kept, so that all is classified anew.
+    /// The bitmap of frames to keep. A class that the self-check does not believe is kept, so that all is classified anew.
     pub(super) fn classify(&mut self) -> Result<Classified> {
         let begun = Instant::now();
         let mut classified = self.classify_once()?;
@@ -93,7 +93,7 @@ impl<'a> Run<'a> {
         let believed = self_check::believed(self.drop, &checks, &classified.counts);
         if believed != self.drop {
             self.drop = believed;
-            // Its plane goes before there is another.
+            // Its bitmap goes before there is another.
             drop(classified);
             classified = self.classify_once()?;
         }
@@ -102,7 +102,7 @@ impl<'a> Run<'a> {
 
     fn classify_once(&mut self) -> Result<Classified> {
         let ram = self.source.ram();
-        let mut kept = self.planes.plane(self.source.existing().max_pfn(self.page_shift))?;
+        let mut kept = self.bitmaps.bitmap(self.source.existing().max_pfn(self.page_shift))?;
         for range in ram.pfn_ranges(self.page_shift) {
             kept.fill(range, true);
         }
@@ -267,12 +267,12 @@ fn workers(job: &Job, budget: &mut Budget, warnings: &mut Vec<String>) -> Result
 }
 
 /// Says that bitmaps of page frames are in files, where they are.
-fn bitmaps_in_files(planes: &Planes, source: &Source, page_shift: u32) -> Option<String> {
-    let Planes::Folder(folder) = planes else { return None };
-    let plane = human_bytes(PageBitmap::bytes_for(source.existing().max_pfn(page_shift)));
+fn bitmaps_in_files(bitmaps: &Bitmaps, source: &Source, page_shift: u32) -> Option<String> {
+    let Bitmaps::Folder(folder) = bitmaps else { return None };
+    let bitmap = human_bytes(PageBitmap::bytes_for(source.existing().max_pfn(page_shift)));
     let folder = folder.display();
     Some(format!(
-        "page bitmaps ({plane} each) are kept in {folder}: with them the memory limit would not do; what the system caches of \
+        "page bitmaps ({bitmap} each) are kept in {folder}: with them the memory limit would not do; what the system caches of \
          them counts as peak memory"
     ))
 }

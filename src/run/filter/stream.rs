@@ -19,7 +19,7 @@ impl Run<'_> {
         frames: bool,
         classified: &mut Classified,
     ) -> Result<Outcome> {
-        let mut zero = self.planes.plane(classified.kept.len())?;
+        let mut zero = self.bitmaps.bitmap(classified.kept.len())?;
         let before = self.zeros(classified, Some(&mut zero))?;
         let plan = self.elf_plan(classified, &zero)?;
         self.check_plan(&plan, &before)?;

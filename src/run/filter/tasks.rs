@@ -1,6 +1,6 @@
 //! `--keep-task`: the frames of tasks' user memory.
 //!
-//! Knows which tasks are meant, and how to say what was found. Must not know what classes are. The plane of frames goes to
+//! Knows which tasks are meant, and how to say what was found. Must not know what classes are. The bitmap of frames goes to
 //! classification, the lines to the report.
 
 use std::{collections::HashSet, ops::RangeInclusive};
@@ -114,11 +114,11 @@ fn keep_all(
         mappings: Mappings::new(source, space, &is_stopped),
         what: job.selection.keep_task_memory,
         seen: HashSet::new(),
-        frames: Frames { source, page_shift, plane: frames, count: Count::default(), contiguous_from: None },
+        frames: Frames { source, page_shift, bitmap: frames, count: Count::default(), contiguous_from: None },
         warnings,
     };
     let lines = keeper.keep_each(&tasks, job.strict)?;
-    Ok(OfTasks { frames: Some(keeper.frames.plane), lines, warnings: keeper.warnings })
+    Ok(OfTasks { frames: Some(keeper.frames.bitmap), lines, warnings: keeper.warnings })
 }
 
 /// Which tasks are meant.
@@ -393,7 +393,7 @@ struct Count {
 struct Frames<'a> {
     source: &'a Source,
     page_shift: u32,
-    plane: PageBitmap,
+    bitmap: PageBitmap,
     count: Count,
     /// Where the next page must be, if only those that follow each other are wanted.
     contiguous_from: Option<u64>,
@@ -413,7 +413,7 @@ impl Visit for Frames<'_> {
             *from = leaf.vaddr.saturating_add(leaf.len);
         }
         let (first, last) = (leaf.paddr >> self.page_shift, (end.max(leaf.paddr + 1) - 1) >> self.page_shift);
-        self.plane.fill(PfnRange::new(first, last + 1), true);
+        self.bitmap.fill(PfnRange::new(first, last + 1), true);
         let shift = self.page_shift;
         let within = |map: &RamMap| -> u64 {
             map.overlapping(leaf.paddr, end)

@@ -53,7 +53,7 @@ impl Run<'_> {
     pub(super) fn write_elf(&self, medium: Box<dyn Medium>, classified: &mut Classified) -> Result<Outcome> {
         let cannot = |_| Error::unexpected("the headers of this ELF core cannot be written again");
         let file = medium.into_random().map_err(cannot)?;
-        let mut zero = self.planes.plane(classified.kept.len())?;
+        let mut zero = self.bitmaps.bitmap(classified.kept.len())?;
         let before = self.zeros(classified, Some(&mut zero))?;
         let notes = self.elf_notes();
         let plan = self.elf_plan(classified, &zero)?;
@@ -87,9 +87,9 @@ impl Run<'_> {
         Ok(plan)
     }
 
-    /// Finds zero pages beforehand, and pages that cannot be read: those leave the plane of kept ones, since an ELF segment
+    /// Finds zero pages beforehand, and pages that cannot be read: those leave the bitmap of kept ones, since an ELF segment
     /// over them would show zeros. Below the level's zero bit the zeros count, but take room in the file, as holes. Without a
-    /// plane for them the zeros leave that of the kept ones.
+    /// bitmap for them the zeros leave that of the kept ones.
     pub(super) fn zeros(&self, classified: &mut Classified, zero: Option<&mut PageBitmap>) -> Result<Written> {
         self.progress.start("zeros", classified.kept.count());
         let (kept, from) = (&mut classified.kept, (self.source, &self.redaction.mask));

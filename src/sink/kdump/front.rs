@@ -1,4 +1,4 @@
-//! What lies in front of a kdump file's descriptors: headers, notes, and the two planes of frames.
+//! What lies in front of a kdump file's descriptors: headers, notes, and the two bitmaps of frames.
 //!
 //! Knows their bytes, in order of offset. Must not know whether they go to a file or a pipe.
 
@@ -38,7 +38,7 @@ pub struct KdumpFacts<'a> {
     pub partial: bool,
 }
 
-/// Written at a time where the plane is made from something smaller.
+/// Written at a time where the bitmap is made from something smaller.
 const CHUNK_PFNS: u64 = 8 << 20;
 /// Zeros of this length at least are not written, bytes.
 const HOLE: usize = 64 << 10;
@@ -54,7 +54,7 @@ pub(super) fn areas(page_size: u64, facts: &KdumpFacts<'_>, dumped: &PageBitmap,
 }
 
 /// Hands everything to `put`, in order of offset; what is not handed over is zeros. `part`: the frames of one part of a
-/// split set, which has both planes whole.
+/// split set, which has both bitmaps whole.
 pub(super) fn write(
     areas: &Areas,
     header: &Header,
@@ -81,7 +81,7 @@ pub(super) fn write(
 
 type Put<'a> = &'a mut dyn FnMut(&[u8], u64) -> Result<()>;
 
-/// The plane of existing frames, written in parts: it is never held as a whole.
+/// The bitmap of existing frames, written in parts: it is never held as a whole.
 fn write_ram(ram: impl Iterator<Item = PfnRange>, frames: u64, offset: u64, put: Put<'_>) -> Result<()> {
     let mut part = PageBitmap::new(CHUNK_PFNS.min(frames));
     let mut start = 0;
@@ -101,9 +101,9 @@ fn write_ram(ram: impl Iterator<Item = PfnRange>, frames: u64, offset: u64, put:
     write_bits(&part, frames - start, offset + start / 8, put)
 }
 
-/// Writes the first `frames` bits of a plane. What is all zeros stays out: most of a sparse machine's planes is.
-fn write_bits(plane: &PageBitmap, frames: u64, offset: u64, put: Put<'_>) -> Result<()> {
-    let bytes = plane.as_bytes();
+/// Writes the first `frames` bits of a bitmap. What is all zeros stays out: most of a sparse machine's bitmaps is.
+fn write_bits(bitmap: &PageBitmap, frames: u64, offset: u64, put: Put<'_>) -> Result<()> {
+    let bytes = bitmap.as_bytes();
     let bytes = &bytes[..bytes.len().min(frames.div_ceil(8) as usize)];
     for (block, at) in bytes.chunks(HOLE).zip((offset..).step_by(HOLE)) {
         if !is_zero(block) {

@@ -1,4 +1,4 @@
-//! Writing split sets: one kdump file for each part, each with its own frames and all of the planes.
+//! Writing split sets: one kdump file for each part, each with its own frames and all of the bitmaps.
 //!
 //! Knows when all parts are whole, and that they are one dump: no part gets its name, or loses the mark that it is
 //! incomplete, before the others could. Must not know how pages come. Each part is written by a thread of its own.

@@ -49,11 +49,11 @@ pub(super) struct Head {
     pub(super) page_shift: u32,
     /// One past the highest frame.
     pub(super) max_mapnr: u64,
-    /// File offset of the plane of frames that exist.
+    /// File offset of the bitmap of frames that exist.
     pub(super) bitmap1: u64,
-    /// File offset of the plane of dumped frames; the same as `bitmap1` where there is only one.
+    /// File offset of the bitmap of dumped frames; the same as `bitmap1` where there is only one.
     pub(super) bitmap2: u64,
-    /// Bytes of both planes together.
+    /// Bytes of both bitmaps together.
     pub(super) bitmaps_len: u64,
 }
 
@@ -125,7 +125,7 @@ impl File {
         }
         let (bitmap1, bitmaps_len) = (block * (1 + u64::from(header.sub_hdr_size.get())), blocks * block);
         self.must_have("the bitmaps", bitmap1, bitmaps_len)?;
-        // The oldest writers had one plane: what exists is dumped. crash tells it by the same sum.
+        // The oldest writers had one bitmap: what exists is dumped. crash tells it by the same sum.
         let bitmap2 = if blocks / 2 >= needed { bitmap1 + bitmaps_len / 2 } else { bitmap1 };
         Ok(Head { header, sub, page_shift, max_mapnr, bitmap1, bitmap2, bitmaps_len })
     }

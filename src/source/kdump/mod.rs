@@ -2,10 +2,10 @@
 //!
 //! Knows how headers, bitmaps and descriptors make memory. Must not know what the kernel put in it. Makes a `Source`.
 
+mod bitmaps;
 mod header;
 mod notes;
 mod pages;
-mod planes;
 mod set;
 
 use vdump_filters::{PfnRange, ranges::Ranges};
@@ -77,7 +77,7 @@ pub(super) fn open(files: Vec<File>) -> Result<Kdump> {
     let (parts, gaps) = set::parts(files)?;
     // The set is never empty; every part has all of this, byte for byte.
     let first = parts.first().ok_or_else(|| crate::error::Error::input("no dump was named"))?;
-    let mut planes = planes::read(first)?;
+    let mut bitmaps = bitmaps::read(first)?;
     let (notes, remarks) = notes::read(first)?;
     let head = &first.head;
     let mut recorded = Recorded {
@@ -94,19 +94,19 @@ pub(super) fn open(files: Vec<File>) -> Result<Kdump> {
         erased: parts.iter().any(|part| part.head.sub.size_eraseinfo.get() != 0),
         erase_info: notes::erase_info(&parts),
         page_shift: head.page_shift,
-        excluded: planes.excluded,
+        excluded: bitmaps.excluded,
     };
     let (machine, status) = (by_uname(header::machine_name(&recorded.utsname[4])), head.header.status.get());
     let page_shift = head.page_shift;
-    let pages = Pages { page_shift, shares: shares(parts, &planes.dumped) };
-    let missing = Missing::of(gaps, &mut planes.dumped, page_shift);
-    if planes.dumped.pieces().next().is_none() {
+    let pages = Pages { page_shift, shares: shares(parts, &bitmaps.dumped) };
+    let missing = Missing::of(gaps, &mut bitmaps.dumped, page_shift);
+    if bitmaps.dumped.pieces().next().is_none() {
         return Err(missing.nothing_else());
     }
     // Old writers did not set the header's flags.
     recorded.codec_flags = (status | pages.sample_flags()) & ALL_CODECS;
     recorded.codecs = codecs(recorded.codec_flags);
-    let (ram, existing) = (planes.dumped, planes.existing);
+    let (ram, existing) = (bitmaps.dumped, bitmaps.existing);
     let missing = (missing.pages > 0).then_some(missing);
     Ok(Kdump { machine, store: Box::new(pages), ram, existing, missing, notes, remarks, recorded })
 }

@@ -19,7 +19,7 @@ const STEP: u64 = 1 << 21;
 
 /// What the bitmaps say.
 #[derive(Debug)]
-pub(super) struct Planes {
+pub(super) struct Bitmaps {
     /// The dumped frames. A piece's offset counts dumped pages only: it is the number of the page's descriptor, in bytes
     /// of pages.
     pub(super) dumped: RamMap,
@@ -29,11 +29,14 @@ pub(super) struct Planes {
     pub(super) excluded: u64,
 }
 
-/// Reads both planes in one pass. A dumped frame exists, whatever the first plane says.
-pub(super) fn read(part: &Part) -> Result<Planes> {
+/// Reads both bitmaps in one pass. A dumped frame exists, whatever the first bitmap says.
+pub(super) fn read(part: &Part) -> Result<Bitmaps> {
     let head = &part.head;
-    let bits =
-        |planes: &[u64]| Bits { store: Arc::clone(&part.file.store), planes: planes.to_vec(), frames: head.max_mapnr };
+    let bits = |bitmaps: &[u64]| Bits {
+        store: Arc::clone(&part.file.store),
+        bitmaps: bitmaps.to_vec(),
+        frames: head.max_mapnr,
+    };
     let (have, exist, both) = (bits(&[head.bitmap2]), bits(&[head.bitmap1]), bits(&[head.bitmap1, head.bitmap2]));
     let mut dumped = Runs::new(&have, head.page_shift, true);
     let mut existing = Runs::new(&both, head.page_shift, false);
@@ -61,7 +64,7 @@ pub(super) fn read(part: &Part) -> Result<Planes> {
     }
     let excluded = existing.pages - dumped.pages;
     drop((have_readers, exist_readers));
-    Ok(Planes { dumped: dumped.into_map(have), existing: existing.into_map(both), excluded })
+    Ok(Bitmaps { dumped: dumped.into_map(have), existing: existing.into_map(both), excluded })
 }
 
 struct Runs {
@@ -142,7 +145,7 @@ mod tests {
     use crate::source::store::FileStore;
 
     fn bits(frames: u64) -> Bits {
-        Bits { store: Arc::new(FileStore::new(tempfile::tempfile().unwrap()).unwrap()), planes: vec![0], frames }
+        Bits { store: Arc::new(FileStore::new(tempfile::tempfile().unwrap()).unwrap()), bitmaps: vec![0], frames }
     }
 
     #[test]
