@@ -59,19 +59,22 @@ pub use klog::{CallerColumn, Loss, Record as LogRecord};
 #[doc(hidden)]
 pub mod internals {
     pub use crate::{
+        arch::Words,
         bitmap::PageBitmap,
         classify::{BLOCK_PAGES, Classifier, Picks},
         cli::{Cli, compat, kexec},
-        codec::{Compression, frame::FrameCoder},
-        kernel::{FreePcp, Protected, own_btf, symbols, symbols_of_btf},
+        codec::{Codec, Compression, Decoder, frame::FrameCoder},
+        kernel::{FreePcp, Kallsyms, Protected, own_btf, symbols, symbols_of_btf},
+        klog::read_log,
         layout::{
-            KernelLayout, VmcoreInfo, known,
+            KernelLayout, VmcoreInfo, Witness, known,
             types::{Btf, Wanted},
         },
         medium::{Inputs, Target},
-        memory::{MemMap, StructPages, VirtReader},
+        memory::{MemMap, ReadVirt, ReadVirtError, StructPages, VirtReader},
         pipeline::{PackedBatch, is_zero, pack_page},
         plan::Batches,
+        redact::Rules,
         report::Progress,
         run::{called, run},
         sink::{KdumpFacts, KdumpSink, Sink},
