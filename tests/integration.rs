@@ -38,6 +38,7 @@ mod flattened;
 mod found_note;
 mod fuzz_seeds;
 mod free_pcp;
+mod golden;
 mod headers;
 mod json;
 mod judge;

@@ -14,9 +14,9 @@ use crate::harness::{Run, run, temp_dir, vdump, vdump_with};
 
 #[path = "../loader/tests/plans/images.rs"]
 #[allow(dead_code)]
-mod images;
+pub mod images;
 #[path = "../loader/tests/plans/tree.rs"]
-mod tree;
+pub mod tree;
 
 struct Files {
     dir: tempfile::TempDir,
