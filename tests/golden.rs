@@ -22,7 +22,7 @@ const NAMES: [&str; 4] = ["vdump", "makedumpfile", "kexec", "vmcore-dmesg"];
 const MACHINES: [&str; 4] = ["debian-6.12-kaslr", "no-crashkernel", "too-small", "not-root"];
 /// What no two runs have in common, by the words around it.
 const CHANGING: [(&str, &str); 6] = [
-    ("[SECONDS]", r" in (?<redacted>[0-9.]+ s), "),
+    ("[SECONDS]", r" (in|took) (?<redacted>[0-9.]+ s), "),
     ("[SECONDS]", r#""(classify|write|total)": ?(?<redacted>[0-9.e-]+)"#),
     ("[SPEED]", r"(?<redacted>[0-9.]+ [KMGT]?i?B/s)"),
     ("[MEMORY]", r"peak memory (?<redacted>[0-9.]+ [KMG]iB)"),

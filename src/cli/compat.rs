@@ -135,7 +135,7 @@ This is vdump, called as makedumpfile.
   makedumpfile --mem-usage /proc/kcore
   makedumpfile -g LAYOUT -x VMLINUX
 
-Options that changed nothing are noted, options that cannot be honoured are refused with the reason.
+Options that change nothing are noted, options that cannot be honoured are refused with the reason.
 'vdump help' shows what else there is.
 ";
 
@@ -155,6 +155,8 @@ const WORDS: Dictionary = Dictionary {
         ("-c none", "none of -c, -l, -p, -z"),
         ("--force", "-f"),
         ("--limit", "-L"),
+        ("--dump-level", "-d"),
+        ("--compress", "-z"),
         ("--vmlinux", "-x"),
         ("--layout", "-i"),
         ("--redact", "--config"),

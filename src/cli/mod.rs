@@ -91,7 +91,7 @@ pub enum Command {
     Explain(explain::Explain),
     /// Load a capture kernel (--panic), or a kernel for the next reboot
     Load(load::Load),
-    /// Unload it
+    /// Take back what 'vdump load' loaded: the kernel for the next reboot, or the capture kernel (--panic)
     Unload(load::Unload),
     /// Start the kernel that is loaded for the next reboot, now and without firmware
     Exec(load::Exec),

@@ -102,7 +102,7 @@ fn in_our_words(error: &clap::Error, words: &[OsString]) -> Error {
             None => usage(format!("{name} cannot be given together with other options")),
         },
         ErrorKind::MissingRequiredArgument => {
-            usage(format!("{} must be given", context(ContextKind::InvalidArg).unwrap_or_default()))
+            usage(missing(&context(ContextKind::InvalidArg).unwrap_or_default(), words))
         }
         ErrorKind::TooFewValues | ErrorKind::TooManyValues | ErrorKind::WrongNumberOfValues => {
             usage(format!("{name} is given with too few values or too many"))
@@ -114,6 +114,32 @@ fn in_our_words(error: &clap::Error, words: &[OsString]) -> Error {
     match context(ContextKind::SuggestedArg) {
         Some(meant) => refused.next_step(format!("did you mean {}? see {help}", option(&meant))),
         None => refused.next_step(format!("see {help}")),
+    }
+}
+
+/// What a command line lacks: a file, one of several options, or the option that another one goes with.
+fn missing(shown: &str, words: &[OsString]) -> String {
+    let name = shown.split([' ', '>']).next().unwrap_or_default().trim_start_matches('<');
+    if shown.contains('|') {
+        let choices: Vec<String> = shown.trim_matches(['<', '>']).split('|').map(option).collect();
+        return format!("{} must be given", choices.join(" or "));
+    }
+    if !shown.starts_with('-') {
+        // Of several kinds of files the usage line says more.
+        return format!("no {} was named", if name == "FILE" { "file" } else { name });
+    }
+    let given = words.iter().filter_map(|word| word.to_str()).filter(|word| word.starts_with("--"));
+    let given: Vec<String> = given.map(option).collect();
+    let name = option(shown);
+    let companions = [
+        ("--dry-run", ["--root", "--json"].as_slice()),
+        ("--output", &["--force"]),
+        ("--keep-task", &["--keep-task-memory"]),
+    ];
+    let companion = companions.iter().filter(|(needed, _)| *needed == name).flat_map(|(_, those)| those.iter());
+    match companion.copied().find(|companion| given.iter().any(|word| word == companion)) {
+        Some(companion) => format!("{companion} goes with {name} only"),
+        None => format!("{name} must be given"),
     }
 }
 
@@ -212,7 +238,14 @@ mod tests {
             ("vdump filter a b -d", "--dump-level needs a value; see 'vdump filter --help'"),
             ("vdump filter --thread 4 a b", "there is no option --thread; did you mean --threads? see 'vdump filter"),
             ("vdump filter -Q a b", "there is no option -Q; see 'vdump filter --help'"),
-            ("vdump filter", "<FILE>... must be given; see 'vdump filter --help'"),
+            ("vdump filter", "no file was named; see 'vdump filter --help'"),
+            ("vdump merge", "no file was named; see 'vdump merge --help'"),
+            ("vdump info", "no INPUT was named; see 'vdump info --help'"),
+            ("vdump load", "no KERNEL was named; see 'vdump load --help'"),
+            ("vdump explain a", "--pfn or --paddr or --vaddr must be given; see 'vdump explain --help'"),
+            ("vdump load --root=/a b", "--root goes with --dry-run only; see 'vdump load --help'"),
+            ("vdump load b --json", "--json goes with --dry-run only"),
+            ("vdump dmesg --force a", "--force goes with --output only"),
             ("vdump filter --split 2 -o a b", "--split cannot be given together with --output"),
             ("vdump frobnicate", "there is no command 'frobnicate'; see 'vdump --help'"),
             ("vdump filt a b", "there is no command 'filt'; did you mean 'vdump filter'?"),

@@ -71,11 +71,18 @@ pub struct RedactionLine {
 /// As many rules as a console can bear.
 const LISTED: usize = 10;
 
-impl fmt::Display for RedactionLine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "overwritten {} bytes in {} pages, as {} says", self.bytes, self.pages, printable(&self.file))?;
+/// A number of things in words.
+fn counted(number: u64, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
+impl RedactionLine {
+    /// What was overwritten, or would be.
+    pub(super) fn show(&self, f: &mut fmt::Formatter<'_>, dry_run: bool) -> fmt::Result {
+        let (doing, pages) = (if dry_run { "would overwrite" } else { "overwritten" }, counted(self.pages, "page"));
+        writeln!(f, "{doing} {} bytes in {pages}, by the rules in {}", self.bytes, printable(&self.file))?;
         for RuleLine { line, rule, places, bytes, at, .. } in self.rules.iter().take(LISTED) {
-            write!(f, "  line {line}: {}: {bytes} bytes in {places} places", printable(rule))?;
+            write!(f, "  line {line}: {}: {bytes} bytes in {}", printable(rule), counted(*places, "place"))?;
             match at.first() {
                 Some(first) => writeln!(f, ", first at {}", first.vaddr)?,
                 None => writeln!(f)?,

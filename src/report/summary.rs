@@ -247,8 +247,10 @@ impl fmt::Display for Report {
         let ratio = self.bytes_kept as f64 / self.bytes_written.max(1) as f64;
         let doing = if self.dry_run { "would write about" } else { "written" };
         write!(f, "{doing} {size} ({}, {ratio:.1} to 1)", self.container())?;
+        // How long a dry run takes says nothing of the dump.
+        f.write_str(if self.dry_run { "; the estimate took" } else { " in" })?;
         let rate = self.pages.ram.saturating_mul(self.page_size) as f64 / self.seconds.total.max(0.001);
-        write!(f, " in {:.1} s, {}/s of RAM", self.seconds.total, human_bytes(rate as u64))?;
+        write!(f, " {:.1} s, {}/s of RAM", self.seconds.total, human_bytes(rate as u64))?;
         if let Some(peak) = self.peak_resident {
             write!(f, ", peak memory {}", human_bytes(peak))?;
         }
@@ -263,7 +265,7 @@ impl fmt::Display for Report {
         if let Some(how) = self.how_to_open() {
             writeln!(f, "to open it: {how}")?;
         }
-        self.redaction.iter().try_for_each(|redaction| redaction.fmt(f))?;
+        self.redaction.iter().try_for_each(|redaction| redaction.show(f, self.dry_run))?;
         self.notes(f)
     }
 }
@@ -301,7 +303,10 @@ impl Report {
     pub fn losses(&self) -> String {
         let mut text = String::new();
         if let Some(cause) = &self.cut_short {
-            text += &format!("vdump: {} is incomplete: {cause}; --strict stops instead\n", printable(&self.input));
+            text += &format!(
+                "vdump: the input {} is incomplete: {cause}; --strict stops instead\n",
+                printable(&self.input)
+            );
         }
         for page in self.read_errors.iter().take(LISTED) {
             let ReadErrorLine { pfn, cause } = page;

@@ -21,7 +21,7 @@ pub(super) fn show_vmcoreinfo(source: &Source) {
 }
 
 /// What those that need not know much of the kernel can do all the same.
-pub(super) const LOW_LEVELS: &str = "dump with -d 0 or -d 1, which need no knowledge of the kernel";
+const LOW_LEVELS: &str = "dump with -d 0 or -d 1, which need no knowledge of the kernel";
 
 /// The next step of a command that knows the kernel as far as the dump and -x, --btf and -i say it, and may do without as
 /// `otherwise` says.
@@ -43,6 +43,18 @@ pub(super) fn cut_short(source: &Source, page_shift: u32) -> Option<String> {
     let CutShort { size, wanted } = source.cut_short()?;
     let pages = source.absent(page_shift);
     Some(format!("it ends at byte {size}, but its segments reach to byte {wanted}: {pages} pages are lost"))
+}
+
+/// What is to be done where a dump's kernel cannot be understood: first of all with a dump that is not all there.
+pub(super) fn without_kernel(source: &Source) -> String {
+    let whole = match source.cut_short() {
+        _ if source.missing_parts().is_some() => "name all parts of the split dump; or ".to_owned(),
+        Some(CutShort { size, wanted }) => {
+            format!("the dump is cut short, at byte {size} of {wanted}: copy it again; or ")
+        }
+        None => String::new(),
+    };
+    whole + LOW_LEVELS
 }
 
 /// What is missing in the input, and the output cannot say.

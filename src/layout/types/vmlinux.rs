@@ -92,7 +92,7 @@ impl Vmlinux {
         let opened = file::open_regular(path).and_then(|file| Ok((file.try_clone()?, file)));
         let (file, cached) = opened.map_err(|error| Error::io(path, "open", &error).or_next_step("check the path"))?;
         let cache = ReadCache::new(cached);
-        let elf = Elf::parse(&cache).map_err(|error| not_a_vmlinux(path, error))?;
+        let elf = Elf::parse(&cache).map_err(|_| not_a_vmlinux(path, "it is not a 64-bit ELF file"))?;
         let mut sections = BTreeMap::new();
         for section in elf.sections() {
             let header = section.elf_section_header();

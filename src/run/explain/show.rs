@@ -166,7 +166,7 @@ fn decide(f: &mut Formatter<'_>, decision: &Decision, content: Option<&Content>)
 fn levels(class: PageClass, content: Option<&Content>) -> String {
     let by_class = words::levels(class);
     if content.is_some_and(|content| content.zero == Some(true)) {
-        format!("{by_class}; being zero it is stored without room at every level with 1")
+        format!("{by_class}; all zeros, it takes no room in a dump of a level with 1")
     } else {
         by_class
     }

@@ -303,7 +303,7 @@ fn crashed_kernel(
         Err(error) if drop.needs_classes() && source.is_of_xen() => Err(error.or_next_step(
             "dump with -d 0 or -d 1; 'makedumpfile -E -X --xen-syms FILE' leaves out the guests' memory, crash reads either",
         )),
-        Err(error) if drop.needs_classes() => Err(facts::advised(error, Some(facts::LOW_LEVELS))),
+        Err(error) if drop.needs_classes() => Err(facts::advised(error, Some(&facts::without_kernel(source)))),
         Err(error) => {
             warnings.push(format!("poisoned and offline pages are not left out: {error}"));
             Ok(None)

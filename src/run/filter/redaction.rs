@@ -76,8 +76,8 @@ pub(super) fn find(
 }
 
 fn read(path: &Path) -> Result<Rules> {
-    let bytes =
-        file::read(path, MAX_FILE as u64 + 1).map_err(|error| Error::file(Kind::Usage, path, "read", &error))?;
+    let bytes = file::read(path, MAX_FILE as u64 + 1)
+        .map_err(|error| Error::file(Kind::Usage, path, "read", &error).or_next_step("check the path"))?;
     let refused =
         |cause: &str| Error::new(Kind::Usage, format!("cannot use {} as rules", path.display())).because(cause);
     if bytes.len() > MAX_FILE {

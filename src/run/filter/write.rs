@@ -180,9 +180,15 @@ impl Run<'_> {
     pub(super) fn explained(&self, error: Error, partial: &[PathBuf], how_far: &str) -> Error {
         let names: Vec<_> = partial.iter().map(|path| path.display().to_string()).collect();
         let error = error.leaving(partial);
+        let advice = match error.kind() {
+            Kind::NoSpace if self.job.copy => "; give it more room",
+            Kind::NoSpace if self.job.keep_all => "; give it more room, or compress it more (--compress)",
+            Kind::NoSpace => "; give it more room, or make a smaller dump (--dump-level, --compress)",
+            _ => "",
+        };
         match names.as_slice() {
-            [name] => error.or_next_step(format!("{name} has what was written {how_far}")),
-            [_, ..] => error.or_next_step(format!("{} have what was written {how_far}", names.join(", "))),
+            [name] => error.or_next_step(format!("{name} has what was written {how_far}{advice}")),
+            [_, ..] => error.or_next_step(format!("{} have what was written {how_far}{advice}", names.join(", "))),
             [] if self.job.output == Some(Destination::StandardOutput) => {
                 error.or_next_step("what went to standard output so far is no whole dump")
             }
