@@ -20,6 +20,8 @@ use crate::loading::{images, tree};
 const NAMES: [&str; 4] = ["vdump", "makedumpfile", "kexec", "vmcore-dmesg"];
 /// Recorded machines that capture kernels are planned for.
 const MACHINES: [&str; 4] = ["debian-6.12-kaslr", "no-crashkernel", "too-small", "not-root"];
+/// The crash that all is about.
+const SAMPLE: &str = "tests/data/vmcore-6.12.zst";
 /// What no two runs have in common, by the words around it.
 const CHANGING: [(&str, &str); 6] = [
     ("[SECONDS]", r" (in|took) (?<redacted>[0-9.]+ s), "),
@@ -44,16 +46,25 @@ fn changing(folder: &Path) -> Redactions {
     all
 }
 
-/// The files whose blocks are run.
-fn cases() -> VecDeque<PathBuf> {
+/// What people read.
+fn documents(folders: &[&str]) -> Vec<PathBuf> {
     let mut all = vec![root().join("README.md")];
-    for folder in ["docs", "tests/golden"] {
+    for folder in folders {
         all.extend(fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path()));
     }
     all.retain(|path| path.extension().is_some_and(|ending| ending == "md"));
-    all.retain(|path| fs::read_to_string(path).unwrap().lines().any(|line| line == "```console"));
     all.sort();
-    all.into()
+    all
+}
+
+/// Commands that are shown with what they print, and where no block says that they are to be run.
+fn never_run(text: &str) -> Vec<&str> {
+    let mut in_block = false;
+    let outside = text.lines().filter(|line| {
+        in_block = if in_block { *line != "```" } else { *line == "```console" };
+        !in_block && line.starts_with("$ ")
+    });
+    outside.collect()
 }
 
 /// What all files share: made once.
@@ -67,7 +78,7 @@ impl Bench {
         let dir = temp_dir();
         let at = |name: &str| dir.path().join(name);
         let mut unpacked = fs::File::create(at("vmcore")).unwrap();
-        let packed = fs::File::open(root().join("tests/data/vmcore-6.12.zst")).unwrap();
+        let packed = fs::File::open(root().join(SAMPLE)).unwrap();
         zstd::stream::copy_decode(packed, &mut unpacked).unwrap();
         filter(&["--progress", "none"], &at("vmcore"), &at("small")).ok();
         fs::write(at("vmlinuz"), images::BzImage::default().bytes()).unwrap();
@@ -85,6 +96,8 @@ impl Bench {
         for name in ["vmcore", "small", "vmlinuz", "initrd"] {
             fs::hard_link(self.dir.path().join(name), folder.path().join(name)).unwrap();
         }
+        fs::create_dir_all(folder.path().join("tests/data")).unwrap();
+        std::os::unix::fs::symlink(root().join(SAMPLE), folder.path().join(SAMPLE)).unwrap();
         for (name, tree) in &self.machines {
             std::os::unix::fs::symlink(tree.path(), folder.path().join(name)).unwrap();
         }
@@ -132,12 +145,18 @@ fn again(bench: &Bench, text: &str) -> String {
 /// `SNAPSHOTS=overwrite` writes what is printed now into the files.
 #[test]
 fn every_block_shows_what_is_printed() {
-    let (bench, queue, faults) = (Bench::new(), Mutex::new(cases()), Mutex::new(Vec::new()));
+    let queue = Mutex::new(VecDeque::from(documents(&["docs", "tests/golden"])));
+    let (bench, faults) = (Bench::new(), Mutex::new(Vec::new()));
     let next = || queue.lock().unwrap().pop_front();
     let work = || {
         while let Some(path) = next() {
-            let shown = again(&bench, &fs::read_to_string(&path).unwrap());
-            let (name, expected) = (path.strip_prefix(root()).unwrap(), Data::read_from(&path, None).raw());
+            let (text, name) = (fs::read_to_string(&path).unwrap(), path.strip_prefix(root()).unwrap());
+            let unseen = never_run(&text).into_iter();
+            faults
+                .lock()
+                .unwrap()
+                .extend(unseen.map(|line| format!("{}: not in a console block: {line}", name.display())));
+            let (shown, expected) = (again(&bench, &text), Data::read_from(&path, None).raw());
             let result = Assert::new().action_env(snapbox::assert::DEFAULT_ACTION_ENV).try_eq(
                 Some(&name.display()),
                 shown.into_data().raw(),
@@ -153,4 +172,37 @@ fn every_block_shows_what_is_printed() {
     });
     let faults = faults.into_inner().unwrap();
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Commands without an output may be what nobody can run here; their options must be there all the same.
+#[test]
+fn options_in_examples_are_those_of_the_command() {
+    let (mut faults, mut seen) = (Vec::new(), 0);
+    for path in documents(&["docs"]) {
+        let text = fs::read_to_string(&path).unwrap();
+        let mut in_block = false;
+        let lines = text.lines().filter(|line| {
+            in_block = if in_block { *line != "```" } else { *line == "```sh" };
+            in_block && line.starts_with("vdump ")
+        });
+        for line in lines {
+            let typed = line.split(['#', '|']).next().unwrap();
+            for command in typed.split("&& ").filter_map(|one| one.strip_prefix("vdump ")) {
+                let (name, options) = command.split_once(' ').unwrap_or((command, ""));
+                let help = run(vdump().args([name, "--help"])).ok().stdout;
+                let known = |option: &str| {
+                    let stands = |line: &str| line.trim_start().split([',', ' ']).any(|word| word == option);
+                    help.lines().any(|line| line.trim_start().starts_with('-') && stands(line))
+                };
+                let options = options.split(' ').filter(|word| word.len() > 1 && word.starts_with('-'));
+                for option in options.map(|word| word.split('=').next().unwrap()) {
+                    seen += 1;
+                    if !known(option) {
+                        faults.push(format!("{}: vdump {name} has no {option}: {line}", path.display()));
+                    }
+                }
+            }
+        }
+    }
+    assert!(seen > 20 && faults.is_empty(), "{seen} options; {}", faults.join("\n"));
 }
