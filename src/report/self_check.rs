@@ -72,7 +72,7 @@ impl SelfCheck {
         for CheckLine { name, verdict, expected, slack, found, gap, .. } in &self.checks {
             let _ = write!(text, "vdump: self-check of {name}: {verdict}, {found} pages");
             if let Some(expected) = expected {
-                let _ = write!(text, " of {expected}");
+                let _ = write!(text, ", {expected} expected");
             }
             if *slack > 0 {
                 let _ = write!(text, " (up to {slack} more may be on their way)");

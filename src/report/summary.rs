@@ -276,9 +276,10 @@ const LISTED: usize = 10;
 impl Report {
     /// Container and compression in words.
     fn container(&self) -> String {
+        let format = if self.format == "elf" { "ELF" } else { self.format };
         match self.compress.as_str() {
-            "none" | "uncompressed" => format!("uncompressed {}", self.format),
-            codec => format!("{}, {codec}", self.format),
+            "none" | "uncompressed" => format!("uncompressed {format}"),
+            codec => format!("{format}, {codec}"),
         }
     }
 

@@ -57,6 +57,12 @@ pub(super) fn without_kernel(source: &Source) -> String {
     whole + LOW_LEVELS
 }
 
+/// What questions are answered without, where a dump is not all there.
+pub(super) fn incomplete(source: &Source, page_shift: u32) -> Option<String> {
+    let advice = if source.missing_parts().is_some() { "; name all parts" } else { "" };
+    cut_short(source, page_shift).map(|cause| format!("the dump is incomplete: {cause}{advice}"))
+}
+
 /// What is missing in the input, and the output cannot say.
 pub(super) fn input_remarks(source: &Source, container: Container) -> Vec<String> {
     let mut said = Vec::new();

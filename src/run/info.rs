@@ -101,8 +101,7 @@ impl Facts {
                 (Vec::new(), vec![none.to_string()])
             }
         };
-        let cut_short = facts::cut_short(source, page_shift.unwrap_or(12));
-        warnings.extend(cut_short.map(|cause| format!("the dump is incomplete: {cause}")));
+        warnings.extend(facts::incomplete(source, page_shift.unwrap_or(12)));
         warnings.extend(source.remarks().iter().cloned());
         let (recorded, (ram, ram_ranges)) = (source.recorded(), ram_lines(source.existing()));
         Self {

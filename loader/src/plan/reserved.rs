@@ -59,11 +59,11 @@ pub(super) fn region(host: &Host, needs: &[Need], slack: u64, initrd: u64) -> Re
         let (cause, next) = match cmdline::value(&host.command_line, "crashkernel") {
             Some(value) => (
                 format!("the kernel could not reserve what crashkernel={value} asks for (its log says why)"),
-                format!("crashkernel={size}M should do ({why}): try that, or crashkernel={size}M,high, and reboot"),
+                format!("boot with crashkernel={size}M, which should do, or crashkernel={size}M,high: {why}"),
             ),
             None => (
                 "the running kernel was booted without crashkernel=".to_owned(),
-                format!("add crashkernel={size}M to its command line ({why}) and reboot"),
+                format!("add crashkernel={size}M to its command line and reboot: {why}"),
             ),
         };
         Error::input("no memory is reserved for a capture kernel").because(cause).next_step(next)

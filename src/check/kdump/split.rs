@@ -105,8 +105,9 @@ fn differs(check: &Check<'_>, part: &Part<'_>, model: &Part<'_>) -> Result<Optio
 fn covered(set: &[&Part<'_>], findings: &mut Findings) {
     let Some(last) = set.last() else { return };
     let mut at = 0;
-    let missing = |part: &Part<'_>, from: u64, to: u64, side: &str| {
-        let found = format!("no input has page frames {from:#x} to {to:#x}, {side} {}", part.opened.path.display());
+    let missing = |part: &Part<'_>, from: u64, end: u64, side: &str| {
+        let (path, last) = (part.opened.path.display(), end.saturating_sub(1));
+        let found = format!("no input has page frames {from:#x} to {last:#x}, {side} {path}");
         Place::of(part.opened.input, found).pfn(from)
     };
     for part in set {

@@ -68,7 +68,7 @@ pub(super) fn run(options: &Explain) -> Result<()> {
         warnings.extend(known::contradictions(info, false)?);
     }
     let page_shift = kernel::page_shift(&source, info.as_ref())?;
-    warnings.extend(facts::cut_short(&source, page_shift).map(|cause| format!("the dump is incomplete: {cause}")));
+    warnings.extend(facts::incomplete(&source, page_shift));
     let teller = Teller::new(&source, info.as_ref(), symbols, page_shift);
     warnings.extend(teller.warnings());
     let pages = teller.stories(options)?;
