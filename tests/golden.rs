@@ -84,8 +84,9 @@ impl Bench {
         fs::write(at("vmlinuz"), images::BzImage::default().bytes()).unwrap();
         fs::write(at("initrd"), vec![7; 3 << 20]).unwrap();
         fs::create_dir(at("bin")).unwrap();
+        let program = fs::canonicalize(vdump().get_program()).unwrap();
         for name in NAMES {
-            std::os::unix::fs::symlink(vdump().get_program(), at("bin").join(name)).unwrap();
+            std::os::unix::fs::symlink(&program, at("bin").join(name)).unwrap();
         }
         Self { machines: MACHINES.map(|name| (name, tree::tree(name))).into(), dir }
     }
