@@ -31,7 +31,7 @@ use crate::{
 ///
 /// Everything that a dump of this program, of makedumpfile, QEMU or a kernel can be is opened in the same way, by its content:
 /// ELF cores and `/proc/vmcore`, kdump-compressed files (whole or split), both also flattened and inside zstd or lz4. Dumps that
-/// are incomplete, or cut short, are read as far as they go.
+/// are incomplete, or truncated, are read as far as they go.
 pub struct Dump {
     source: Source,
     /// The note, with what a named vmlinux says besides.

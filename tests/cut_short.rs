@@ -1,6 +1,6 @@
 //! ELF cores that end early, plain or compressed: what is there is right, what is not is missing and counted.
 //!
-//! Knows fixtures and the readers of outputs. Must not know how the product finds the end. A copy that was cut short may be
+//! Knows fixtures and the readers of outputs. Must not know how the product finds the end. A copy that was truncated may be
 //! the only one.
 
 use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! Bad input: files that are no cores, cores cut short, headers full of lies.
+//! Bad input: files that are no cores, cores truncated, headers full of lies.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;

@@ -91,7 +91,7 @@ fn a_set_that_is_none_is_refused_by_name() {
     }
 }
 
-/// Every part that is there is read, and what the others had counts as lost, as of a file that was cut short.
+/// Every part that is there is read, and what the others had counts as lost, as of a file that was truncated.
 #[test]
 fn a_missing_part_costs_its_own_pages() {
     let dir = temp_dir();

@@ -47,12 +47,12 @@ impl Options {
         Self { vmcoreinfo: Some(address), ..self }
     }
 
-    /// The file is raw memory, where a byte's offset is its physical address, and this saved /proc/iomem says what of it is RAM.
+    /// The file is raw memory, where a byte's offset is its physical address, and this saved /proc/iomem says which parts are RAM.
     pub fn iomem(self, path: impl Into<PathBuf>) -> Self {
         Self { ram: Some(RamGiven::Iomem(path.into())), ..self }
     }
 
-    /// The file is raw memory, and the ELF core headers at this physical address in it say what of it is RAM (`elfcorehdr=` on the
+    /// The file is raw memory, and the ELF core headers at this physical address in it say which parts are RAM (`elfcorehdr=` on the
     /// capture kernel's command line).
     pub fn core_headers(self, address: u64) -> Self {
         Self { ram: Some(RamGiven::CoreHeaders(CoreHeaders::At { address, size: None })), ..self }

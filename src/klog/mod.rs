@@ -78,7 +78,7 @@ impl Loss {
             Self::Damaged => "header or positions are damaged",
             Self::WrongBlock => "the text block belongs to another record",
             Self::Unreadable => "the memory cannot be read",
-            Self::Truncated => "the text is cut short",
+            Self::Truncated => "the text is truncated",
             Self::OverBudget => "older than what fits in memory",
             Self::EndsDamaged => "the ends of the log are damaged, records were searched for",
         }
@@ -123,7 +123,7 @@ pub enum KlogError {
         keys: Vec<String>,
     },
     /// One of the few values everything else hangs on cannot be read.
-    #[error("cannot read {what} of the kernel log: {cause}; the dump may be cut short")]
+    #[error("cannot read {what} of the kernel log: {cause}; the dump may be truncated")]
     Read {
         /// What was read.
         what: &'static str,

@@ -217,7 +217,7 @@ impl<'m> Ring<'m> {
         state >> self.id_mask.trailing_ones() & 3
     }
 
-    /// The record of descriptor `id` and whether its text is cut short; `None` for the descriptor no record ever used.
+    /// The record of descriptor `id` and whether its text is truncated; `None` for the descriptor no record ever used.
     fn record(&mut self, id: u64) -> Result<Option<(Record, bool)>, Loss> {
         let index = id & (self.count() - 1);
         let state = self.state(index)?;

@@ -130,7 +130,7 @@ impl<'a> Mappings<'a> {
         Self { bounds, ..self }
     }
 
-    /// Shows every mapping in the kernel's half to `visitor`. A table that cannot be read costs what it maps only.
+    /// Shows every mapping in the kernel's half to `visitor`. A table that cannot be read loses only what it maps.
     pub fn walk(self, visitor: &mut dyn Visit) -> Walked {
         let parts = self.space.kernel_parts();
         self.walk_parts(&parts, visitor)

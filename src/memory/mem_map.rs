@@ -81,7 +81,7 @@ impl MemMap {
     /// that is not true makes us hold.
     pub const MOST_PIECES: usize = 1 << 16;
 
-    /// Reads the section table for all memory in `ram`. A bad section costs its own frames only.
+    /// Reads the section table for all memory in `ram`. A bad section loses only its own frames.
     ///
     /// # Errors
     /// The table itself cannot be read: then nothing could be classified.

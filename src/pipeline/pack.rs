@@ -98,7 +98,7 @@ impl<'a> Packer<'a> {
         }
     }
 
-    /// Reads a run at once; where that fails, page by page, so that one bad page costs only itself.
+    /// Reads a run at once; where that fails, page by page, so that one bad page loses only itself.
     fn pack_extent(&mut self, run: PfnRange, out: &mut PackedBatch) {
         let Self { reader, codec, page_shift, scratch } = self;
         let page_size = 1usize << *page_shift;

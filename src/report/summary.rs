@@ -184,7 +184,7 @@ pub struct Report {
     pub read_errors: Vec<ReadErrorLine>,
     /// How many pages could not be read.
     pub unreadable_pages: u64,
-    /// What the input lacks because it was cut short.
+    /// What the input lacks because it was truncated.
     pub cut_short: Option<String>,
     /// Memory shown at virtual addresses, if that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write as _};
 use crate::{
     cli::resolve::Container,
     error::{Error, Kind},
-    source::{CutShort, Recorded, Source},
+    source::{Recorded, Source, Truncated},
 };
 
 /// Shows the note on standard error as makedumpfile does: openSUSE's kdump-save has OSRELEASE and CRASHTIME from there, each on a
@@ -35,22 +35,22 @@ pub(super) fn advised(error: Error, otherwise: Option<&str>) -> Error {
     }
 }
 
-/// What a dump lacks that was cut short, or a split set without one of its parts.
-pub(super) fn cut_short(source: &Source, page_shift: u32) -> Option<String> {
+/// What a dump lacks that was truncated, or a split set without one of its parts.
+pub(super) fn truncation(source: &Source, page_shift: u32) -> Option<String> {
     if let Some(missing) = source.missing_parts() {
         return Some(missing.to_string());
     }
-    let CutShort { size, wanted } = source.cut_short()?;
+    let Truncated { size, wanted } = source.truncated()?;
     let pages = source.absent(page_shift);
     Some(format!("it ends at byte {size}, but its segments reach to byte {wanted}: {pages} pages are lost"))
 }
 
 /// What is to be done where a dump's kernel cannot be understood: first of all with a dump that is not all there.
 pub(super) fn without_kernel(source: &Source) -> String {
-    let whole = match source.cut_short() {
+    let whole = match source.truncated() {
         _ if source.missing_parts().is_some() => "name all parts of the split dump; or ".to_owned(),
-        Some(CutShort { size, wanted }) => {
-            format!("the dump is cut short, at byte {size} of {wanted}: copy it again; or ")
+        Some(Truncated { size, wanted }) => {
+            format!("the dump is truncated, at byte {size} of {wanted}: copy it again; or ")
         }
         None => String::new(),
     };
@@ -60,14 +60,14 @@ pub(super) fn without_kernel(source: &Source) -> String {
 /// What questions are answered without, where a dump is not all there.
 pub(super) fn incomplete(source: &Source, page_shift: u32) -> Option<String> {
     let advice = if source.missing_parts().is_some() { "; name all parts" } else { "" };
-    cut_short(source, page_shift).map(|cause| format!("the dump is incomplete: {cause}{advice}"))
+    truncation(source, page_shift).map(|cause| format!("the dump is incomplete: {cause}{advice}"))
 }
 
 /// What is missing in the input, and the output cannot say.
 pub(super) fn input_remarks(source: &Source, container: Container) -> Vec<String> {
     let mut said = Vec::new();
     // What a cut file lacks is said with the losses.
-    if source.is_incomplete() && source.cut_short().is_none() && source.missing_parts().is_none() {
+    if source.is_incomplete() && source.truncated().is_none() && source.missing_parts().is_none() {
         said.push(
             "the input is incomplete: pages that it lost are missing in the output too, which says so".to_owned(),
         );

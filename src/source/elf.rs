@@ -172,7 +172,7 @@ impl Core<'_> {
     fn truncated(&self, what: &str, end: Option<u64>) -> Error {
         let end = end.map_or_else(|| "past any file's end".to_owned(), |end| format!("at byte {end}"));
         self.damaged(format!("{what} would end {end}, but the file has {} bytes", self.store.size()))
-            .next_step("the copy was cut short or the header is damaged: copy the dump again")
+            .next_step("the copy was truncated or the header is damaged: copy the dump again")
     }
 
     /// Reads `len` bytes at `offset` after checking that the store has them, so that nothing is allocated for a lie.
@@ -301,7 +301,7 @@ impl Core<'_> {
         if unknown || load.vaddr == no_address::<E>() {
             load.vaddr = load.paddr;
         }
-        // What lies past the end of the file is lost; a copy that was cut short may be the only one.
+        // What lies past the end of the file is lost; a copy that was truncated may be the only one.
         if load.offset.checked_add(load.filesz).is_none() {
             let what = format!("PT_LOAD segment {index} (physical address {:#x})", load.paddr);
             return Err(self.truncated(&what, None));

@@ -22,7 +22,7 @@ use crate::{
 pub enum Layer {
     /// Compressed in frames that can be read at random.
     Seekable(FrameFormat),
-    /// The same without the table of frames at the end: another program's file, or one that was cut short.
+    /// The same without the table of frames at the end: another program's file, or one that was truncated.
     Frames(FrameFormat),
     /// Compressed as a whole.
     Whole(FrameFormat),
@@ -101,7 +101,7 @@ fn bad_flattened(path: &Path, cause: Unusable, limit: u64) -> Error {
     match cause {
         Unusable::Damaged(cause) => Error::input(format!("cannot use the flattened dump {}", path.display()))
             .because(cause)
-            .next_step("the stream was cut short or damaged on its way: save it again, or look for another copy"),
+            .next_step("the stream was truncated or damaged on its way: save it again, or look for another copy"),
         Unusable::Memory(bytes) => {
             // The list of records gets half.
             let wanted = bytes.saturating_mul(2);

@@ -89,7 +89,7 @@ pub struct Load {
 
 /// An ELF core that its file has only a part of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct CutShort {
+pub struct Truncated {
     /// Size of the file, bytes.
     pub size: u64,
     /// How far the segments reach, bytes.
@@ -120,7 +120,7 @@ pub struct Source {
     /// Notes in memory of which nothing tells which one is the kernel's.
     undecided: Vec<String>,
     recorded: Option<Recorded>,
-    cut_short: Option<CutShort>,
+    truncated: Option<Truncated>,
     missing: Option<Missing>,
     /// Whoever wrote the dump says that it ends early.
     incomplete: bool,
@@ -184,10 +184,10 @@ impl Source {
         self.recorded.as_ref()
     }
 
-    /// How much an ELF core that was cut short lacks; its lost pages are in [`Source::existing`] alone.
+    /// How much an ELF core that was truncated lacks; its lost pages are in [`Source::existing`] alone.
     #[must_use]
-    pub fn cut_short(&self) -> Option<CutShort> {
-        self.cut_short
+    pub fn truncated(&self) -> Option<Truncated> {
+        self.truncated
     }
 
     /// The parts of a split set that were not named.
@@ -199,7 +199,7 @@ impl Source {
     /// Whether the dump says that it ends early, or does.
     #[must_use]
     pub fn is_incomplete(&self) -> bool {
-        self.incomplete || self.cut_short.is_some() || self.missing.is_some()
+        self.incomplete || self.truncated.is_some() || self.missing.is_some()
     }
 
     /// Whether this is the memory of the kernel that runs here (`/proc/kcore`): it changes while it is read.

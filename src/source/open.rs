@@ -12,7 +12,7 @@ use std::{
 use object::elf::{EM_NONE, Machine};
 
 use super::{
-    CutShort, InputFormat, Layer, Notes, Opening, RamGiven, RamMap, Source, elf,
+    InputFormat, Layer, Notes, Opening, RamGiven, RamMap, Source, Truncated, elf,
     foreign::{self, RAW_MEMORY},
     kdump, layers, live, raw,
     store::{DeviceStore, FileStore, Store},
@@ -95,7 +95,7 @@ impl Source {
         let running = live::look(&opened.file, core.notes.held(), &mut whole);
         // The size of /proc/kcore is that of the address space.
         let is_live = running.as_ref().is_some_and(|(_, live)| *live);
-        let (ram, existing, cut_short) = match core.cut(size) {
+        let (ram, existing, truncated) = match core.cut(size) {
             None => (whole, None, None),
             Some(_) if is_live => (whole, None, None),
             Some((ram, _)) if core.end() > size && !ram.pieces().any(|piece| piece.offset.is_some()) => {
@@ -103,14 +103,14 @@ impl Source {
             }
             Some((ram, existing)) => {
                 let wanted = core.end();
-                (ram, Some(existing), (wanted > size).then_some(CutShort { size, wanted }))
+                (ram, Some(existing), (wanted > size).then_some(Truncated { size, wanted }))
             }
         };
         let elf::Elf { class, machine, loads, notes, remarks: said, incomplete, .. } = core;
         let bare = Self::bare(opened, InputFormat::Elf, machine, ram, notes);
         let (given, remarks) = running.map(|(given, _)| (given.by, given.remarks)).unzip();
         let remarks = [remarks.unwrap_or_default(), said].concat();
-        Ok(Self { class, loads, existing, cut_short, incomplete, given, remarks, live: is_live, ..bare })
+        Ok(Self { class, loads, existing, truncated, incomplete, given, remarks, live: is_live, ..bare })
     }
 
     fn from_raw(opened: Opened, ram: &RamGiven) -> Result<Self> {
@@ -131,7 +131,7 @@ impl Source {
             opened.push(part.file);
         }
         let kdump::Kdump { machine, store, ram, existing, missing, notes, remarks, recorded } = kdump::open(files)?;
-        let (incomplete, cut_short, given) = (recorded.incomplete, None, None);
+        let (incomplete, truncated, given) = (recorded.incomplete, None, None);
         let (existing, recorded) = (Some(existing), Some(recorded));
         let (format, loads) = (InputFormat::Kdump, Vec::new());
         Ok(Self {
@@ -150,7 +150,7 @@ impl Source {
             found: None,
             undecided: Vec::new(),
             recorded,
-            cut_short,
+            truncated,
             missing,
             incomplete,
             given,
@@ -178,7 +178,7 @@ impl Source {
             found: None,
             undecided: Vec::new(),
             recorded: None,
-            cut_short: None,
+            truncated: None,
             missing: None,
             incomplete: false,
             given: None,
@@ -286,7 +286,7 @@ fn several(path: &Path, cause: &str) -> Error {
 fn nothing_left(path: &Path, size: u64, wanted: u64) -> Error {
     Error::input(format!("cannot use {}", path.display()))
         .because(format!("its segments reach to byte {wanted}, but it has {size} bytes and no whole page of memory"))
-        .next_step("the copy was cut short: copy the dump again")
+        .next_step("the copy was truncated: copy the dump again")
 }
 
 /// What is said of a file that is no dump, by its first bytes.

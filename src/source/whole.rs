@@ -39,7 +39,7 @@ pub(super) fn decompress_to_temporary(
             let next = if error.to_string().contains(TOO_LARGE_WINDOW) {
                 "compress it again with 'zstd --long=27' or less"
             } else {
-                "the file is damaged or cut short: copy it again"
+                "the file is damaged or truncated: copy it again"
             };
             Err(Error::io(path, "decompress", &error).next_step(next))
         }

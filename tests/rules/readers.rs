@@ -78,7 +78,7 @@ fn wrong(prediction: &Value, seen: &Seen) -> bool {
     }
 }
 
-/// Where drgn does otherwise than the rule says: a mark that is cut short counts as whole, and what this builder leaves
+/// Where drgn does otherwise than the rule says: a mark that is truncated counts as whole, and what this builder leaves
 /// behind the shorter sub header of version 4 is taken for fields.
 const KNOWN: [(&str, &str); 2] = [("flattened: half an end mark", "drgn"), ("kdump v4", "drgn")];
 

@@ -34,7 +34,7 @@ impl Arm64 {
     /// # Errors
     /// When the kernel is big-endian or the header is damaged.
     pub fn parse(file: Vec<u8>) -> Result<Self, String> {
-        let cut = || "the file is cut short".to_owned();
+        let cut = || "the file is truncated".to_owned();
         let word = |at| le::u64(&file, at).ok_or_else(cut);
         let (text_offset, size, flags) = (word(8)?, word(16)?, word(24)?);
         if flags & 1 != 0 {

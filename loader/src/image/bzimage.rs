@@ -55,7 +55,7 @@ impl BzImage {
     /// # Errors
     /// When it is too old, damaged, or cannot be entered in 64-bit mode.
     pub fn parse(file: &[u8]) -> Result<Self, String> {
-        let cut = || "the file is cut short".to_owned();
+        let cut = || "the file is truncated".to_owned();
         let version = le::u16(file, 0x206).ok_or_else(cut)?;
         if version < 0x020c {
             let (major, minor) = (version >> 8, version & 0xff);

@@ -47,7 +47,7 @@ impl Vmlinux {
     /// When it is no x86_64 kernel, or damaged.
     pub fn parse(file: &[u8]) -> Result<Self, String> {
         let damaged = |what: &str| format!("its ELF header is damaged: {what}");
-        let (header, _) = pod::from_bytes::<FileHeader64<LE>>(file).map_err(|()| damaged("it is cut short"))?;
+        let (header, _) = pod::from_bytes::<FileHeader64<LE>>(file).map_err(|()| damaged("it is truncated"))?;
         if header.e_ident.class != ELFCLASS64 || header.e_ident.data != ELFDATA2LSB {
             return Err("it is not a 64-bit little-endian ELF file".to_owned());
         }

@@ -104,7 +104,7 @@ fn other_files_are_named_for_what_they_are() {
     refused(Vec::new(), "empty");
     refused(b"#!/bin/sh\n".to_vec(), "script");
     refused(b"070701000000".to_vec(), "initramfs");
-    refused(vec![0x7f, b'E', b'L', b'F', 2, 1], "cut short");
+    refused(vec![0x7f, b'E', b'L', b'F', 2, 1], "truncated");
     let unified = [b"MZ".as_slice(), &[0; 0x1fe], b".linux\0\0"].concat();
     refused(unified.clone(), "unified kernel image");
     assert!(Image::needed("/boot/k", &unified).unwrap_err().to_string().contains(".linux section"));

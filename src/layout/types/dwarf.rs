@@ -521,7 +521,7 @@ mod tests {
     }
 
     #[test]
-    fn every_unit_that_is_cut_short_is_refused_or_says_less() {
+    fn every_unit_that_is_truncated_is_refused_or_says_less() {
         let entries = [&[2][..], b"page\0", &[64, 4], b"lru\0", &[FIRST, 0, 0, 0, 8, 0]].concat();
         let whole = unit(&entries);
         for len in 0..whole.len() {

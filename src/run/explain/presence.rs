@@ -102,7 +102,7 @@ fn overlap(map: &RamMap, paddr: u64, end: u64) -> u64 {
 
 /// Why the dump does not have a page that the machine had.
 fn absent(source: &Source, pfn: u64, decision: Option<&Decision>) -> (&'static str, String) {
-    if let Some(cut) = source.cut_short() {
+    if let Some(cut) = source.truncated() {
         return ("lost", format!("no: the file is truncated, at byte {} of {}", cut.size, cut.wanted));
     }
     let missing = source.missing_parts().is_some_and(|parts| parts.frames.iter().any(|range| range.contains(pfn)));

@@ -145,7 +145,7 @@ impl<'a> Run<'a> {
 
 /// With `--strict` nothing may be missing at the end of the file.
 fn check_whole(source: &Source, page_shift: u32) -> Result<()> {
-    match facts::cut_short(source, page_shift) {
+    match facts::truncation(source, page_shift) {
         Some(cause) => Err(Error::input(format!("cannot use {}", source.path().display()))
             .because(cause)
             .next_step("copy the dump again, or name all parts; without --strict the rest of it is used")),
@@ -305,7 +305,7 @@ fn crashed_kernel(
         )),
         Err(error) if drop.needs_classes() => Err(facts::advised(error, Some(&facts::without_kernel(source)))),
         Err(error) => {
-            warnings.push(format!("poisoned and offline pages are not left out: {error}"));
+            warnings.push(format!("poisoned and offline pages are not excluded: {error}"));
             Ok(None)
         }
     }

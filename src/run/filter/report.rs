@@ -33,7 +33,7 @@ impl Run<'_> {
         let names: Vec<_> = self.job.input.paths.iter().map(|path| path.display().to_string()).collect();
         let classes = self.class_lines(counts, (zero, lost), page_size);
         // What an earlier filtering left out was never looked at: it is not of any class.
-        let cut_short = facts::cut_short(self.source, self.page_shift);
+        let cut_short = facts::truncation(self.source, self.page_shift);
         let absent = self.source.absent(self.page_shift);
         let ram = counts.total();
         let by_class = PageClass::ALL.iter().filter(|class| drop.drops(**class)).map(|class| counts.of(*class)).sum();

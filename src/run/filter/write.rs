@@ -208,7 +208,7 @@ impl Run<'_> {
         }
         self.check_any(before)?;
         Err(Error::input("the dump would have no page")
-            .because("everything that the input has is left out")
+            .because("everything that the input has is excluded")
             .next_step("choose a lower dump level or drop less"))
     }
 

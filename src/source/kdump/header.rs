@@ -78,7 +78,7 @@ impl File {
         let end = end.map_or_else(|| "past any file's end".to_owned(), |end| format!("at byte {end}"));
         Err(self
             .damaged(format!("{what} would end {end}, but the file has {} bytes", self.store.size()))
-            .next_step("the copy was cut short or the header is damaged: copy the dump again"))
+            .next_step("the copy was truncated or the header is damaged: copy the dump again"))
     }
 
     pub(super) fn unreadable(&self, what: &str, error: &StoreError) -> Error {

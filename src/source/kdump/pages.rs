@@ -145,7 +145,7 @@ impl<'a> Reader<'a> {
             debug_assert!(at >= *descs);
             let bytes = self.files[index].read(at, chunk.len() * DESC_SIZE as usize).map_err(|error| match error {
                 StoreError::Truncated(_) => lost(format!(
-                    "the descriptor at byte {offset} lies past the end of {}, which was cut short",
+                    "the descriptor at byte {offset} lies past the end of {}, which was truncated",
                     file.path.display()
                 )),
                 failed @ StoreError::Failed(_) => failed,
@@ -305,7 +305,7 @@ impl Reader<'_> {
                 }
                 continue;
             }
-            // One by one: what cannot be read costs itself only.
+            // One by one: what cannot be read loses only itself.
             for desc in &self.descs[start..at] {
                 let data = self.files[index].read(desc.offset.get(), place(desc).1);
                 put(data.map(|data| (desc.flags.get(), data)));

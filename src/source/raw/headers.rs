@@ -112,7 +112,7 @@ fn awaits_backup(store: &dyn Store, load: &Load) -> bool {
     load.memsz <= MOST_BACKUP && is_zero(load.offset) && !is_zero(load.paddr)
 }
 
-/// The notes in all segments. One that cannot be read costs itself: the memory is worth more than the registers of a CPU.
+/// The notes in all segments. One that cannot be read loses only itself: the memory is worth more than the registers of a CPU.
 /// Large ones stay where they are if that `is_memory`, which outputs are written from.
 fn notes(core: &Core<'_>, segments: impl Iterator<Item = (u64, u64)>, is_memory: bool, given: &mut Given) -> Notes {
     let mut notes = NotesReader::new(is_memory);

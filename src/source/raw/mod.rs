@@ -150,7 +150,7 @@ fn by_iomem(path: &Path, store: &dyn Store, file: &Path) -> Result<Raw> {
     Ok(Raw { machine, loads, ram, notes, given, files: vec![opened] })
 }
 
-/// Raw memory that ends before its RAM does was cut short, or is not that machine's.
+/// Raw memory that ends before its RAM does was truncated, or is not that machine's.
 fn check_end(path: &Path, store: &dyn Store, end: Option<u64>, what: &str) -> Result<()> {
     if end.is_some_and(|end| end <= store.size()) {
         return Ok(());

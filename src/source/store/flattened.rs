@@ -16,7 +16,7 @@ const OVERLAPPING: u64 = 100;
 /// Why a flattened file cannot be used.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Unusable {
-    /// It is cut short, or no record could be so; says where.
+    /// It is truncated, or no record could be so; says where.
     Damaged(String),
     /// The list of its records would take so many bytes.
     Memory(u64),

@@ -37,7 +37,7 @@ impl SeekableStore {
         Self::with(inner, format, index, limit)
     }
 
-    /// Makes the table that `inner` lacks from the frames themselves: what there is of a file that was cut short.
+    /// Makes the table that `inner` lacks from the frames themselves: what there is of a file that was truncated.
     ///
     /// # Errors
     /// No frame is whole, or they are no way to read at random: gives `inner` back.

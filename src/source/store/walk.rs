@@ -1,7 +1,7 @@
 //! Finding the frames of a compressed file that has no seek table, from frame to frame.
 //!
 //! Knows the headers of frames and blocks (RFC 8878, the LZ4 frame format) that tell a frame's length without
-//! decompressing it. Must not know what is in them. Its table makes a seekable store of a file that was cut short.
+//! decompressing it. Must not know what is in them. Its table makes a seekable store of a file that was truncated.
 
 use super::{Store, StoreReader};
 use crate::codec::frame::FrameFormat;
