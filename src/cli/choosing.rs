@@ -2,10 +2,13 @@
 //!
 //! Knows how they are spelled, and what cannot be. Must not look at a dump. Goes to `resolve` and to `run`.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use vdump_filters::{PageClass, PfnRange, Selection, number};
 
-use crate::error::{Error, Kind, Result};
+use crate::{
+    error::{Error, Kind, Result},
+    kernel::keep::{TaskMemory, TaskName},
+};
 
 /// What to keep and what to leave out, beside the dump level.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Args)]
@@ -74,37 +77,6 @@ impl std::fmt::Display for ByteRange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:#x}-{:#x}", self.first, self.last)
     }
-}
-
-/// Which task.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum TaskName {
-    /// By number.
-    Pid(i32),
-    /// By the kernel's name for it.
-    Comm(String),
-    /// The one that panicked.
-    Panic,
-}
-
-impl std::fmt::Display for TaskName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Pid(pid) => pid.fmt(f),
-            Self::Comm(comm) => write!(f, "'{comm}'"),
-            Self::Panic => f.write_str("panic"),
-        }
-    }
-}
-
-/// Which memory of a task.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
-pub enum TaskMemory {
-    /// The stacks of its threads
-    #[default]
-    Stack,
-    /// Everything that its page tables map
-    All,
 }
 
 impl SelectionArgs {

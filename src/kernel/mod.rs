@@ -9,6 +9,7 @@ pub mod counters;
 mod crashed;
 mod facts;
 mod kallsyms;
+pub mod keep;
 pub mod known;
 mod last_words;
 mod opened;
