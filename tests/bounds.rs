@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::disks::limited;
-use crate::harness::{Run, filter, run, temp_dir, vdump};
+use crate::harness::{Run, filter, run, temp_dir, vdump, vdump_with};
 use crate::read::elf::{Elf, Found};
 use crate::read::kdump::Kdump;
 use crate::refusal::{badly_failed, none_of};
@@ -209,4 +209,35 @@ fn the_far_end_of_terabytes_is_written() {
     for pfn in ends {
         assert!(dump.page(pfn).unwrap() == pattern(pfn), "{pfn:#x}");
     }
+}
+
+/// Eight KiB of a stream that claim 2^40 page frames: nobody has the time to read as many zeros, which no record holds.
+#[test]
+fn zeros_that_a_stream_only_claims_are_not_read() {
+    let dir = temp_dir();
+    let seed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/seeds/dump/zlib.kdump");
+    let mut headers = fs::read(seed).unwrap();
+    headers.truncate(8192);
+    let frames = 1u64 << 40;
+    let blocks = 2 * (frames / 8 / 4096) as u32;
+    // Behind the header and the 15 blocks of the one that follows it.
+    let bitmaps = 16 * 4096;
+    headers[436..440].copy_from_slice(&blocks.to_le_bytes());
+    // The field of 32 bits in the header, and that of 64 behind it.
+    headers[440..444].copy_from_slice(&u32::MAX.to_le_bytes());
+    headers[4096 + 96..4096 + 104].copy_from_slice(&frames.to_le_bytes());
+    let mut stream = b"makedumpfile\0\0\0\0".to_vec();
+    stream.extend([1u64.to_be_bytes(), 1u64.to_be_bytes()].concat());
+    stream.resize(4096, 0);
+    for (offset, bytes) in [(0, &headers[..]), (bitmaps + frames / 8 + 5, &[0xff]), (1 << 60, &[1])] {
+        stream.extend([offset.to_be_bytes(), (bytes.len() as u64).to_be_bytes()].concat());
+        stream.extend_from_slice(bytes);
+    }
+    stream.extend([0xff; 16]);
+    let path = dir.path().join("claims");
+    fs::write(&path, stream).unwrap();
+    let run = vdump_with([Path::new("check"), &path]);
+    assert_eq!(run.code(), Some(1), "{}{}", run.stdout, run.stderr);
+    // The eight bits that are set are seen all the same.
+    assert!(run.stdout.contains("dumped, and does not exist"), "{}", run.stdout);
 }

@@ -36,8 +36,8 @@ const MOST_VMCOREINFO: u64 = 1 << 20;
 pub(crate) struct Part<'a> {
     opened: &'a Opened,
     head: Head,
-    /// Dumped page frames in front of each group of [`bitmaps::GROUP`]; empty where the bitmaps cannot be read.
-    ranks: Vec<u64>,
+    /// Where dumped page frames are; `None` where the bitmaps cannot be read.
+    ranks: Option<bitmaps::Ranks>,
 }
 
 impl Part<'_> {
@@ -60,7 +60,7 @@ pub(super) fn check(check: &Check<'_>, inputs: &[Opened], findings: &mut Finding
             _ => None,
         };
         if let Some(head) = head {
-            let mut part = Part { opened, head, ranks: Vec::new() };
+            let mut part = Part { opened, head, ranks: None };
             part.flags(findings);
             part.notes(findings, facts);
             part.lengths(findings);

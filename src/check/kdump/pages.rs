@@ -31,8 +31,8 @@ struct Share<'a> {
     own: u64,
     /// End of headers, bitmaps and descriptors.
     front: u64,
-    /// First group, and how many.
-    groups: (u64, u64),
+    /// Groups with dumped frames, each with the number of those in front of it.
+    groups: &'a [(u64, u64)],
 }
 
 /// Counters that all threads share.
@@ -45,30 +45,30 @@ struct Counts {
 /// Decodes all pages. Gives their number, and the flags that they have.
 pub(super) fn check(check: &Check<'_>, parts: &[Part<'_>], findings: &mut Findings) -> Result<(u64, u32)> {
     let counts = Counts::default();
-    let shares: Vec<Share<'_>> = parts.iter().filter(|part| !part.ranks.is_empty()).map(Share::of).collect();
+    let shares: Vec<Share<'_>> = parts.iter().filter_map(Share::of).collect();
     check.progress.start("pages", shares.iter().map(|share| share.own).sum());
     for share in &shares {
         let store = share.part.opened.store.as_ref();
         let each = WORKER + store.memory().1 * 2;
         let make = || Worker::new(share);
         let work = |worker: &mut Worker<'_>, job: u64, found: &mut Findings| {
-            let done = worker.group(share.groups.0 + job, &counts, found);
-            check.progress.add(done);
+            let group = share.groups.get(job as usize);
+            check.progress.add(group.map_or(0, |group| worker.group(*group, &counts, found)));
         };
-        check.on_all(share.groups.1, each, findings, make, work)?;
+        check.on_all(share.groups.len() as u64, each, findings, make, work)?;
     }
     Ok((counts.pages.into_inner(), counts.flags.into_inner()))
 }
 
 impl<'a> Share<'a> {
-    fn of(part: &'a Part<'a>) -> Self {
-        let frames = part.frames();
-        let before = bitmaps::rank(part, frames.start);
-        let own = bitmaps::rank(part, frames.end).saturating_sub(before);
+    /// `None` where the bitmaps cannot be read.
+    fn of(part: &'a Part<'a>) -> Option<Self> {
+        let (frames, ranks) = (part.frames(), part.ranks.as_ref()?);
+        let before = bitmaps::rank(part, ranks, frames.start);
+        let own = bitmaps::rank(part, ranks, frames.end).saturating_sub(before);
         let front = part.head.descs().saturating_add(own * DESC_SIZE);
-        let first = frames.start / GROUP;
-        let count = if frames.is_empty() { 0 } else { frames.end.div_ceil(GROUP) - first };
-        Self { part, before, own, front, groups: (first, count) }
+        let end = if frames.is_empty() { 0 } else { frames.end.div_ceil(GROUP) };
+        Some(Self { part, before, own, front, groups: ranks.groups(frames.start / GROUP, end) })
     }
 }
 
@@ -85,14 +85,14 @@ impl<'a> Worker<'a> {
         Self { share, reader: share.part.opened.store.reader(), decoder: Decoder::default(), page }
     }
 
-    /// Checks the pages of one group. Gives their number.
-    fn group(&mut self, group: u64, counts: &Counts, findings: &mut Findings) -> u64 {
+    /// Checks the pages of one group, in front of which lie `before` dumped frames. Gives their number.
+    fn group(&mut self, (group, before): (u64, u64), counts: &Counts, findings: &mut Findings) -> u64 {
         let part = self.share.part;
         let Ok(mut pfns) = bitmaps::dumped(part, group, self.reader.as_mut()) else { return 0 };
         let frames = part.frames();
         let skipped = pfns.partition_point(|pfn| *pfn < frames.start);
         pfns.retain(|pfn| frames.contains(pfn));
-        let rank = part.ranks.get(group as usize).copied().unwrap_or(0) + skipped as u64;
+        let rank = before + skipped as u64;
         let descs = part.head.descs().saturating_add(rank.saturating_sub(self.share.before) * DESC_SIZE);
         // As many as there are in the file.
         let room = part.opened.store.size().saturating_sub(descs) / DESC_SIZE;

@@ -47,7 +47,7 @@ const SECTION: u64 = 4096;
 /// for those in front of each of its sections. Equal numbers of both do no harm.
 fn miscounted(part: &Part<'_>) -> Option<u64> {
     let (start, odd) = (part.head.start, part.head.start % 64);
-    if odd == 0 || part.ranks.is_empty() {
+    if odd == 0 || part.ranks.is_none() {
         return None;
     }
     let end = part.head.end.min(part.head.frames);
