@@ -293,12 +293,9 @@ fn a_memory_map_of_noise_is_told_as_it_is_filtered() {
         let dir = temp_dir();
         let fixture = Machine::small(era(name)).build(dir.path());
         let file = File::options().write(true).open(&fixture.path).unwrap();
-        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut rng = fastrand::Rng::with_seed(seed);
         for n in (0..(2u64 << 20) / 8).step_by(1 + seed as usize * 3) {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            file.write_all_at(&state.to_le_bytes(), fixture.offset_of(80 * MIB) + n * 8).unwrap();
+            file.write_all_at(&rng.u64(..).to_le_bytes(), fixture.offset_of(80 * MIB) + n * 8).unwrap();
         }
         let out = dir.path().join("out");
         let run: Run = filter(&["-d", "30", "--json", "--progress", "none"], &fixture.path, &out).ok();

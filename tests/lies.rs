@@ -146,13 +146,8 @@ fn vmcoreinfo_that_is_no_text() {
 
 /// Numbers that look random but are the same in each run.
 fn noise(seed: u64) -> impl Iterator<Item = u64> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    std::iter::from_fn(move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        Some(state)
-    })
+    let mut rng = fastrand::Rng::with_seed(seed);
+    std::iter::repeat_with(move || rng.u64(..))
 }
 
 /// Struct pages may hold anything; the counts must still add up.

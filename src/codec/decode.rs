@@ -42,7 +42,7 @@ impl Decoder {
     /// Decompresses `data` as `flags` (`format::diskdump::flags`) say into all of `page`.
     ///
     /// # Errors
-    /// [`DecodeError`]; `page` then holds nothing of use.
+    /// `DecodeError`; `page` then holds nothing of use.
     pub fn decode(&mut self, flags: u32, data: &[u8], page: &mut [u8]) -> Result<(), DecodeError> {
         let len = match flags {
             flags::RAW if data.len() == page.len() => {

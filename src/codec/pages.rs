@@ -7,10 +7,6 @@ pub(super) fn page(zero: impl Fn(usize) -> bool) -> Vec<u8> {
 
 /// Bytes of the first `values` values, each as likely as the others.
 pub(super) fn random(seed: u64, values: u64) -> Vec<u8> {
-    let mut state = seed;
-    let next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((state >> 33) % values) as u8
-    };
-    std::iter::repeat_with(next).take(4096).collect()
+    let mut rng = fastrand::Rng::with_seed(seed);
+    std::iter::repeat_with(|| rng.u64(..values) as u8).take(4096).collect()
 }

@@ -144,10 +144,10 @@ pub enum KlogError {
 
 /// Reads the log of the crashed kernel, in whichever shape VMCOREINFO describes.
 ///
-/// Damage costs the records it touches; they are counted in [`KernelLog::losses`].
+/// Damage costs the records it touches; they are counted in `KernelLog::losses`.
 ///
 /// # Errors
-/// [`KlogError`] when there is no log to be found, when layout keys are missing, or when its control block is unusable.
+/// `KlogError` when there is no log to be found, when layout keys are missing, or when its control block is unusable.
 pub fn read_log(info: &VmcoreInfo, mem: &dyn ReadVirt) -> Result<KernelLog, KlogError> {
     // Newest first: the symbols of an older shape are never kept by a newer kernel.
     if info.symbol("prb").is_some() {

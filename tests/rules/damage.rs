@@ -52,19 +52,15 @@ fn cut_dumps_are_never_whole() {
 #[test]
 fn no_damage_makes_it_panic() {
     let dir = temp_dir();
-    let mut state = 1u64;
-    let mut random = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as usize
-    };
+    let mut rng = fastrand::Rng::with_seed(1);
     for (_, bytes, edges) in formats() {
         for _ in 0..40 {
             let mut bad = bytes.clone();
             for _ in 0..4 {
                 // Mostly in headers, where it matters.
-                let near = edges[random() % edges.len()] + random() % 200;
-                let at = if random() % 4 == 0 { random() % bad.len() } else { near.min(bad.len() - 1) };
-                bad[at] = random() as u8;
+                let near = edges[rng.usize(..edges.len())] + rng.usize(..200);
+                let at = if rng.u8(..4) == 0 { rng.usize(..bad.len()) } else { near.min(bad.len() - 1) };
+                bad[at] = rng.u8(..);
             }
             checked(&put(dir.path(), &[bad]));
         }

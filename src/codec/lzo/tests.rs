@@ -1,22 +1,13 @@
 //! Tests of the LZO encoder and decoder.
 
+use fastrand::Rng;
+
 use super::decode::LzoError;
 use super::*;
 
-/// xorshift64*: the same bytes in every run.
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % n
-    }
-
-    fn bytes(&mut self, n: usize) -> Vec<u8> {
-        (0..n).map(|_| self.below(256) as u8).collect()
-    }
+/// The same bytes in every run.
+fn bytes(rng: &mut Rng, n: usize) -> Vec<u8> {
+    std::iter::repeat_with(|| rng.u8(..)).take(n).collect()
 }
 
 fn compressed(src: &[u8]) -> Vec<u8> {
@@ -40,14 +31,14 @@ fn round_trip(src: &[u8]) -> usize {
 
 /// Random, one value, periodic, words, structs with pointers and counters.
 fn samples(rng: &mut Rng, n: usize) -> Vec<Vec<u8>> {
-    let period = 1 + rng.below(300);
-    let words: Vec<_> = (1..20).map(|len| rng.bytes(len)).collect();
-    let text = std::iter::repeat_with(|| words[rng.below(19)].clone()).flatten();
+    let period = 1 + rng.usize(..300);
+    let words: Vec<_> = (1..20).map(|len| bytes(rng, len)).collect();
+    let text = std::iter::repeat_with(|| words[rng.usize(..19)].clone()).flatten();
     let text = text.take(n).collect();
-    let seed = rng.bytes(period);
+    let seed = bytes(rng, period);
     let structs = (0..n as u64).flat_map(|i| [0xffff_8880_0000_0000 | (i * 0x9e37) << 6, i % 7, 0, i]);
     vec![
-        rng.bytes(n),
+        bytes(rng, n),
         vec![0; n],
         seed.into_iter().cycle().take(n).collect(),
         text,
@@ -57,7 +48,7 @@ fn samples(rng: &mut Rng, n: usize) -> Vec<Vec<u8>> {
 
 #[test]
 fn round_trips_of_every_small_length_and_of_large_ones() {
-    let mut rng = Rng(1);
+    let mut rng = Rng::with_seed(1);
     let large = [4095, 4096, 4097, 16384, BLOCK - 1, BLOCK, BLOCK + 1, BLOCK + 9, 65536, 262_144];
     for n in (0..=300).chain(large) {
         samples(&mut rng, n).iter().for_each(|s| _ = round_trip(s));
@@ -66,10 +57,10 @@ fn round_trips_of_every_small_length_and_of_large_ones() {
 
 #[test]
 fn literal_runs_and_match_lengths_at_their_limits() {
-    let mut rng = Rng(2);
+    let mut rng = Rng::with_seed(2);
     for run in [1, 2, 3, 4, 17, 18, 19, 31, 32, 33, 237, 238, 239, 272, 273, 274, 529] {
         for len in (5..45).chain([263, 264, 265, 286, 287, 288, 289, 542, 543]) {
-            let (old, new) = (rng.bytes(600), rng.bytes(run));
+            let (old, new) = (bytes(&mut rng, 600), bytes(&mut rng, run));
             round_trip(&[&old[..], &new, &old[..len], &new, &old[20..20 + len], b"end of page"].concat());
         }
     }
@@ -77,14 +68,14 @@ fn literal_runs_and_match_lengths_at_their_limits() {
 
 #[test]
 fn distances_around_the_limits_of_each_match_form() {
-    let (mut rng, lens) = (Rng(3), [5, 8, 9, 10, 33, 34, 60]);
+    let (mut rng, lens) = (Rng::with_seed(3), [5, 8, 9, 10, 33, 34, 60]);
     for limit in [1, 8, 0x400, NEAR_DISTANCE, MID_DISTANCE, 0x8000, BLOCK - 1] {
         for (distance, len) in (limit.max(4) - 3..=limit + 3).flat_map(|d| lens.map(|len| (d, len))) {
             // Noise, zeros up to the distance (one long match: no stepping over what follows), the noise again.
-            let mut src = rng.bytes(distance.min(60));
+            let mut src = bytes(&mut rng, distance.min(60));
             src.resize(distance, 0);
             (0..len).for_each(|i| src.push(src[i]));
-            src.extend(rng.bytes(8));
+            src.extend(bytes(&mut rng, 8));
             let packed = round_trip(&src);
             assert!(distance >= BLOCK || packed < 90 + distance / 255, "{distance} {len}: {packed}");
         }
@@ -111,7 +102,7 @@ fn known_streams() {
 
 #[test]
 fn output_depends_on_the_input_alone_and_misfits_are_refused() {
-    let (mut rng, mut used) = (Rng(4), Lzo1x1::new());
+    let (mut rng, mut used) = (Rng::with_seed(4), Lzo1x1::new());
     for src in [4096, 300, 65536, 4096, 9000, 4096].map(|n| samples(&mut rng, n)).concat() {
         let fresh = compressed(&src);
         let mut dst = vec![0; fresh.len()];
@@ -125,12 +116,12 @@ fn output_depends_on_the_input_alone_and_misfits_are_refused() {
 
 #[test]
 fn hostile_streams_end_in_an_error_or_a_bounded_result() {
-    let (mut rng, mut out) = (Rng(5), vec![0; 5000]);
+    let (mut rng, mut out) = (Rng::with_seed(5), vec![0; 5000]);
     for _ in 0..40_000 {
-        let n = rng.below(64);
-        let first = [17, 18, 22, 0, 255][rng.below(5)];
-        let noise = [&[first], &rng.bytes(n)[..]].concat();
-        let room = rng.below(out.len());
+        let n = rng.usize(..64);
+        let first = [17, 18, 22, 0, 255][rng.usize(..5)];
+        let noise = [&[first], &bytes(&mut rng, n)[..]].concat();
+        let room = rng.usize(..out.len());
         assert!(decompress(&noise, &mut out[..room]).unwrap_or(0) <= room);
     }
     for src in samples(&mut rng, 4096) {
@@ -142,8 +133,8 @@ fn hostile_streams_end_in_an_error_or_a_bounded_result() {
         assert_eq!(decompress(&longer, &mut out), Err(LzoError::TrailingInput));
         for _ in 0..2000 {
             let mut bad = good.clone();
-            let at = rng.below(bad.len());
-            bad[at] ^= 1 << rng.below(8);
+            let at = rng.usize(..bad.len());
+            bad[at] ^= 1 << rng.usize(..8);
             let _ = decompress(&bad, &mut out);
         }
     }

@@ -130,7 +130,7 @@ impl<'m> Kallsyms<'m> {
     /// Finds the tables and how they are arranged; reads all names once.
     ///
     /// # Errors
-    /// [`KallsymsError`] when the tables are not exported, unreadable or damaged, or when no known arrangement gives
+    /// `KallsymsError` when the tables are not exported, unreadable or damaged, or when no known arrangement gives
     /// `_stext` its address. The caller then goes without kallsyms.
     pub fn load(info: &VmcoreInfo, mem: &'m dyn ReadVirt) -> Result<Self, KallsymsError> {
         Self::load_looking_for(info, mem, &[]).map(|(this, _)| this)

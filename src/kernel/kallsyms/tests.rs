@@ -280,20 +280,14 @@ fn a_table_without_end_is_bounded() {
 #[test]
 fn random_damage_never_panics() {
     let (info, mem) = image(&symbols(false)[..40], Addresses::Relative, true);
-    let mut state = 0x2545_f491_4f6c_dd1du64;
-    let mut random = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    };
+    let mut rng = fastrand::Rng::with_seed(1);
     for _ in 0..3000 {
         let mut mem = mem.clone();
-        for _ in 0..1 + random() % 4 {
-            let segment = random() as usize % mem.0.len();
+        for _ in 0..rng.usize(1..=4) {
+            let segment = rng.usize(..mem.0.len());
             let bytes = &mut mem.0[segment].1;
-            let at = random() as usize % bytes.len();
-            bytes[at] = random() as u8;
+            let at = rng.usize(..bytes.len());
+            bytes[at] = rng.u8(..);
         }
         let _ = Kallsyms::find(&info, &mem, &["_text", "function_7_ext"]);
     }

@@ -125,14 +125,13 @@ fn no_text_is_too_strange() {
         "\n",
         "\r\n",
     ];
-    let mut seed = 7u64;
+    let mut rng = fastrand::Rng::with_seed(7);
     let mut understood = 0;
     for _ in 0..20_000 {
         let mut text = String::new();
-        for _ in 0..(seed >> 60) + 1 {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            text += WORDS[(seed >> 33) as usize % WORDS.len()];
-            text += if seed >> 63 == 0 { " " } else { "" };
+        for _ in 0..rng.usize(1..=16) {
+            text += WORDS[rng.usize(..WORDS.len())];
+            text += if rng.bool() { " " } else { "" };
         }
         match Rules::parse(&text) {
             Ok(_) => understood += 1,

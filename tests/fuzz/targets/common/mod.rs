@@ -1,11 +1,11 @@
-//! What targets share: files in memory, and commands run in the process.
+//! What targets share: files in memory, commands run in the process, and the memory of a kernel.
 
 #![allow(dead_code, reason = "no target uses all of it")]
 
 use std::{fs, path::PathBuf};
 
 use clap::Parser as _;
-use vdump::internals::{Cli, run};
+use vdump::internals::{Cli, ReadVirt, ReadVirtError, Words, run};
 
 /// A file of this process, in memory where there is such a place.
 pub fn path(name: &str) -> PathBuf {
@@ -25,4 +25,24 @@ pub fn vdump(words: &[&str]) {
     let line = ["vdump"].iter().chain(words);
     let cli = Cli::try_parse_from(line).unwrap_or_else(|error| panic!("{words:?}: {error}"));
     let _ = run(&cli);
+}
+
+/// Where the memory begins: what the seeds' VMCOREINFO says.
+const BASE: u64 = 0xffff_ffff_8200_0000;
+
+/// Memory from there on; everything else is unreadable.
+pub struct Memory<'a>(pub &'a [u8]);
+
+impl ReadVirt for Memory<'_> {
+    fn words(&self) -> Words {
+        Words::LE64
+    }
+
+    fn read_virt(&self, vaddr: u64, buf: &mut [u8]) -> Result<(), ReadVirtError> {
+        let missing = || ReadVirtError::Unreadable { vaddr, cause: "a hole".to_owned() };
+        let at = usize::try_from(vaddr.wrapping_sub(BASE)).map_err(|_| missing())?;
+        let end = at.checked_add(buf.len()).ok_or_else(missing)?;
+        buf.copy_from_slice(self.0.get(at..end).ok_or_else(missing)?);
+        Ok(())
+    }
 }
