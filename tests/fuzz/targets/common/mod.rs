@@ -7,10 +7,9 @@ use std::{fs, path::PathBuf};
 use clap::Parser as _;
 use vdump::internals::{Cli, ReadVirt, ReadVirtError, Words, run};
 
-/// A file of this process, in memory where there is such a place.
+/// A file of this process in TMPDIR, which `tests/fuzz/run` puts into memory.
 pub fn path(name: &str) -> PathBuf {
-    let dir = ["/dev/shm", "/tmp"].into_iter().find(|dir| fs::metadata(dir).is_ok()).unwrap_or(".");
-    PathBuf::from(format!("{dir}/vdump-fuzz-{}-{name}", std::process::id()))
+    std::env::temp_dir().join(format!("vdump-fuzz-{}-{name}", std::process::id()))
 }
 
 /// The same with these contents; the former ones are gone.
